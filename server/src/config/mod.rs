@@ -1,0 +1,4 @@
+//! The typed configuration.
+
+pub mod limits;
+pub mod namespace;

@@ -1,0 +1,64 @@
+//! What a namespace allows and promises. A channel belongs to the namespace before its first
+//! colon, or to `default`.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens when a subscriber's outbox is over its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboxPolicy {
+    /// Close with a resumable reason.
+    #[default]
+    Disconnect,
+    /// Drop the oldest waiting events and put a notice where they were. Raw WebSocket cannot carry
+    /// a notice and is closed instead.
+    DropOldest,
+}
+
+/// When subscribers see an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deliver {
+    /// As soon as it is ordered.
+    #[default]
+    Live,
+    /// Only once it is synced in the spool.
+    Durable,
+}
+
+/// One namespace. Every field has a default, so that a configuration names only what differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Namespace {
+    /// Most events a channel keeps in memory for resume.
+    pub history_size: u32,
+    /// Longest time an event stays in that history, in seconds.
+    pub history_age_s: u32,
+    /// Clients and services may publish over HTTP.
+    pub publish: bool,
+    /// WebSocket clients may publish by sending.
+    pub client_publish: bool,
+    /// Clients may subscribe.
+    pub subscribe: bool,
+    /// See [`OutboxPolicy`].
+    pub outbox_policy: OutboxPolicy,
+    /// See [`Deliver`].
+    pub deliver: Deliver,
+    /// Events go to the spool (and so survive a restart).
+    pub store: bool,
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self {
+            history_size: 1_000,
+            history_age_s: 600,
+            publish: true,
+            client_publish: true,
+            subscribe: true,
+            outbox_policy: OutboxPolicy::Disconnect,
+            deliver: Deliver::Live,
+            store: true,
+        }
+    }
+}

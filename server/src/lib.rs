@@ -1,0 +1,12 @@
+//! The Shardcast server: shards, drivers, control plane.
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod control;
+pub mod driver;
+pub mod epoll;
+pub mod mesh;
+pub mod metrics;
+pub mod reactor;
+pub mod shard;
+pub mod uring;
