@@ -1,0 +1,498 @@
+//! The memory and descriptor budget: a pure function from limits and machine facts to sizes.
+//!
+//! Every holder of memory has a line, and the lines add up to at most the memory planned with;
+//! that is asserted, so a new holder without room for it does not start. Pools (outboxes,
+//! histories, ...) get a fixed share each, in 32nds, bounded by their own limit; what is left
+//! after all pools is divided by what one connection costs, and that is how many there may be.
+//! Descriptors are the other bound.
+//!
+//! Not planned: socket buffers that the kernel fills for slow readers (`net.ipv4.tcp_mem` bounds
+//! them for the whole machine) and the page cache; the quarter of the machine that the default
+//! leaves alone is for them.
+
+use super::ledger::{HOLDERS, Holder};
+use super::{Config, Limits};
+use serde::Serialize;
+use std::fmt;
+use tuning::Machine;
+
+/// What the budget is derived from, besides the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Shards that will run.
+    pub shards: u32,
+    /// Descriptors the process may open (the soft limit, after it was raised).
+    pub descriptors: u64,
+    /// Memory of the machine, or of the cgroup if that is less.
+    pub memory_bytes: u64,
+}
+
+impl Facts {
+    /// The facts of this machine under this configuration. A machine that hides its memory is
+    /// taken for a small one.
+    pub fn new(config: &Config, machine: &Machine) -> Self {
+        let shards = match config.shards {
+            0 => u32::try_from(machine.shards()).unwrap_or(1),
+            shards => shards,
+        };
+        Self {
+            shards,
+            descriptors: machine.nofile.soft,
+            memory_bytes: machine.memory_bytes().unwrap_or(MEMORY_UNKNOWN_BYTES),
+        }
+    }
+}
+
+/// One holder's part: `count` times `bytes_each`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The holder, as in the ledger.
+    pub name: &'static str,
+    /// How many.
+    pub count: u64,
+    /// Bytes of one.
+    pub bytes_each: u64,
+}
+
+impl Line {
+    /// The product.
+    pub fn bytes(&self) -> u64 {
+        self.count * self.bytes_each
+    }
+}
+
+/// What set the cap on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapReason {
+    /// `limits.connections_max`.
+    Configured,
+    /// The descriptor limit.
+    Descriptors,
+    /// The memory budget.
+    Memory,
+}
+
+/// The sizes one shard is built with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardBudget {
+    /// Slots for connections; the first shard's, which may have one more than the last.
+    pub connections_max: u32,
+    /// Shared receive buffers, a power of two.
+    pub receive_buffers: u16,
+    /// Bytes in each receive buffer.
+    pub receive_buffer_bytes: u32,
+    /// Submission queue entries (uring), a power of two.
+    pub sq_entries: u32,
+    /// Completion queue entries (uring), a power of two.
+    pub cq_entries: u32,
+    /// Bytes of heads and frames that are not complete yet, over all connections.
+    pub partial_input_bytes: u64,
+    /// Bytes that all outboxes together may reference.
+    pub outbox_bytes: u64,
+    /// Bytes of shared frames and flat runs on their way out.
+    pub frame_bytes: u64,
+    /// Channels at home here or subscribed to from here.
+    pub channels_max: u32,
+    /// Bytes of histories.
+    pub history_bytes: u64,
+    /// Bytes of dedupe windows.
+    pub dedupe_bytes: u64,
+    /// Bytes of events in each lane to another shard (one for publishes, one for deliveries).
+    pub lane_bytes: u64,
+    /// Batches of publishes that may wait for their acknowledgement.
+    pub ack_slots: u32,
+    /// Bytes of events on their way to the spool.
+    pub storage_ring_bytes: u64,
+    /// HTTP/2 connections.
+    pub h2_connections_max: u32,
+    /// Bytes of request bodies that are being received.
+    pub body_bytes: u64,
+}
+
+/// The whole plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budget {
+    /// What it was derived from.
+    pub facts: Facts,
+    /// Memory planned with.
+    pub memory_bytes: u64,
+    /// Connections over all shards.
+    pub connections_max: u32,
+    /// What set that.
+    pub cap_reason: CapReason,
+    /// Descriptors kept back for everything that is not a client.
+    pub descriptors_reserved: u64,
+    /// Sizes of each shard.
+    pub shard: ShardBudget,
+    /// Memory of each shard, every holder named.
+    pub shard_lines: Vec<Line>,
+    /// Memory that the process has once.
+    pub process_lines: Vec<Line>,
+}
+
+/// The limits do not fit into the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetError {
+    /// What does not fit.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for BudgetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.message, self.remedy)
+    }
+}
+
+impl std::error::Error for BudgetError {}
+
+impl Budget {
+    /// Derives the plan.
+    pub fn derive(config: &Config, facts: Facts) -> Result<Self, BudgetError> {
+        assert!(facts.shards > 0, "a server has at least one shard");
+        let limits = &config.limits;
+        let memory_bytes = match limits.memory_bytes_max {
+            0 => facts.memory_bytes / 4 * 3,
+            bytes => bytes,
+        };
+        let process_lines = process_lines();
+        let process_bytes: u64 = process_lines.iter().map(Line::bytes).sum();
+        let shard_memory = memory_bytes.saturating_sub(process_bytes) / u64::from(facts.shards);
+
+        let mut shard = pools(limits, shard_memory, facts.shards);
+        let per_connection = connection_lines(config, 1).iter().map(Line::bytes).sum::<u64>();
+        let pooled = pool_lines(&shard, facts.shards).iter().map(Line::bytes).sum::<u64>();
+        let by_memory = shard_memory.saturating_sub(pooled) / per_connection;
+        if by_memory < CONNECTIONS_MIN {
+            return Err(too_small(memory_bytes, process_bytes, pooled, facts.shards));
+        }
+        let (descriptors_reserved, by_descriptors) = descriptors(config, facts)?;
+
+        let memory_total = by_memory.saturating_mul(u64::from(facts.shards));
+        let (mut cap, mut cap_reason) = (memory_total, CapReason::Memory);
+        if by_descriptors < cap {
+            (cap, cap_reason) = (by_descriptors, CapReason::Descriptors);
+        }
+        if limits.connections_max != 0 && u64::from(limits.connections_max) <= cap {
+            (cap, cap_reason) = (u64::from(limits.connections_max), CapReason::Configured);
+        }
+        let connections_max = u32::try_from(cap.min(CONNECTIONS_MAX)).unwrap_or(u32::MAX);
+        shard.connections_max = connections_max.div_ceil(facts.shards);
+
+        let mut shard_lines = connection_lines(config, u64::from(shard.connections_max));
+        shard_lines.extend(pool_lines(&shard, facts.shards));
+        let order = |line: &Line| HOLDERS.iter().position(|row| row.name == line.name);
+        shard_lines.sort_by_key(order);
+        let budget = Self {
+            facts,
+            memory_bytes,
+            connections_max,
+            cap_reason,
+            descriptors_reserved,
+            shard,
+            shard_lines,
+            process_lines,
+        };
+        assert!(budget.total_bytes() <= memory_bytes, "the lines exceed the memory: {budget:?}");
+        Ok(budget)
+    }
+
+    /// The connection slots of one shard; over all shards they add up to `connections_max`.
+    pub fn connections_of(&self, shard: u32) -> u32 {
+        let (share, rest) =
+            (self.connections_max / self.facts.shards, self.connections_max % self.facts.shards);
+        share + u32::from(shard < rest)
+    }
+
+    /// Bytes of one shard.
+    pub fn shard_bytes(&self) -> u64 {
+        self.shard_lines.iter().map(Line::bytes).sum()
+    }
+
+    /// Bytes of everything.
+    pub fn total_bytes(&self) -> u64 {
+        let process: u64 = self.process_lines.iter().map(Line::bytes).sum();
+        process + self.shard_bytes() * u64::from(self.facts.shards)
+    }
+}
+
+/// Pool sizes: a share of the shard's memory each, bounded by the pool's own limit.
+fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
+    let share = |parts: u64| memory / 32 * parts;
+    let split = |bytes: u64| bytes / u64::from(shards);
+    let fits = |bytes: u64, each: u64| u32::try_from(bytes / each).unwrap_or(u32::MAX);
+    let lanes = u64::from(shards) * 2;
+    ShardBudget {
+        connections_max: 0,
+        receive_buffers: receive_buffers(share(1)),
+        receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
+        sq_entries: SQ_ENTRIES,
+        cq_entries: CQ_ENTRIES,
+        partial_input_bytes: share(1).min(64 << 20),
+        outbox_bytes: share(6).max(u64::from(limits.outbox_bytes_max)),
+        frame_bytes: share(1).min(256 << 20),
+        channels_max: limits.channels_max.min(fits(share(3), CHANNEL_BYTES)),
+        history_bytes: split(limits.history_bytes_max).min(share(6)),
+        dedupe_bytes: split(limits.dedupe_bytes_max).min(share(3)),
+        lane_bytes: (share(1) / lanes).clamp(LANE_BYTES_MIN, LANE_BYTES_MAX),
+        ack_slots: ACK_SLOTS,
+        storage_ring_bytes: share(1).clamp(1 << 20, 64 << 20),
+        h2_connections_max: limits
+            .h2_connections_max
+            .div_ceil(shards)
+            .min(fits(share(2), H2_SESSION_BYTES)),
+        // At least one body of the largest legal size, or such a request could never be served.
+        body_bytes: share(1).clamp(u64::from(limits.body_bytes_max), 1 << 30),
+    }
+}
+
+/// A power of two that fits.
+fn receive_buffers(bytes: u64) -> u16 {
+    let count = (bytes / u64::from(RECEIVE_BUFFER_BYTES)).clamp(64, 1_024);
+    1 << count.ilog2()
+}
+
+/// What is paid per connection.
+fn connection_lines(config: &Config, connections: u64) -> Vec<Line> {
+    let mut lines = vec![
+        line(Holder::Connections, connections, CONNECTION_BYTES),
+        line(Holder::KernelSockets, connections, KERNEL_SOCKET_BYTES),
+    ];
+    if config.tls.is_on() {
+        lines.push(line(Holder::TlsSessions, connections, TLS_SESSION_BYTES));
+    }
+    lines
+}
+
+/// What is paid whether anybody connects or not, at most.
+fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
+    let ring_bytes = u64::from(shard.sq_entries) * 64 + u64::from(shard.cq_entries) * 16;
+    vec![
+        line(Holder::Rings, 1, ring_bytes),
+        line(
+            Holder::ReceiveBuffers,
+            u64::from(shard.receive_buffers),
+            u64::from(shard.receive_buffer_bytes),
+        ),
+        line(Holder::PartialInput, 1, shard.partial_input_bytes),
+        line(Holder::Outboxes, 1, shard.outbox_bytes),
+        line(Holder::Frames, 1, shard.frame_bytes),
+        line(Holder::Channels, u64::from(shard.channels_max), CHANNEL_BYTES),
+        line(Holder::Histories, 1, shard.history_bytes),
+        line(Holder::Dedupe, 1, shard.dedupe_bytes),
+        line(Holder::Lanes, u64::from(shards) * 2, shard.lane_bytes),
+        line(Holder::Acks, u64::from(shard.ack_slots), ACK_SLOT_BYTES),
+        line(Holder::StorageRing, 1, shard.storage_ring_bytes),
+        line(Holder::H2Sessions, u64::from(shard.h2_connections_max), H2_SESSION_BYTES),
+        line(Holder::Bodies, 1, shard.body_bytes),
+        line(Holder::Baseline, 1, BASELINE_BYTES),
+    ]
+}
+
+fn process_lines() -> Vec<Line> {
+    let once = |name, count, bytes_each| Line { name, count, bytes_each };
+    vec![
+        once("program", 1, 16 << 20),
+        once("spool_writer", 2, 4 << 20),
+        once("spool_readers", u64::from(SPOOL_READERS), 1 << 20),
+        once("control", 1, 8 << 20),
+    ]
+}
+
+/// Descriptors kept back, and how many are left for connections.
+fn descriptors(config: &Config, facts: Facts) -> Result<(u64, u64), BudgetError> {
+    let listeners = config.listen.len() as u64;
+    let reserved = STANDARD_FDS
+        + SPOOL_FDS
+        + u64::from(SPOOL_READERS) * 2
+        + ADMIN_FDS
+        + u64::from(facts.shards) * (SHARD_FDS + listeners);
+    let left = facts.descriptors.saturating_sub(reserved);
+    if left < CONNECTIONS_MIN {
+        return Err(BudgetError {
+            message: format!(
+                "the process may open {} descriptors and needs {reserved} for itself",
+                facts.descriptors
+            ),
+            remedy: "raise the limit (`ulimit -n 65536`, LimitNOFILE= in systemd, --ulimit nofile \
+                     in Docker), or run fewer shards"
+                .to_owned(),
+        });
+    }
+    Ok((reserved, left))
+}
+
+fn too_small(memory: u64, process: u64, pooled: u64, shards: u32) -> BudgetError {
+    let needed = process + (pooled + CONNECTIONS_MIN * 8_192) * u64::from(shards);
+    BudgetError {
+        message: format!(
+            "{memory} bytes of memory are too few for {shards} shards with these limits, which \
+             need about {needed}"
+        ),
+        remedy: "run fewer shards (--shards), lower limits.body_bytes_max or \
+                 limits.outbox_bytes_max, or give more memory (limits.memory_bytes_max, or the \
+                 cgroup's limit)"
+            .to_owned(),
+    }
+}
+
+fn line(holder: Holder, count: u64, bytes_each: u64) -> Line {
+    Line { name: holder.row().name, count, bytes_each }
+}
+
+impl fmt::Display for Budget {
+    /// What `shardcast config --limits` prints.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Facts { shards, descriptors, memory_bytes } = self.facts;
+        writeln!(f, "Memory, in bytes: {shards} shards, {} planned", self.memory_bytes)?;
+        writeln!(f, "(the machine or its cgroup has {memory_bytes})\n")?;
+        let row = |f: &mut fmt::Formatter<'_>, line: &Line| {
+            let Line { name, count, bytes_each } = line;
+            writeln!(f, "  {name:<18}{count:>10} x {bytes_each:>12} = {:>14}", line.bytes())
+        };
+        writeln!(f, "each shard:")?;
+        for line in &self.shard_lines {
+            row(f, line)?;
+        }
+        writeln!(f, "  {:<44}= {:>14}\n\nonce:", "sum", self.shard_bytes())?;
+        for line in &self.process_lines {
+            row(f, line)?;
+        }
+        writeln!(f, "\n{:<46}= {:>14}\n", "total", self.total_bytes())?;
+        let reserved = self.descriptors_reserved;
+        writeln!(f, "Connections: {} over all shards", self.connections_max)?;
+        writeln!(f, "  descriptors: {descriptors}, of which {reserved} are kept back")?;
+        let why = match self.cap_reason {
+            CapReason::Configured => "limits.connections_max",
+            CapReason::Descriptors => "the descriptor limit (raise it with `ulimit -n`)",
+            CapReason::Memory => "the memory budget",
+        };
+        writeln!(f, "  the cap is set by {why}")
+    }
+}
+
+/// User memory of one idle subscribed connection: the promise is at most 1 KiB.
+pub const CONNECTION_BYTES: u64 = 1_024;
+/// An idle TCP socket in the kernel: sock (about 2.3 KiB), inode, dentry and file (1.2 KiB), poll.
+const KERNEL_SOCKET_BYTES: u64 = 4_096;
+/// `UnbufferedServerConnection` after the handshake: 3.2 KB measured.
+const TLS_SESSION_BYTES: u64 = 4_096;
+/// An h2 server connection: 29 KB measured.
+const H2_SESSION_BYTES: u64 = 32_768;
+/// A channel's name, counters and interest, without history and ids.
+pub const CHANNEL_BYTES: u64 = 256;
+const RECEIVE_BUFFER_BYTES: u32 = 16_384;
+const SQ_ENTRIES: u32 = 4_096;
+const CQ_ENTRIES: u32 = 32_768;
+const LANE_BYTES_MIN: u64 = 128 << 10;
+const LANE_BYTES_MAX: u64 = 8 << 20;
+const ACK_SLOTS: u32 = 1_024;
+const ACK_SLOT_BYTES: u64 = 1_024;
+/// A thread's touched stack and mimalloc's thread-local pages.
+const BASELINE_BYTES: u64 = 4 << 20;
+const MEMORY_UNKNOWN_BYTES: u64 = 1 << 30;
+/// Below this a server is not worth starting.
+const CONNECTIONS_MIN: u64 = 16;
+/// Slots are 32 bits wide; this leaves room.
+const CONNECTIONS_MAX: u64 = 1 << 30;
+/// Standard streams, the data directory's lock, and slack for accepting in order to refuse.
+const STANDARD_FDS: u64 = 32;
+const SPOOL_FDS: u64 = 16;
+/// Threads that read history from disk.
+pub const SPOOL_READERS: u32 = 4;
+/// Connections to the admin listener, and its own descriptors.
+const ADMIN_FDS: u64 = 80;
+/// Ring or epoll, eventfd, timer, and a descriptor being handed on.
+const SHARD_FDS: u64 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn facts(shards: u32, descriptors: u64, memory_bytes: u64) -> Facts {
+        Facts { shards, descriptors, memory_bytes }
+    }
+
+    #[test]
+    fn lines_never_add_up_to_more_than_the_memory() {
+        let mut refused = 0;
+        for shards in [1, 2, 3, 8, 64, 256] {
+            for memory in [64 << 20, 256 << 20, 512 << 20, GIB, 3 * GIB, 24 * GIB, 1024 * GIB] {
+                for (connections, history, outbox, tls) in [
+                    (0, 256 << 20, 1 << 20, false),
+                    (1, 0, 1 << 10, true),
+                    (100_000, 1 << 50, 1 << 30, true),
+                ] {
+                    let mut config = Config::default();
+                    config.limits.connections_max = connections;
+                    config.limits.history_bytes_max = history;
+                    config.limits.outbox_bytes_max = outbox;
+                    config.tls.cert = if tls { "x".into() } else { "".into() };
+                    let Ok(budget) = Budget::derive(&config, facts(shards, 1 << 20, memory)) else {
+                        refused += 1;
+                        continue;
+                    };
+                    assert!(budget.total_bytes() <= memory / 4 * 3);
+                    let slots: u32 = (0..shards).map(|shard| budget.connections_of(shard)).sum();
+                    assert_eq!(slots, budget.connections_max);
+                    assert_eq!(budget.connections_of(0), budget.shard.connections_max);
+                    assert!(budget.shard.receive_buffers.is_power_of_two());
+                    assert!(connections == 0 || budget.connections_max <= connections);
+                }
+            }
+        }
+        assert!(refused > 0, "64 MiB for 256 shards cannot fit");
+    }
+
+    #[test]
+    fn the_tightest_of_configuration_descriptors_and_memory_caps_connections() {
+        let check = |connections_max, facts, reason, low, high| {
+            let mut config = Config::default();
+            config.limits.connections_max = connections_max;
+            let budget = Budget::derive(&config, facts).unwrap();
+            assert_eq!(budget.cap_reason, reason);
+            let range = low..=high;
+            assert!(range.contains(&budget.connections_max), "{}", budget.connections_max);
+        };
+        let big = facts(2, 1 << 20, 24 * GIB);
+        check(5_000, big, CapReason::Configured, 5_000, 5_000);
+        check(0, big, CapReason::Descriptors, 1_000_000, 1 << 20);
+        check(0, facts(2, 1_024, 24 * GIB), CapReason::Descriptors, 700, 1_000);
+        check(50_000, facts(2, 1_024, 24 * GIB), CapReason::Descriptors, 700, 1_000);
+        check(0, facts(1, 1 << 20, 512 << 20), CapReason::Memory, 5_000, 50_000);
+    }
+
+    #[test]
+    fn every_holder_of_the_ledger_has_a_line() {
+        let mut config = Config::default();
+        config.tls.cert = "x".into();
+        let budget = Budget::derive(&config, facts(2, 20_000, 24 * GIB)).unwrap();
+        let lines: Vec<_> = budget.shard_lines.iter().map(|line| line.name).collect();
+        let holders: Vec<_> = HOLDERS.iter().map(|row| row.name).collect();
+        assert_eq!(lines, holders);
+        let text = budget.to_string();
+        assert!(holders.iter().all(|name| text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn a_machine_that_is_too_small_is_refused_with_a_remedy() {
+        let check = |facts, expected: &str| {
+            let error = Budget::derive(&Config::default(), facts).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        check(facts(1, 128, GIB), "ulimit -n");
+        check(facts(1, 20_000, 64 << 20), "--shards");
+    }
+
+    #[test]
+    fn a_body_of_the_largest_legal_size_always_fits() {
+        let mut config = Config::default();
+        config.limits.body_bytes_max = 64 << 20;
+        let budget = Budget::derive(&config, facts(2, 20_000, GIB)).unwrap();
+        assert!(budget.shard.body_bytes >= 64 << 20);
+    }
+}

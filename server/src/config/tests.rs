@@ -1,0 +1,216 @@
+use super::*;
+use crate::config::layers::FlagValue;
+use std::collections::BTreeMap;
+use toml::Value;
+
+fn sources(environment: &[(&str, &str)], sets: &[&str]) -> Sources {
+    Sources {
+        environment: environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+        ..Sources::default()
+    }
+}
+
+fn with_file(text: &str) -> (tempfile::TempDir, Sources) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shardcast.toml");
+    std::fs::write(&path, text).unwrap();
+    (dir, Sources { file: Some(path), ..Sources::default() })
+}
+
+fn origin_of<'a>(loaded: &'a Loaded, path: &str) -> &'a Origin {
+    &loaded.values.iter().find(|(own, ..)| own == path).unwrap().2
+}
+
+#[test]
+fn the_embedded_defaults_are_the_defaults_in_code_and_every_field_is_documented() {
+    let config = Config::default();
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.namespaces, BTreeMap::from([("default".into(), Namespace::default())]));
+    let loaded = load(&Sources::default()).unwrap();
+    assert_eq!(loaded.config, config);
+
+    // Serialised from the types, so a field that the file lacks would show up here.
+    let table = toml::Table::try_from(&config).unwrap();
+    let mut leaves = BTreeMap::new();
+    schema::flatten(&table, "", &mut leaves);
+    let paths: Vec<_> = leaves.keys().cloned().collect();
+    let mut documented: Vec<_> = schema::FIELDS.iter().map(|field| field.path.clone()).collect();
+    documented.sort();
+    assert_eq!(documented, paths);
+    for field in schema::FIELDS.iter() {
+        assert_eq!(leaves[&field.path], field.default);
+        assert!(field.doc.ends_with(['.', ')']), "{}: {:?}", field.path, field.doc);
+    }
+}
+
+#[test]
+fn later_layers_win_and_each_value_knows_where_it_came_from() {
+    let (dir, mut sources) = with_file(
+        "engine = \"epoll\"\nshards = 1\n[limits]\nheaders_max = 20\nkeep_alive_s = 5\n\
+         head_timeout_s = 7\n",
+    );
+    let path = dir.path().join("shardcast.toml");
+    sources.environment = vec![
+        ("SHARDCAST_LIMITS__HEADERS_MAX".into(), "30".into()),
+        ("SHARDCAST_LIMITS__KEEP_ALIVE_S".into(), "6".into()),
+        ("SHARDCAST_LISTEN".into(), "127.0.0.1:1, [::1]:2".into()),
+        ("UNRELATED".into(), "x".into()),
+    ];
+    sources.sets = vec!["limits.headers_max=4_0".into(), "shards=2".into()];
+    sources.flags = vec![FlagValue { flag: "--shards", path: "shards", value: Value::Integer(3) }];
+    let loaded = load(&sources).unwrap();
+
+    assert_eq!(loaded.config.engine, Engine::Epoll);
+    assert_eq!(loaded.config.limits.head_timeout_s, 7);
+    assert_eq!(loaded.config.limits.keep_alive_s, 6);
+    assert_eq!(loaded.config.limits.headers_max, 40);
+    assert_eq!(loaded.config.shards, 3);
+    let listen: Vec<_> = loaded.config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:1", "[::1]:2"]);
+
+    assert_eq!(*origin_of(&loaded, "engine"), Origin::File { path: path.clone(), line: 1 });
+    assert_eq!(*origin_of(&loaded, "limits.head_timeout_s"), Origin::File { path, line: 6 });
+    let variable = Origin::Environment("SHARDCAST_LIMITS__KEEP_ALIVE_S".into());
+    assert_eq!(*origin_of(&loaded, "limits.keep_alive_s"), variable);
+    assert_eq!(*origin_of(&loaded, "limits.headers_max"), Origin::Set);
+    assert_eq!(*origin_of(&loaded, "shards"), Origin::Flag("--shards"));
+    assert_eq!(*origin_of(&loaded, "limits.channels_max"), Origin::Default);
+}
+
+#[test]
+fn a_namespace_names_only_what_differs_whatever_default_was_changed_to() {
+    let (_dir, sources) = with_file(
+        "[namespaces.default]\nhistory_size = 5\n[namespaces.orders]\nstore = false\n\
+         [namespaces.empty]\n",
+    );
+    let config = load(&sources).unwrap().config;
+    assert_eq!(config.namespace("default").history_size, 5);
+    let orders = Namespace { store: false, ..Namespace::default() };
+    assert_eq!(*config.namespace("orders"), orders);
+    assert_eq!(*config.namespace("empty"), Namespace::default());
+    assert_eq!(config.namespace("unheard-of").history_size, 5);
+
+    let set = load(&sources_of_sets(&["namespaces.a-b.deliver=durable"])).unwrap().config;
+    assert_eq!(set.namespace("a-b").deliver, Deliver::Durable);
+}
+
+fn sources_of_sets(sets: &[&str]) -> Sources {
+    sources(&[], sets)
+}
+
+#[test]
+fn what_is_not_a_key_is_refused_with_its_place_and_the_nearest_key() {
+    let check = |sources: &Sources, expected: &[&str]| {
+        let error = load(sources).unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "{error:?} lacks {part:?}");
+        }
+    };
+    let (_dir, file) = with_file("shards = 1\n\n[limits]\nheader_max = 5\n[spol]\nx = 1\n");
+    check(&file, &["shardcast.toml:4", "`limits.header_max`", "mean `limits.headers_max`"]);
+    check(&file, &["shardcast.toml:5", "`spol`"]);
+    check(
+        &sources(&[("SHARDCAST_ENGIN", "uring")], &[]),
+        &["`engin` (SHARDCAST_ENGIN)", "`engine`"],
+    );
+    check(&sources_of_sets(&["headers_max=5"]), &["--set", "did you mean `limits.headers_max`?"]);
+    check(&sources_of_sets(&["namespaces.a.stores=true"]), &["`namespaces.a.store`"]);
+    check(&sources_of_sets(&["zzzzzzzzzzzz=1"]), &["`shardcast config` lists every key"]);
+    check(&sources_of_sets(&["limits=1"]), &["`limits` is a section"]);
+    check(&sources_of_sets(&["listen"]), &["there is no `=`"]);
+    let missing = Sources { file: Some("/nonexistent.toml".into()), ..Sources::default() };
+    check(&missing, &["/nonexistent.toml", "--config"]);
+    let (_dir, broken) = with_file("shards = 1\nlisten = [\n");
+    check(&broken, &["shardcast.toml:"]);
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_by_name() {
+    let check = |set: &str, expected: &str| {
+        let error = load(&sources_of_sets(&[set])).unwrap_err().to_string();
+        assert!(error.contains(expected), "{set}: {error:?} lacks {expected:?}");
+    };
+    check("shards=two", "shards = \"two\" (--set): expected a whole number");
+    check("shards=-1", "shards = -1");
+    check("limits.headers_max=70000", "limits.headers_max = 70000");
+    check("share_port=yes", "expected true or false");
+    check("engine=iouring", "`uring`");
+    check("log.level=trace", "`debug`");
+    check("listen=:8000", "127.0.0.1:8000");
+    check("listen=10.0.0.1", "10.0.0.1:8000");
+    check("listen=::1", "[::1]:8000");
+    check("listen=example.com:80", "IP address");
+    check("namespaces.a.deliver=later", "`durable`");
+    let (_dir, file) = with_file("shards = \"2\"\n");
+    let error = load(&file).unwrap_err().to_string();
+    assert!(error.contains(":1)") && error.contains("expected a whole number"), "{error}");
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_limit_and_remedy() {
+    let check = |sets: &[&str], expected: &[&str]| {
+        let error = load(&sources_of_sets(sets)).unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "{sets:?}: {error:?} lacks {part:?}");
+        }
+    };
+    check(&["listen=0.0.0.0:8000"], &["listen = ", "--allow-anonymous", "0.0.0.0:8000"]);
+    check(&["listen=[2001:db8::1]:8000"], &["--allow-anonymous"]);
+    check(&["listen="], &["1 to 16 addresses"]);
+    check(&["listen=127.0.0.1:1,127.0.0.1:1"], &["twice"]);
+    check(&["admin_listen=192.168.1.1:9000"], &["admin_allow_remote"]);
+    check(&["admin_listen=127.0.0.1:8000"], &["`listen` has this port too"]);
+    check(&["tls.cert=a.pem"], &["tls.key", "--tls-key"]);
+    check(&["tls.key=a.pem"], &["tls.cert", "--tls-cert"]);
+    check(&["allowed_origins=*"], &["\"*\" is not an origin"]);
+    check(&["allowed_origins=null"], &["is not an origin"]);
+    check(&["allowed_origins=https://a.example/path"], &["without a path"]);
+    check(&["limits.head_timeout_s=0"], &["limits.head_timeout_s = 0 (--set)", "from 1 to 300"]);
+    check(&["limits.message_bytes_max=33554432"], &["at most 16777216", "limits.body_bytes_max"]);
+    check(&["spool.retention_bytes=99999999999"], &["`spool.bytes_max`"]);
+    check(&["sse.retry_ms_min=9999"], &["sse.retry_ms_max"]);
+    check(&["namespaces.a.deliver=durable", "namespaces.a.store=false"], &["never become durable"]);
+    check(&["namespaces.default.history_size=1000001"], &["at most 1000000"]);
+    // All at once, so that a person does not fix them one start at a time.
+    check(&["shards=1000", "drain_time_s=100000"], &["shards = 1000", "drain_time_s = 100000"]);
+}
+
+#[test]
+fn what_safety_forbids_can_be_asked_for() {
+    let check = |sets: &[&str]| assert!(load(&sources_of_sets(sets)).is_ok(), "{sets:?}");
+    check(&["listen=0.0.0.0:8000,[::]:8000", "allow_anonymous=true"]);
+    check(&["admin_listen=0.0.0.0:9000", "admin_allow_remote=true"]);
+    check(&["listen=127.0.0.2:0,[::1]:0,localhost:0", "admin_listen=localhost:0"]);
+    check(&["listen=[\"[::1]:0\", \"127.0.0.1:0\"]"]);
+    check(&["allowed_origins=https://app.example.com,http://localhost:5173"]);
+    check(&["limits.message_bytes_max=16777216"]);
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_are_not_ours() {
+    let names = ["SHARDCAST_SERVICE_HOST", "SHARDCAST_PORT", "SHARDCAST_PORT_8000_TCP_ADDR"];
+    let environment: Vec<_> = names.iter().map(|name| (*name, "tcp://10.0.0.1")).collect();
+    assert_eq!(load(&sources(&environment, &[])).unwrap().config, Config::default());
+}
+
+#[test]
+fn the_printed_configuration_is_a_file_that_means_the_same() {
+    let loaded = load(&sources_of_sets(&["namespaces.x.store=false", "shards=2"])).unwrap();
+    let text = reference::effective(&loaded);
+    assert!(text.contains("# --set") && text.contains("# default"), "{text}");
+    let (_dir, again) = with_file(&text);
+    assert_eq!(load(&again).unwrap().config, loaded.config);
+}
+
+#[test]
+fn the_reference_page_names_every_key() {
+    let page = reference::page();
+    for field in schema::FIELDS.iter() {
+        let key = field.path.replace("namespaces.default", "namespaces.NAME");
+        assert!(page.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
