@@ -1,0 +1,440 @@
+//! The one list of metric families. A name that is not here does not exist: the exposition walks
+//! this list, and a test compares it with the fields that feed it.
+//!
+//! Names that start with `realtime_` are per server; those that start with `shardcast_` carry the
+//! label `shard` where a shard counts them. Everything carries `server`.
+
+/// The Prometheus type of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Buckets, sum and count.
+    Histogram,
+}
+
+impl Kind {
+    /// As the text format says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The buckets of a histogram.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Upper bounds in ticks, ascending.
+    pub bounds: &'static [u64],
+    /// Ticks in one unit of the metric.
+    pub ticks_per_unit: u64,
+}
+
+/// One family of metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// The name.
+    pub name: &'static str,
+    /// The type.
+    pub kind: Kind,
+    /// The unit, for the reference page; empty for plain counts.
+    pub unit: &'static str,
+    /// Labels besides `server`.
+    pub labels: &'static [&'static str],
+    /// What it says and, where that helps, what to do when it grows.
+    pub help: &'static str,
+    /// Buckets of a histogram.
+    pub scale: Option<&'static Scale>,
+}
+
+impl Family {
+    /// True if each shard has its own series.
+    pub fn per_shard(&self) -> bool {
+        self.labels.contains(&"shard")
+    }
+}
+
+/// Milliseconds counted, seconds shown.
+pub static CONNECTION_SECONDS: Scale = Scale {
+    bounds: &[1_000, 10_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000, 7_200_000],
+    ticks_per_unit: 1_000,
+};
+/// Microseconds counted, milliseconds shown.
+pub static DELIVERY_MS: Scale = Scale {
+    bounds: &[1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000],
+    ticks_per_unit: 1_000,
+};
+/// Microseconds counted, seconds shown.
+pub static DELIVERY_SECONDS: Scale = Scale {
+    bounds: &[
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
+        1_000_000, 10_000_000,
+    ],
+    ticks_per_unit: 1_000_000,
+};
+/// Recipients.
+pub static FANOUT: Scale =
+    Scale { bounds: &[1, 5, 10, 25, 50, 100, 500, 1_000, 5_000], ticks_per_unit: 1 };
+
+/// Why something was dropped. The label of `shardcast_drops_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    OutboxOldest,
+    SlowClosed,
+    ConnectionLost,
+    ShutdownUnsent,
+    PublishOverload,
+    PublishInvalid,
+    ControlBusy,
+    LogSuppressed,
+}
+
+/// How one reason is said.
+#[derive(Debug, Clone, Copy)]
+pub struct DropRow {
+    /// The reason.
+    pub reason: DropReason,
+    /// The label value.
+    pub name: &'static str,
+    /// What was dropped, and whether it is recovered or final.
+    pub help: &'static str,
+}
+
+/// Every reason, in the order of the enum.
+pub const DROP_REASONS: [DropRow; 8] = [
+    drop_row(
+        DropReason::OutboxOldest,
+        "outbox_oldest",
+        "events taken out of a slow subscriber's outbox (drop_oldest); it got a notice with the \
+         range and can fetch them while history lasts",
+    ),
+    drop_row(
+        DropReason::SlowClosed,
+        "slow_closed",
+        "events that waited for a subscriber closed as slow; recovered when it resumes",
+    ),
+    drop_row(
+        DropReason::ConnectionLost,
+        "connection_lost",
+        "events that waited for a subscriber that went away; recovered when it resumes",
+    ),
+    drop_row(
+        DropReason::ShutdownUnsent,
+        "shutdown_unsent",
+        "events that waited when the drain time was over; recovered when the client resumes",
+    ),
+    drop_row(
+        DropReason::PublishOverload,
+        "publish_overload",
+        "events refused because a lane or the spool was full; the publisher was told which",
+    ),
+    drop_row(
+        DropReason::PublishInvalid,
+        "publish_invalid",
+        "events refused as invalid; final, the publisher was told why",
+    ),
+    drop_row(
+        DropReason::ControlBusy,
+        "control_busy",
+        "admin questions that a shard had no room for; ask again",
+    ),
+    drop_row(
+        DropReason::LogSuppressed,
+        "log_suppressed",
+        "log lines over the rate that a client may cause; final",
+    ),
+];
+
+const fn drop_row(reason: DropReason, name: &'static str, help: &'static str) -> DropRow {
+    DropRow { reason, name, help }
+}
+
+const fn family(
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, unit, labels, help, scale: None }
+}
+
+const fn histogram(
+    name: &'static str,
+    unit: &'static str,
+    scale: &'static Scale,
+    help: &'static str,
+) -> Family {
+    Family { name, kind: Kind::Histogram, unit, labels: &[], help, scale: Some(scale) }
+}
+
+use Kind::{Counter, Gauge};
+
+/// Every family, in the order of the reference page.
+pub static FAMILIES: &[Family] = &[
+    family("realtime_active_connections", Gauge, "", &[], "Connections that are open."),
+    family(
+        "realtime_connection_capacity",
+        Gauge,
+        "",
+        &[],
+        "Connections this server takes at most; alert at 90 %.",
+    ),
+    family(
+        "realtime_connections_total",
+        Counter,
+        "",
+        &["status"],
+        "Connections by what became of them: established, closed, rejected (over a limit or not \
+         allowed), error (the peer or the network broke it).",
+    ),
+    histogram(
+        "realtime_connection_duration_seconds",
+        "seconds",
+        &CONNECTION_SECONDS,
+        "How long closed connections had lived.",
+    ),
+    family(
+        "realtime_messages_received_total",
+        Counter,
+        "",
+        &[],
+        "Events received from publishers, valid or not.",
+    ),
+    family("realtime_messages_sent_total", Counter, "", &[], "Events sent to subscribers."),
+    histogram(
+        "realtime_message_delivery_latency_ms",
+        "milliseconds",
+        &DELIVERY_MS,
+        "From receipt of an event to the send to its last recipient on a shard.",
+    ),
+    histogram(
+        "shardcast_message_delivery_latency_seconds",
+        "seconds",
+        &DELIVERY_SECONDS,
+        "The same latency in finer buckets.",
+    ),
+    histogram(
+        "realtime_fanout_recipients",
+        "",
+        &FANOUT,
+        "Recipients of one event on one shard that has any.",
+    ),
+    family(
+        "realtime_message_queue_depth",
+        Gauge,
+        "",
+        &[],
+        "Events that wait in subscribers' outboxes.",
+    ),
+    family(
+        "realtime_delivery_errors_total",
+        Counter,
+        "",
+        &["error_type"],
+        "Deliveries that did not happen on this connection: slow (closed), dropped (drop_oldest), \
+         connection_lost. shardcast_drops_total says what each means.",
+    ),
+    family(
+        "shardcast_info",
+        Gauge,
+        "",
+        &["version", "engine", "shard"],
+        "Always 1; the labels say the version and which engine a shard runs on.",
+    ),
+    family("shardcast_ready", Gauge, "", &[], "1 while /health/ready answers 200."),
+    family(
+        "shardcast_drops_total",
+        Counter,
+        "",
+        &["reason", "shard"],
+        "What was dropped, by reason; the reference page says which are recovered.",
+    ),
+    family(
+        "shardcast_closes_total",
+        Counter,
+        "",
+        &["reason", "shard"],
+        "Connections closed by the server, by close reason.",
+    ),
+    family("shardcast_bytes_total", Counter, "bytes", &["direction", "shard"], "Bytes on sockets."),
+    family("shardcast_requests_total", Counter, "", &["protocol", "shard"], "HTTP requests."),
+    family("shardcast_answers_total", Counter, "", &["class", "shard"], "HTTP answers by status."),
+    family(
+        "shardcast_publishes_total",
+        Counter,
+        "",
+        &["outcome", "shard"],
+        "Published events: accepted, duplicate (answered with the first one's position), rejected \
+         (invalid or not allowed), overloaded (refused for want of room).",
+    ),
+    family(
+        "shardcast_publishes_parked_total",
+        Counter,
+        "",
+        &["shard"],
+        "Publish requests that had to wait for a full lane.",
+    ),
+    family("shardcast_publishes_parked", Gauge, "", &["shard"], "Publish requests that wait now."),
+    family(
+        "shardcast_lane_full_total",
+        Counter,
+        "",
+        &["lane", "shard"],
+        "Times a lane to another shard or the storage ring had no room.",
+    ),
+    family(
+        "shardcast_resumes_total",
+        Counter,
+        "",
+        &["outcome", "shard"],
+        "Resumes: recovered without loss, or a gap told to the client with its reason.",
+    ),
+    family("shardcast_connections", Gauge, "", &["protocol", "shard"], "Connections by protocol."),
+    family(
+        "shardcast_connections_blocked",
+        Gauge,
+        "",
+        &["shard"],
+        "Connections whose socket is full; /debug/connections says which.",
+    ),
+    family("shardcast_subscriptions", Gauge, "", &["shard"], "Subscriptions to channels."),
+    family("shardcast_channels", Gauge, "", &["shard"], "Channels whose home is the shard."),
+    family("shardcast_outbox_bytes", Gauge, "bytes", &["shard"], "Bytes that outboxes refer to."),
+    family(
+        "shardcast_frames_encoded_total",
+        Counter,
+        "",
+        &["shard"],
+        "Frames encoded: one per event and wire format, whatever the number of recipients.",
+    ),
+    family(
+        "shardcast_flat_runs_total",
+        Counter,
+        "",
+        &["shard"],
+        "Runs of frames that were joined once and shared by several connections.",
+    ),
+    family("shardcast_sends_total", Counter, "", &["shard"], "Sends to sockets."),
+    family(
+        "shardcast_sends_blocked_total",
+        Counter,
+        "",
+        &["shard"],
+        "Sends that a full socket stopped short.",
+    ),
+    family("shardcast_turns_total", Counter, "", &["shard"], "Turns of the shard's loop."),
+    family(
+        "shardcast_connections_handed_on_total",
+        Counter,
+        "",
+        &["shard"],
+        "Connections given to a shard that holds fewer, right after accept.",
+    ),
+    family(
+        "shardcast_driver_events_total",
+        Counter,
+        "",
+        &["event", "shard"],
+        "What the I/O engine counts: enters, completions, receive_buffers_exhausted, cq_overflows, \
+         stale, refused (every slot taken), accept_pauses (out of descriptors).",
+    ),
+    family(
+        "shardcast_memory_bytes",
+        Gauge,
+        "bytes",
+        &["holder", "shard"],
+        "The ledger: bytes by holder, as in `shardcast config --limits`.",
+    ),
+    family("shardcast_spool_events_total", Counter, "", &[], "Events appended to the spool."),
+    family("shardcast_spool_written_bytes_total", Counter, "bytes", &[], "Bytes appended to it."),
+    family(
+        "shardcast_spool_syncs_total",
+        Counter,
+        "",
+        &["result"],
+        "Syncs of the spool. An error is never retried on the same segment; look at the disk.",
+    ),
+    family("shardcast_spool_segments_deleted_total", Counter, "", &[], "Segments past retention."),
+    family("shardcast_spool_lag_events", Gauge, "", &[], "Events accepted and not yet synced."),
+    family("shardcast_spool_lag_bytes", Gauge, "bytes", &[], "Their bytes."),
+    family("shardcast_spool_bytes", Gauge, "bytes", &[], "Size of the spool on disk."),
+    family("shardcast_spool_segments", Gauge, "", &[], "Segment files."),
+    family(
+        "shardcast_spool_refusing",
+        Gauge,
+        "",
+        &[],
+        "1 while publishes to stored namespaces are refused because the disk is full or broken.",
+    ),
+    family("process_resident_memory_bytes", Gauge, "bytes", &[], "Resident set of the process."),
+    family("process_cpu_seconds_total", Counter, "seconds", &[], "CPU time, user and system."),
+    family("process_open_fds", Gauge, "", &[], "Open descriptors."),
+    family("process_max_fds", Gauge, "", &[], "Descriptors the process may open."),
+    family("process_start_time_seconds", Gauge, "seconds", &[], "When it started, in Unix time."),
+];
+
+/// `docs/reference/metrics.md`.
+pub fn page() -> String {
+    use std::fmt::Write;
+    let mut out = String::from(
+        "<!-- Generated by `shardcast config --reference metrics`; edit \
+         server/src/metrics/catalogue.rs. -->\n# Metrics\n\n`GET /metrics` on the admin listener, \
+         Prometheus text format. Every series has the label `server`\n(`server_name` in the \
+         configuration, otherwise the host's name).\n\n| metric | type | labels | meaning |\n\
+         |---|---|---|---|\n",
+    );
+    for family in FAMILIES {
+        let labels = family.labels.iter().map(|label| format!("`{label}`"));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        let mut help = family.help.to_owned();
+        if let Some(scale) = family.scale {
+            let bounds = scale
+                .bounds
+                .iter()
+                .map(|bound| (*bound as f64 / scale.ticks_per_unit as f64).to_string());
+            help += &format!(" Buckets: {}.", bounds.collect::<Vec<_>>().join(" "));
+        }
+        let (name, kind) = (family.name, family.kind.name());
+        let _ = writeln!(out, "| `{name}` | {kind} | {labels} | {help} |");
+    }
+    out += "\n## Reasons of `shardcast_drops_total`\n\n| reason | meaning |\n|---|---|\n";
+    for row in DROP_REASONS {
+        let _ = writeln!(out, "| `{}` | {} |", row.name, row.help);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_rules() {
+        let mut names = BTreeSet::new();
+        for family in FAMILIES {
+            assert!(names.insert(family.name), "{} is there twice", family.name);
+            let total = family.name.ends_with("_total");
+            assert_eq!(total, family.kind == Kind::Counter, "{}", family.name);
+            assert_eq!(family.scale.is_some(), family.kind == Kind::Histogram);
+            assert!(family.help.ends_with('.'), "{}", family.name);
+            assert!(page().contains(&format!("| `{}` |", family.name)));
+        }
+        for (index, row) in DROP_REASONS.iter().enumerate() {
+            assert_eq!(row.reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn bounds_ascend() {
+        for scale in FAMILIES.iter().filter_map(|family| family.scale) {
+            assert!(scale.bounds.is_sorted_by(|a, b| a < b));
+        }
+    }
+}
