@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod driver;
 pub mod epoll;
+pub mod log;
 pub mod mesh;
 pub mod metrics;
 pub mod reactor;

@@ -111,7 +111,7 @@ impl Found {
         }
         range("limits.message_bytes_max", u(limits.message_bytes_max), 1, 256 << 20);
         range("limits.body_bytes_max", u(limits.body_bytes_max), 1, 1 << 30);
-        range("limits.head_bytes_max", u(limits.head_bytes_max), 1 << 10, 1 << 20);
+        range("limits.head_bytes_max", u(limits.head_bytes_max), 1 << 10, (1 << 16) - 1);
         range("limits.headers_max", u(u32::from(limits.headers_max)), 16, 1_000);
         range("limits.head_timeout_s", u(limits.head_timeout_s), 1, 300);
         range("limits.body_idle_timeout_s", u(limits.body_idle_timeout_s), 1, 3_600);

@@ -1,1 +1,69 @@
-//! To come.
+//! The admin listener: metrics, debugging, drain, health. A different program in the same process.
+//!
+//! It has one thread with a tokio runtime of its own, and touches the data plane only through
+//! three things: snapshot slots that shards fill, [`ControlPort`]s that shards empty, and the
+//! [`Operator`] that boot implements. A shard never waits for it, and it never waits for a shard
+//! longer than [`REPLY_TIMEOUT`].
+//!
+//! Everything a client can do here is bounded: connections, head and body size, time to send a
+//! head, time for a request, life of a connection. On loopback the Host must be a loopback name,
+//! so that a page whose name was rebound to 127.0.0.1 reads nothing, and no foreign origin is
+//! answered at all.
+//!
+//! Deliberately absent: authentication (loopback is the fence until there are tokens), TLS, HTTP/2.
+//! Tested through real sockets; time-outs under tokio's paused clock.
+
+pub mod guard;
+mod listener;
+pub mod port;
+pub mod readiness;
+mod routes;
+
+pub use listener::{AdminServer, bind};
+pub use port::{ConnectionReport, ControlCommand, ControlPort, DrainOrder, Reply};
+pub use readiness::{Readiness, State};
+
+use crate::config::Config;
+use crate::config::budget::Budget;
+use crate::metrics::{ShardSnapshot, SnapshotSlot, StorageSnapshot};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What boot does when the admin listener asks.
+pub trait Operator: Send + Sync + 'static {
+    /// Starts draining; false if it was under way already (a new rate still takes effect).
+    fn drain(&self, order: DrainOrder) -> bool;
+}
+
+/// One shard, as the admin listener sees it.
+#[derive(Clone)]
+pub struct ShardHandle {
+    /// Filled by the shard about once a second.
+    pub snapshot: Arc<SnapshotSlot<ShardSnapshot>>,
+    /// Emptied by the shard every turn.
+    pub port: Arc<ControlPort>,
+}
+
+/// Everything the admin listener answers from.
+#[derive(Clone)]
+pub struct Context {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The plan that the ledger is compared with.
+    pub budget: Arc<Budget>,
+    /// In order of their ids.
+    pub shards: Vec<ShardHandle>,
+    /// Filled by the storage thread.
+    pub storage: Arc<SnapshotSlot<StorageSnapshot>>,
+    /// Shared with the shards, which answer `/health/*` too.
+    pub readiness: Arc<Readiness>,
+    /// Carries out what was asked.
+    pub operator: Arc<dyn Operator>,
+}
+
+/// How long a question to a shard may take. A shard in a very long turn is missing from the answer,
+/// by name.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

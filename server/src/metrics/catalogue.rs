@@ -72,8 +72,8 @@ pub static DELIVERY_MS: Scale = Scale {
 /// Microseconds counted, seconds shown.
 pub static DELIVERY_SECONDS: Scale = Scale {
     bounds: &[
-        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000,
-        1_000_000, 10_000_000,
+        50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 204_800,
+        409_600, 819_200, 1_638_400,
     ],
     ticks_per_unit: 1_000_000,
 };
@@ -84,14 +84,14 @@ pub static FANOUT: Scale =
 /// Why something was dropped. The label of `shardcast_drops_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    OutboxOldest,
-    SlowClosed,
-    ConnectionLost,
+    DropOldest,
+    Slow,
+    PeerGone,
+    HoleFound,
     ShutdownUnsent,
-    PublishOverload,
-    PublishInvalid,
-    ControlBusy,
-    LogSuppressed,
+    Overloaded,
+    StorageFull,
+    Invalid,
 }
 
 /// How one reason is said.
@@ -108,45 +108,46 @@ pub struct DropRow {
 /// Every reason, in the order of the enum.
 pub const DROP_REASONS: [DropRow; 8] = [
     drop_row(
-        DropReason::OutboxOldest,
-        "outbox_oldest",
-        "events taken out of a slow subscriber's outbox (drop_oldest); it got a notice with the \
-         range and can fetch them while history lasts",
+        DropReason::DropOldest,
+        "drop_oldest",
+        "events taken out of a slow subscriber's outbox; it got a notice with the range and can \
+         fetch them by reconnecting while history lasts",
     ),
     drop_row(
-        DropReason::SlowClosed,
-        "slow_closed",
+        DropReason::Slow,
+        "slow",
         "events that waited for a subscriber closed as slow; recovered when it resumes",
     ),
     drop_row(
-        DropReason::ConnectionLost,
-        "connection_lost",
-        "events that waited for a subscriber that went away; recovered when it resumes",
+        DropReason::PeerGone,
+        "peer_gone",
+        "connections that went away while bytes were on their way; recovered when they resume",
+    ),
+    drop_row(
+        DropReason::HoleFound,
+        "hole_found",
+        "subscriptions closed because continuity could not be proved; recovered when they resume",
     ),
     drop_row(
         DropReason::ShutdownUnsent,
         "shutdown_unsent",
-        "events that waited when the drain time was over; recovered when the client resumes",
+        "connections that still had bytes to get when the drain time was over; recovered when they \
+         resume",
     ),
     drop_row(
-        DropReason::PublishOverload,
-        "publish_overload",
-        "events refused because a lane or the spool was full; the publisher was told which",
+        DropReason::Overloaded,
+        "overloaded",
+        "publishes refused because a lane stayed full; the publisher was told which and retries",
     ),
     drop_row(
-        DropReason::PublishInvalid,
-        "publish_invalid",
-        "events refused as invalid; final, the publisher was told why",
+        DropReason::StorageFull,
+        "storage_full",
+        "publishes refused because the spool cannot store; the publisher was told and retries",
     ),
     drop_row(
-        DropReason::ControlBusy,
-        "control_busy",
-        "admin questions that a shard had no room for; ask again",
-    ),
-    drop_row(
-        DropReason::LogSuppressed,
-        "log_suppressed",
-        "log lines over the rate that a client may cause; final",
+        DropReason::Invalid,
+        "invalid",
+        "publishes refused as invalid or not allowed; final, the publisher was told why",
     ),
 ];
 
@@ -295,6 +296,20 @@ pub static FAMILIES: &[Family] = &[
         &["outcome", "shard"],
         "Resumes: recovered without loss, or a gap told to the client with its reason.",
     ),
+    family(
+        "shardcast_resumed_events_total",
+        Counter,
+        "",
+        &["shard"],
+        "Events sent from history to subscribers that resumed.",
+    ),
+    family(
+        "shardcast_tls_errors_total",
+        Counter,
+        "",
+        &["shard"],
+        "TLS connections that failed, handshakes included.",
+    ),
     family("shardcast_connections", Gauge, "", &["protocol", "shard"], "Connections by protocol."),
     family(
         "shardcast_connections_blocked",
@@ -350,6 +365,13 @@ pub static FAMILIES: &[Family] = &[
         "bytes",
         &["holder", "shard"],
         "The ledger: bytes by holder, as in `shardcast config --limits`.",
+    ),
+    family(
+        "shardcast_log_lines_suppressed_total",
+        Counter,
+        "",
+        &[],
+        "Log lines over the rate that clients may cause; final.",
     ),
     family("shardcast_spool_events_total", Counter, "", &[], "Events appended to the spool."),
     family("shardcast_spool_written_bytes_total", Counter, "bytes", &[], "Bytes appended to it."),

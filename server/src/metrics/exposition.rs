@@ -25,6 +25,8 @@ pub struct View {
     pub connections_max: u64,
     /// `/health/ready` answers 200.
     pub ready: bool,
+    /// See [`crate::log`].
+    pub log_lines_suppressed: u64,
 }
 
 /// The recorder behind `/metrics`.
@@ -75,6 +77,8 @@ impl Exposition {
         let gauge = |name, value| self.gauge(name, &[], None, value);
         gauge("realtime_connection_capacity", view.connections_max as f64);
         gauge("shardcast_ready", f64::from(u8::from(view.ready)));
+        let suppressed = view.log_lines_suppressed;
+        self.counter("shardcast_log_lines_suppressed_total", &[], None, suppressed);
         gauge("process_resident_memory_bytes", process.resident_bytes as f64);
         gauge("process_open_fds", process.fds_open as f64);
         gauge("process_max_fds", process.fds_max as f64);

@@ -79,6 +79,8 @@ measured! {
         gaps_rolled_back = "shardcast_resumes_total" ["outcome" = "rolled_back"];
         gaps_unknown = "shardcast_resumes_total" ["outcome" = "unknown"];
         gaps_expired = "shardcast_resumes_total" ["outcome" = "expired"];
+        resumed_events = "shardcast_resumed_events_total" [];
+        tls_errors = "shardcast_tls_errors_total" [];
         frames_encoded = "shardcast_frames_encoded_total" [];
         flat_runs = "shardcast_flat_runs_total" [];
         sends = "shardcast_sends_total" [];
@@ -193,7 +195,7 @@ impl Histogram {
 }
 
 /// Room for the longest list of bounds and the bucket above it.
-const BUCKETS_MAX: usize = 16;
+const BUCKETS_MAX: usize = 20;
 
 /// Everything one shard tells about itself.
 #[derive(Debug, Clone, Copy)]
@@ -342,10 +344,10 @@ mod tests {
     #[test]
     fn drops_and_closes_are_told_apart() {
         let mut snapshot = ShardSnapshot::default();
-        snapshot.dropped(DropReason::OutboxOldest, 3);
+        snapshot.dropped(DropReason::DropOldest, 3);
         snapshot.closed(CloseReason::Slow);
         for row in DROP_REASONS {
-            let expected = if row.reason == DropReason::OutboxOldest { 3 } else { 0 };
+            let expected = if row.reason == DropReason::DropOldest { 3 } else { 0 };
             assert_eq!(snapshot.drops(row.reason), expected);
         }
         for row in REASONS {

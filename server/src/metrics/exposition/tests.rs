@@ -48,7 +48,7 @@ fn view() -> View {
     one.counters.publishes_accepted = 3;
     one.gauges.connections = 2;
     one.delivered(1_500, 7);
-    one.dropped(DropReason::SlowClosed, 4);
+    one.dropped(DropReason::Slow, 4);
     one.ledger.set(Holder::Outboxes, 99);
     let mut other = one;
     other.engine = "epoll";
@@ -60,6 +60,7 @@ fn view() -> View {
         process: ProcessStats::read(),
         connections_max: 1_000,
         ready: true,
+        log_lines_suppressed: 8,
     }
 }
 
@@ -75,8 +76,9 @@ fn every_family_is_exported_once_and_strictly_formed() {
     assert_eq!(find(&["realtime_messages_sent_total"]), 15.0);
     assert_eq!(find(&["realtime_active_connections"]), 4.0);
     assert_eq!(find(&["realtime_connection_capacity"]), 1_000.0);
+    assert_eq!(find(&["log_lines_suppressed"]), 8.0);
     assert_eq!(find(&["publishes_total", "accepted", "shard=\"1\""]), 3.0);
-    assert_eq!(find(&["drops_total", "slow_closed", "shard=\"0\""]), 4.0);
+    assert_eq!(find(&["drops_total", "reason=\"slow\"", "shard=\"0\""]), 4.0);
     assert_eq!(find(&["shardcast_info", "engine=\"epoll\"", "shard=\"1\""]), 1.0);
     assert_eq!(find(&["memory_bytes", "holder=\"outboxes\"", "shard=\"0\""]), 99.0);
     // 1.5 ms, 1.5 ms (copied) and 0.9 ms.
