@@ -11,6 +11,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod answer;
 pub mod channel;
 pub mod decode;
 pub mod envelope;
@@ -19,6 +20,7 @@ pub mod h2;
 pub mod http1;
 pub mod position;
 pub mod reason;
+pub mod rfc3339;
 pub mod sse;
 pub mod tls;
 pub mod ws;

@@ -1,0 +1,449 @@
+//! The answer to a publish: what was taken, where it stands, what was refused and why.
+//!
+//! ```json
+//! {"accepted":2,"rejected":1,"duplicates":0,
+//!  "positions":[{"index":0,"channel":"a","position":"0000000100000001:7","duplicate":false}],
+//!  "rejections":[{"index":2,"code":"missing_data","detail":"`data` is missing"}],
+//!  "rejected_by_code":{"missing_data":1}}
+//! ```
+//!
+//! `accepted` + `rejected` is the number of items that were read; `duplicates` is how many of the
+//! accepted ones the channel had already (they answer with the original's position). Accepted are
+//! named one by one up to [`POSITIONS_MAX`]; beyond that `channels` stands in for `positions`:
+//! `{"channel","count","duplicates","first","last"}`, where first and last are the positions of the
+//! first and last event that was new. Past [`CHANNELS_MAX`] channels, `channels_omitted_events`
+//! counts the rest. Past [`REJECTIONS_MAX`], `rejected_by_code` alone counts. After
+//! [`PublishAnswer::stop`] there is `"stopped_at":n`: item n and all after it were not taken, and
+//! are not counted beyond n.
+//!
+//! The status is decided at the end, see [`PublishAnswer::status`]. Memory is bounded whatever the
+//! body was. Positions may arrive in any order: shards answer when they can.
+//! Deliberately absent: headers and framing, which status text belongs to a code.
+
+use crate::decode::{RejectCode, Rejection};
+use crate::envelope::{write_json_string, write_number};
+use crate::position::Position;
+use std::collections::BTreeMap;
+
+/// Accepted items that are named one by one.
+pub const POSITIONS_MAX: usize = 1000;
+
+/// Channels that are summed up one by one.
+pub const CHANNELS_MAX: usize = 1000;
+
+/// Rejections that are named one by one.
+pub const REJECTIONS_MAX: usize = 100;
+
+/// What an answer's head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishStatus {
+    /// The HTTP status.
+    pub code: u16,
+    /// A `Retry-After` belongs to it; how long is the caller's to say.
+    pub retry: bool,
+}
+
+/// Gathers the results of one request.
+#[derive(Debug)]
+pub struct PublishAnswer {
+    accepted: u64,
+    duplicates: u64,
+    rejected: [u64; RejectCode::ALL.len()],
+    positions: Vec<Accepted>,
+    channels: Vec<Channel>,
+    channel_ids: BTreeMap<Box<str>, u32>,
+    /// The channel of the last item: runs of one channel need no look-up.
+    last_channel: Option<u32>,
+    omitted: u64,
+    rejections: Vec<Rejection>,
+    stopped_at: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Accepted {
+    index: u64,
+    /// Into `channels`; there are never more of them than positions.
+    channel: u32,
+    position: Position,
+    duplicate: bool,
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: Box<str>,
+    count: u64,
+    duplicates: u64,
+    /// Item index and position of the first and of the last new event.
+    ends: Option<[(u64, Position); 2]>,
+}
+
+impl Default for PublishAnswer {
+    fn default() -> Self {
+        Self {
+            accepted: 0,
+            duplicates: 0,
+            rejected: [0; RejectCode::ALL.len()],
+            positions: Vec::new(),
+            channels: Vec::new(),
+            channel_ids: BTreeMap::new(),
+            last_channel: None,
+            omitted: 0,
+            rejections: Vec::new(),
+            stopped_at: None,
+        }
+    }
+}
+
+impl PublishAnswer {
+    /// An answer without items.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An item was taken, or was a duplicate of what stands at that position.
+    pub fn accept(&mut self, index: u64, channel: &str, position: Position, duplicate: bool) {
+        self.accepted += 1;
+        self.duplicates += u64::from(duplicate);
+        let Some(id) = self.channel_id(channel) else {
+            self.omitted += 1;
+            return;
+        };
+        if let Some(channel) = self.channels.get_mut(id as usize) {
+            channel.count += 1;
+            channel.duplicates += u64::from(duplicate);
+            if !duplicate {
+                let place = (index, position);
+                let [first, last] = channel.ends.get_or_insert([place, place]);
+                *first = (*first).min(place);
+                *last = (*last).max(place);
+            }
+        }
+        if self.accepted <= POSITIONS_MAX as u64 {
+            self.positions.push(Accepted { index, channel: id, position, duplicate });
+        } else {
+            self.positions = Vec::new();
+        }
+    }
+
+    /// An item was refused.
+    pub fn reject(&mut self, rejection: Rejection) {
+        if let Some(count) = self.rejected.get_mut(rejection.code as usize) {
+            *count += 1;
+        }
+        // The lowest indexes are kept: refusals of other shards may come late.
+        if self.rejections.len() < REJECTIONS_MAX {
+            self.rejections.push(rejection);
+        } else if let Some(highest) = self.rejections.iter_mut().max_by_key(|r| r.index)
+            && highest.index > rejection.index
+        {
+            *highest = rejection;
+        }
+    }
+
+    /// This item was refused for a reason that ends the request: it and all after it were not
+    /// taken. Only the first stop counts, or the one with the lowest index.
+    pub fn stop(&mut self, rejection: Rejection) {
+        let index = rejection.index;
+        self.stopped_at = Some(self.stopped_at.map_or(index, |at| at.min(index)));
+        self.reject(rejection);
+    }
+
+    /// Items taken, duplicates included.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Items taken that the channel had already.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Items refused.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.iter().sum()
+    }
+
+    /// The refusals by code, without the zeros.
+    pub fn rejected_by_code(&self) -> impl Iterator<Item = (RejectCode, u64)> {
+        RejectCode::ALL.into_iter().zip(self.rejected).filter(|(_, count)| *count > 0)
+    }
+
+    /// Decides the status:
+    /// 1. 202 if anything was accepted, or if nothing was refused (an empty batch);
+    /// 2. else 503 if anything was refused because the server is full or cannot store;
+    /// 3. else 429 if anything was refused because of the publisher's rate: like 503 it says that
+    ///    the same request may do better later;
+    /// 4. else the status that most refusals have, of 400, 403 and 413; the lowest on a tie.
+    pub fn status(&self) -> PublishStatus {
+        let count = |status: u16| -> u64 {
+            let of_status = self.rejected_by_code().filter(|(code, _)| code.status() == status);
+            of_status.map(|(_, count)| count).sum()
+        };
+        if self.accepted > 0 || self.rejected() == 0 {
+            return PublishStatus { code: 202, retry: self.stopped_at.is_some() };
+        }
+        if let Some(code) = [503, 429].into_iter().find(|code| count(*code) > 0) {
+            return PublishStatus { code, retry: true };
+        }
+        // `max_by_key` keeps the last of equals, so the lowest status stands last.
+        let code = [413, 403, 400].into_iter().max_by_key(|code| count(*code)).unwrap_or(400);
+        PublishStatus { code, retry: false }
+    }
+
+    /// Appends the body.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"accepted\":");
+        write_number(out, self.accepted);
+        out.extend_from_slice(b",\"rejected\":");
+        write_number(out, self.rejected());
+        out.extend_from_slice(b",\"duplicates\":");
+        write_number(out, self.duplicates);
+        if self.accepted <= POSITIONS_MAX as u64 {
+            self.write_positions(out);
+        } else {
+            self.write_channels(out);
+        }
+        if self.rejected() > 0 {
+            self.write_rejections(out);
+        }
+        if let Some(index) = self.stopped_at {
+            out.extend_from_slice(b",\"stopped_at\":");
+            write_number(out, index);
+        }
+        out.push(b'}');
+    }
+
+    fn write_positions(&self, out: &mut Vec<u8>) {
+        let mut positions: Vec<&Accepted> = self.positions.iter().collect();
+        positions.sort_unstable_by_key(|accepted| accepted.index);
+        out.extend_from_slice(b",\"positions\":");
+        write_array(out, positions, |out, accepted| {
+            out.extend_from_slice(b"{\"index\":");
+            write_number(out, accepted.index);
+            out.extend_from_slice(b",\"channel\":");
+            let channel = self.channels.get(accepted.channel as usize);
+            write_json_string(out, channel.map_or("", |channel| &channel.name));
+            write_position(out, "position", accepted.position);
+            let duplicate = if accepted.duplicate { "true" } else { "false" };
+            out.extend_from_slice(b",\"duplicate\":");
+            out.extend_from_slice(duplicate.as_bytes());
+            out.push(b'}');
+        });
+    }
+
+    fn write_channels(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"channels\":");
+        write_array(out, &self.channels, |out, channel| {
+            out.extend_from_slice(b"{\"channel\":");
+            write_json_string(out, &channel.name);
+            out.extend_from_slice(b",\"count\":");
+            write_number(out, channel.count);
+            out.extend_from_slice(b",\"duplicates\":");
+            write_number(out, channel.duplicates);
+            if let Some([(_, first), (_, last)]) = channel.ends {
+                write_position(out, "first", first);
+                write_position(out, "last", last);
+            }
+            out.push(b'}');
+        });
+        if self.omitted > 0 {
+            out.extend_from_slice(b",\"channels_omitted_events\":");
+            write_number(out, self.omitted);
+        }
+    }
+
+    fn write_rejections(&self, out: &mut Vec<u8>) {
+        let mut rejections: Vec<&Rejection> = self.rejections.iter().collect();
+        rejections.sort_by_key(|rejection| rejection.index);
+        out.extend_from_slice(b",\"rejections\":");
+        write_array(out, rejections, |out, rejection| {
+            out.extend_from_slice(b"{\"index\":");
+            write_number(out, rejection.index);
+            out.extend_from_slice(b",\"code\":");
+            write_json_string(out, rejection.code.as_str());
+            out.extend_from_slice(b",\"detail\":");
+            write_json_string(out, &rejection.detail);
+            out.push(b'}');
+        });
+        out.extend_from_slice(b",\"rejected_by_code\":{");
+        for (at, (code, count)) in self.rejected_by_code().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            write_json_string(out, code.as_str());
+            out.push(b':');
+            write_number(out, count);
+        }
+        out.push(b'}');
+    }
+
+    /// The channel's place in the summary, `None` if the summary is full.
+    fn channel_id(&mut self, name: &str) -> Option<u32> {
+        let known = |id: &u32| self.channels.get(*id as usize).is_some_and(|c| &*c.name == name);
+        if let Some(id) = self.last_channel.filter(known) {
+            return Some(id);
+        }
+        if let Some(id) = self.channel_ids.get(name).copied() {
+            self.last_channel = Some(id);
+            return Some(id);
+        }
+        if self.channels.len() == CHANNELS_MAX {
+            return None;
+        }
+        let id = self.channels.len() as u32;
+        self.channels.push(Channel { name: name.into(), count: 0, duplicates: 0, ends: None });
+        self.channel_ids.insert(name.into(), id);
+        self.last_channel = Some(id);
+        Some(id)
+    }
+}
+
+fn write_position(out: &mut Vec<u8>, name: &str, position: Position) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    position.write_to(out);
+    out.push(b'"');
+}
+
+fn write_array<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    out.push(b'[');
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Epoch;
+    use serde_json::Value;
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: Epoch(1), offset }
+    }
+
+    fn text(answer: &PublishAnswer) -> String {
+        let mut out = Vec::new();
+        answer.write_json(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn json(answer: &PublishAnswer) -> Value {
+        serde_json::from_str(&text(answer)).unwrap()
+    }
+
+    #[test]
+    fn the_text_of_an_answer_is_stable_and_in_the_order_of_the_body() {
+        let mut answer = PublishAnswer::new();
+        answer.accept(3, "b", at(9), true);
+        answer.accept(0, "a", at(7), false);
+        answer.reject(Rejection::new(RejectCode::MissingData, "`data` is missing").at(2));
+        answer.reject(Rejection::new(RejectCode::Forbidden, "no").at(1));
+        assert_eq!(
+            text(&answer),
+            concat!(
+                r#"{"accepted":2,"rejected":2,"duplicates":1,"positions":["#,
+                r#"{"index":0,"channel":"a","position":"0000000000000001:7","duplicate":false},"#,
+                r#"{"index":3,"channel":"b","position":"0000000000000001:9","duplicate":true}],"#,
+                r#""rejections":[{"index":1,"code":"forbidden","detail":"no"},"#,
+                r#"{"index":2,"code":"missing_data","detail":"`data` is missing"}],"#,
+                r#""rejected_by_code":{"missing_data":1,"forbidden":1}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn the_status_follows_from_what_was_accepted_then_from_what_can_be_retried() {
+        let check = |accepted: u64, codes: &[RejectCode], code: u16, retry: bool| {
+            let mut answer = PublishAnswer::new();
+            for index in 0..accepted {
+                answer.accept(index, "c", at(index + 1), false);
+            }
+            for code in codes {
+                answer.reject(Rejection::new(*code, ""));
+            }
+            assert_eq!(answer.status(), PublishStatus { code, retry }, "{accepted} {codes:?}");
+        };
+        use RejectCode::*;
+        check(0, &[], 202, false);
+        check(1, &[InvalidJson, Forbidden, Overloaded], 202, false);
+        check(0, &[InvalidJson], 400, false);
+        check(0, &[Forbidden], 403, false);
+        check(0, &[TooLarge], 413, false);
+        check(0, &[TooLarge, TooLarge, InvalidJson], 413, false);
+        check(0, &[Forbidden, TooLarge], 403, false);
+        check(0, &[Forbidden, UnknownMember], 400, false);
+        check(0, &[Forbidden, Forbidden, UnknownMember, MissingData], 400, false);
+        check(0, &[InvalidJson, InvalidJson, RateLimited], 429, true);
+        check(0, &[RateLimited, RateLimited, Overloaded], 503, true);
+        check(0, &[Unavailable], 503, true);
+    }
+
+    #[test]
+    fn a_stop_names_the_first_item_that_was_not_taken() {
+        let mut answer = PublishAnswer::new();
+        answer.accept(0, "c", at(1), false);
+        answer.stop(Rejection::new(RejectCode::Overloaded, "full").at(5));
+        answer.stop(Rejection::new(RejectCode::Overloaded, "full").at(4));
+        assert_eq!(json(&answer)["stopped_at"], 4);
+        assert_eq!(answer.status(), PublishStatus { code: 202, retry: true });
+    }
+
+    #[test]
+    fn item_number_1001_turns_positions_into_sums_per_channel() {
+        let mut answer = PublishAnswer::new();
+        for index in (0..1000).rev() {
+            answer.accept(index, if index % 2 == 0 { "even" } else { "odd" }, at(index + 1), false);
+        }
+        assert_eq!(json(&answer)["positions"].as_array().unwrap().len(), 1000);
+        answer.accept(1000, "even", at(4), true);
+        let value = json(&answer);
+        assert_eq!(value.get("positions"), None);
+        let even = &value["channels"].as_array().unwrap()[1];
+        assert_eq!(
+            even.to_string(),
+            concat!(
+                r#"{"channel":"even","count":501,"duplicates":1,"first":"0000000000000001:1","#,
+                r#""last":"0000000000000001:999"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_channel_of_duplicates_alone_has_no_first_and_last() {
+        let mut answer = PublishAnswer::new();
+        for index in 0..1001 {
+            answer.accept(index, "c", at(1), true);
+        }
+        let value = json(&answer);
+        assert_eq!(value["channels"][0].get("first"), None);
+        assert_eq!(value["duplicates"], 1001);
+    }
+
+    #[test]
+    fn an_answer_to_any_number_of_items_is_bounded() {
+        let mut answer = PublishAnswer::new();
+        for index in 0..100_000 {
+            let channel = format!("{index:0255}");
+            answer.accept(index, &channel, at(1), false);
+            let detail = "\u{1}".repeat(400);
+            answer.reject(Rejection::new(RejectCode::UnknownMember, detail).at(200_000 - index));
+        }
+        let value = json(&answer);
+        assert_eq!(value["channels"].as_array().unwrap().len(), CHANNELS_MAX);
+        assert_eq!(value["channels_omitted_events"], 99_000);
+        assert_eq!(value["rejected"], 100_000);
+        assert_eq!(value["rejections"].as_array().unwrap().len(), REJECTIONS_MAX);
+        assert_eq!(value["rejections"][0]["index"], 100_001);
+        assert!(text(&answer).len() < 700_000);
+    }
+}
