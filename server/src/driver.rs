@@ -9,9 +9,32 @@
 //! - no `send_now` while a `send_armed` of the same connection is under way, and never two
 //!   `send_armed` at once;
 //! - a `ConnId` is dead after [`Completion::Closed`]; operations on a dead id are ignored.
+//! - after `close`, `Closed` is the only completion of that connection that still comes.
 //!
-//! Deliberately absent: time (the reactor owns the timer wheel and passes a timeout), protocol
-//! state, file I/O, any queue of bytes to send (the shard's outboxes are that queue).
+//! Receiving is fair in both: a connection hands up at most `receive_bytes_per_turn` (rounded up
+//! to whole buffers) in a turn and then waits its turn; when no buffer is free, the connections
+//! that got nothing go first as soon as buffers are recycled.
+//!
+//! Deliberately absent: time (the reactor owns the timer wheel and passes a timeout; a driver looks
+//! at a clock only while accepting is paused), protocol state, file I/O, any queue of bytes to send
+//! (the shard's outboxes are that queue).
+//!
+//! Threads: a driver lives on its shard's thread; only its [`Waker`] is shared. Tested by
+//! `driver/tests.rs`, the same cases on both drivers, over real sockets.
+
+mod accept;
+mod armed;
+pub mod engine;
+mod slots;
+mod wake;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use accept::{AcceptFailure, AcceptPause};
+pub(crate) use armed::{Armed, ArmedSends};
+pub(crate) use slots::{GENERATION_MASK, Slots};
+pub(crate) use wake::EventWaker;
 
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -113,7 +136,8 @@ pub trait Driver: Sized {
     /// `uring` or `epoll`, as metrics and logs name it.
     const NAME: &'static str;
 
-    /// Starts accepting on a listening socket (already bound and listening, non-blocking).
+    /// Starts accepting on a listening socket (already bound and listening). Set TCP_NODELAY on it:
+    /// on Linux accepted sockets inherit it, which saves a system call per connection.
     fn listen(&mut self, socket: OwnedFd);
 
     /// Stops accepting on every listener and closes the listening sockets. Connections already in
@@ -129,8 +153,9 @@ pub trait Driver: Sized {
     /// Starts (or switches) receiving.
     fn arm_receive(&mut self, conn: ConnId, mode: ReceiveMode);
 
-    /// Stops receiving: back-pressure. Bytes already reported as completions may still follow in
-    /// this turn.
+    /// Stops receiving: back-pressure. Bytes that the kernel had already put into a buffer are
+    /// still reported, possibly by the next turn; nothing is lost. While disarmed, nothing is said
+    /// about the receive side, not even its end.
     fn disarm_receive(&mut self, conn: ConnId);
 
     /// Tries to send `bytes[from..]` without blocking, batched with all others of this turn.
@@ -141,7 +166,8 @@ pub trait Driver: Sized {
     /// until the completion.
     fn send_armed(&mut self, conn: ConnId, bytes: Bytes, from: u32);
 
-    /// Half-closes the sending side (FIN) after what was sent; receiving goes on.
+    /// Half-closes the sending side (FIN) after what was sent, a `send_armed` under way included;
+    /// receiving goes on.
     fn shutdown_send(&mut self, conn: ConnId);
 
     /// Cancels what is in flight and closes the socket. `Closed` follows.
