@@ -1,6 +1,7 @@
 //! The Shardcast server: shards, drivers, control plane.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod driver;

@@ -1,1 +1,12 @@
-fn main() {}
+//! The program: see `server::cli`.
+
+use std::process::ExitCode;
+
+// Shards allocate and free on their own threads, often across them (frames); mimalloc is made for
+// that pattern and gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    server::cli::run(std::env::args_os())
+}

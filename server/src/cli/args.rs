@@ -1,0 +1,220 @@
+//! What can be typed, and the texts that teach it.
+
+use super::reference::Page;
+use crate::config::Sources;
+use crate::config::layers::FlagValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use toml::Value;
+
+/// Real-time events from services to screens: publish over HTTP, follow over WebSocket or SSE,
+/// resume without loss.
+#[derive(Debug, Parser)]
+#[command(name = "shardcast", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Publish(PublishArgs),
+    Tail(TailArgs),
+    Config(ConfigArgs),
+}
+
+/// Flags that make a configuration; shared by every subcommand that needs one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigFlags {
+    /// TOML file; SHARDCAST_CONFIG names one too. `shardcast config` prints one to start from.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any key of the configuration, as often as needed: --set limits.headers_max=50
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Address for clients and services; repeat it for several. [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Vec<String>,
+    /// Address for metrics, debugging and drain. [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin_listen: Option<String>,
+    /// Folder of the spool; one server at a time. [default: ./shardcast-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Shard threads; 0 takes one per core this process may use. [default: 0]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u32>,
+    /// I/O engine: auto, uring or epoll. [default: auto]
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Option<String>,
+    /// PEM certificate chain; turns TLS on, together with --tls-key.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// PEM private key of --tls-cert.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Serve addresses other than loopback without authentication: anybody who reaches the port
+    /// may publish and subscribe as the namespaces permit.
+    #[arg(long)]
+    pub allow_anonymous: bool,
+    /// Share the port with other server processes on purpose.
+    #[arg(long)]
+    pub share_port: bool,
+}
+
+impl ConfigFlags {
+    /// The sources of a configuration: these flags over the process's environment.
+    pub fn sources(&self) -> Sources {
+        let environment = Sources::process_environment();
+        let named = environment.iter().find(|(name, _)| name == "SHARDCAST_CONFIG");
+        let file = self.config.clone().or_else(|| named.map(|(_, path)| path.into()));
+        Sources { file, sets: self.set.clone(), flags: self.flag_values(), environment }
+    }
+
+    fn flag_values(&self) -> Vec<FlagValue> {
+        let mut flags = Vec::new();
+        let mut put = |flag, path, value: Option<Value>| {
+            flags.extend(value.map(|value| FlagValue { flag, path, value }));
+        };
+        let text = |value: &Option<String>| value.clone().map(Value::String);
+        let on = |value: bool| value.then_some(Value::Boolean(true));
+        let listen = (!self.listen.is_empty()).then(|| Value::from(self.listen.clone()));
+        put("--listen", "listen", listen);
+        put("--admin-listen", "admin_listen", text(&self.admin_listen));
+        put("--data-dir", "data_dir", text(&self.data_dir));
+        put("--shards", "shards", self.shards.map(|count| Value::Integer(count.into())));
+        put("--engine", "engine", text(&self.engine));
+        put("--tls-cert", "tls.cert", text(&self.tls_cert));
+        put("--tls-key", "tls.key", text(&self.tls_key));
+        put("--allow-anonymous", "allow_anonymous", on(self.allow_anonymous));
+        put("--share-port", "share_port", on(self.share_port));
+        flags
+    }
+}
+
+/// Publish events: the messages given, or one per line of standard input, in one stream.
+///
+/// A line is text as it is; with --json it is a JSON value; with --ndjson it is a whole event with
+/// `data` and optionally id, type, source, time, key, class. Each answer is printed as JSON: how
+/// many were accepted, at which positions, and which were refused and why.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = PUBLISH_EXAMPLES)]
+pub struct PublishArgs {
+    /// Where to publish, such as `orders` or `orders:eu` (namespace:name).
+    pub channel: String,
+    /// Messages; without any, standard input is read line by line.
+    pub messages: Vec<String>,
+    /// The server; SHARDCAST_URL names one too. [default: http://127.0.0.1:8000]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Each message is a JSON value and arrives as such.
+    #[arg(long, conflicts_with = "ndjson")]
+    pub json: bool,
+    /// Each line is a whole event: {"id":"1","type":"order","data":{...}}
+    #[arg(long)]
+    pub ndjson: bool,
+    /// The event type of every message.
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "ndjson")]
+    pub kind: Option<String>,
+    /// When the server answers: as soon as events are ordered, or once they are on disk.
+    #[arg(long, value_enum, default_value_t = Ack::Accepted)]
+    pub ack: Ack,
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// What an acknowledgement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ack {
+    /// Ordered, in memory.
+    Accepted,
+    /// Synced to disk.
+    Durable,
+}
+
+impl Ack {
+    /// As the query says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Durable => "durable",
+        }
+    }
+}
+
+/// Follow channels in the terminal. Reconnects by itself and goes on where it was cut off; if
+/// something is gone for good, it says so.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = TAIL_EXAMPLES)]
+pub struct TailArgs {
+    /// Channels to follow.
+    #[arg(required = true, value_name = "CHANNEL")]
+    pub channels: Vec<String>,
+    /// Start after this position, as `publish` or an earlier --json line gave it.
+    #[arg(long, value_name = "POSITION")]
+    pub since: Option<String>,
+    /// The server; SHARDCAST_URL names one too. [default: http://127.0.0.1:8000]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Print each event as one line of JSON, with channel, position, type, time and data.
+    #[arg(long)]
+    pub json: bool,
+    /// End after this many events.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+/// Print the configuration that would be used: every value, and where it came from.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = CONFIG_EXAMPLES)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    /// Print what the limits mean on this machine: memory by holder, and the cap on connections.
+    #[arg(long)]
+    pub limits: bool,
+    /// Print a page of the reference documentation.
+    #[arg(long, value_enum, value_name = "PAGE", hide = true, num_args = 0..=1,
+          default_missing_value = "configuration")]
+    pub reference: Option<Page>,
+}
+
+const EXAMPLES: &str = "\
+Try it:
+  shardcast tail orders &                       follow a channel
+  shardcast publish orders 'hello, world'       publish to it
+  curl -N localhost:8000/v1/sse?channel=orders  any SSE or WebSocket client does, too
+
+Exit codes:
+  0 all went well    1 some events were refused      64 the command line makes no sense
+  69 no server       70 a shard died or another fault of ours
+  78 the configuration or the machine does not allow a start
+
+`shardcast COMMAND --help` explains each command.";
+
+const PUBLISH_EXAMPLES: &str = "\
+Examples:
+  shardcast publish orders 'hello'                     one text message
+  shardcast publish orders --json '{\"total\": 12.5}'    one JSON message
+  tail -f access.log | shardcast publish logs          every line, as it is written
+  shardcast publish orders --ndjson --ack durable < events.ndjson
+
+Exit codes: 0 all were accepted, 1 some were refused, 69 the server was not reached or took nothing.";
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  shardcast tail orders                        from now on
+  shardcast tail orders:eu orders:us           several at once
+  shardcast tail orders --json | jq .data      for other programs
+  shardcast tail orders --since 1f0c9a7700000001:41";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  shardcast config                              all values with their origin, as TOML
+  shardcast config --limits                     memory and connections on this machine
+  shardcast config --config my.toml --limits    ... with my limits
+  shardcast config > shardcast.toml             a file to start from
+
+Environment: SHARDCAST_ and the key in capitals, __ for the dot: SHARDCAST_LIMITS__HEADERS_MAX=50";
