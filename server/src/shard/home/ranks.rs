@@ -111,7 +111,7 @@ mod tests {
             let size = if state >> 60 == 0 { 0 } else { (state >> 20) % (1 << (state >> 59)) };
             model[slot] = size;
             ranks.set(slot as u32, size);
-            assert_eq!(ranks.total(), model.iter().sum());
+            assert_eq!(ranks.total(), model.iter().sum::<u64>());
             let most = *model.iter().max().unwrap();
             match ranks.largest() {
                 None => assert_eq!(most, 0),
