@@ -11,6 +11,7 @@ mod client;
 mod configure;
 mod publish;
 mod reference;
+pub mod signals;
 mod tail;
 
 use args::{Cli, Command};
