@@ -93,6 +93,36 @@ impl ConfigFlags {
     }
 }
 
+/// Run a server: events in over HTTP/1.1 and HTTP/2, out live over WebSocket and SSE, kept on disk.
+///
+/// Without flags it serves this machine only, on http://127.0.0.1:8000, with one shard per core,
+/// and keeps events in ./shardcast-data. SIGTERM or Ctrl-C drains: clients are sent away at a pace
+/// (drain_time_s), what is in flight is answered, the spool is synced. A second one stops at once.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = SERVE_EXAMPLES)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+}
+
+/// See it work: a server, thousands of WebSocket clients and two live feeds on this machine, and a
+/// page with a button that kills the server, to show that nobody loses anything.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Open the page in a browser.
+    #[arg(long)]
+    pub open: bool,
+    /// WebSocket clients to connect.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    pub clients: u32,
+    /// Address for the page and the clients; loopback only.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8000")]
+    pub listen: String,
+    /// Folder of the demo's spool. [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
 /// Publish events: the messages given, or one per line of standard input, in one stream.
 ///
 /// A line is text as it is; with --json it is a JSON value; with --ndjson it is a whole event with
@@ -193,6 +223,21 @@ Exit codes:
   78 the configuration or the machine does not allow a start
 
 `shardcast COMMAND --help` explains each command.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  shardcast serve                                       this machine only, all defaults
+  shardcast serve --config shardcast.toml
+  shardcast serve --set limits.outbox_bytes_max=65536 --set namespaces.ticks.store=false
+  shardcast serve --listen 0.0.0.0:8000 --allow-anonymous     for everybody who reaches the port
+  shardcast serve --tls-cert chain.pem --tls-key key.pem
+
+While it runs:
+  curl localhost:8000/health/ready      curl localhost:9000/metrics
+  curl localhost:9000/debug/connections curl -X POST localhost:9000/admin/drain
+
+`shardcast config --reference` prints every key of the configuration.
+Exit codes: 0 drained, 70 a shard died, 78 the configuration or the machine does not allow a start.";
 
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
