@@ -59,16 +59,21 @@ impl IdSource {
 }
 
 fn text(high: u64, low: u64) -> [u8; UUID_BYTES] {
-    let mut nibbles =
-        (0..16).rev().map(|n| high >> (n * 4)).chain((0..16).rev().map(|n| low >> (n * 4)));
+    let (high, low) = (hex(high), hex(low));
     let mut out = [b'-'; UUID_BYTES];
-    for (at, place) in out.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            let nibble = (nibbles.next().unwrap_or(0) & 0xf) as u8;
-            *place = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        }
-    }
+    out[..8].copy_from_slice(&high[..8]);
+    out[9..13].copy_from_slice(&high[8..12]);
+    out[14..18].copy_from_slice(&high[12..]);
+    out[19..23].copy_from_slice(&low[..4]);
+    out[24..].copy_from_slice(&low[4..]);
     out
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| {
+        let nibble = (number >> (60 - 4 * at)) as u8 & 0xf;
+        nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
+    })
 }
 
 #[cfg(test)]
