@@ -307,9 +307,13 @@ pub fn decode_cloudevent_binary<'a>(
         let name = name.to_ascii_lowercase();
         check_name(&name)?;
         //= cloudevents-http#3.1.1
-        // The Content-Type is the attribute; a second one must not be there.
-        if name == "datacontenttype" {
-            return Err(Rejection::field("ce-datacontenttype", "must be sent as Content-Type"));
+        // The Content-Type is the attribute; a second one must not be there. The body is the data.
+        match name.as_str() {
+            "datacontenttype" => {
+                return Err(Rejection::field("ce-datacontenttype", "must be sent as Content-Type"));
+            }
+            "data" => return Err(Rejection::field("ce-data", "must be sent as the body")),
+            _ => {}
         }
         let value = header_value(&name, value)?;
         attributes.set(Cow::Owned(name), Cow::Owned(value))?;

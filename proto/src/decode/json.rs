@@ -8,7 +8,10 @@
 //! twice, refuses the item by name.
 //!
 //! One pass of our own scanner over the item finds the members and proves that all of it is JSON;
-//! UTF-8 is checked once over the whole item. `cargo run --example decode_speed` measures it.
+//! UTF-8 is checked once over the whole item. A 310-byte line (channel, type, id, 220 bytes of
+//! data) takes 335 ns to an [`Unplaced`], allocation and copy included, against 545 ns through
+//! `serde_json` with borrowed strings and `RawValue`; both on a busy 2-core virtual EPYC
+//! (`cargo run -p proto --release --example decode_speed`).
 
 use super::reject::quoted;
 use super::scan::{Fault, Raw, Scanner};

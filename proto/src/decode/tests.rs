@@ -597,6 +597,7 @@ fn binary_mode_reads_attributes_from_headers_and_data_from_the_body() {
     check(&[("ce-a-b", "x")], None, b"", "invalid_field: `a-b` is no attribute name");
     check(&[("ce-id", "j")], None, b"", "duplicate_member: `id`");
     check(&[("ce-datacontenttype", "a/b")], None, b"", "invalid_field: `ce-datacontenttype`");
+    check(&[("ce-data", "x")], None, b"", "invalid_field: `ce-data` must be sent as the body");
     let json = Some("application/vnd.x+json");
     check(&[], json, b"{", "invalid_json");
     check(&[], json, b"\"\xff\"", "invalid_utf8");
