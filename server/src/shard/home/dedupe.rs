@@ -1,25 +1,36 @@
 //! The ids seen lately: one pool for the shard, one first-in-first-out window per channel.
 //!
-//! An id is remembered as a 128-bit keyed hash of (channel, source, id), never as text: 48 bytes
-//! in a pooled node, linked into its channel's window and into a chain of a hash table that grows
-//! one bucket at a time (linear hashing). So there is no rehash pause at any size, no capacity
-//! that jumps under the budget, and nothing is allocated per id: nodes and buckets come in blocks,
-//! which are kept once allocated (the ledger counts them at their high-water mark).
+//! An id is remembered as a 128-bit keyed hash of (channel, source, id), never as text: a pooled
+//! node of 48 bytes, linked into its channel's window, and four bytes (a tag and the node's number)
+//! in a hash table whose buckets are cache lines. Looking up a new id reads one line and, but for
+//! one tag in 256, no node. The table grows one bucket at a time (linear hashing): no rehash pause
+//! at any size and no capacity that jumps under the budget. Nothing is allocated per id: nodes and
+//! buckets come in blocks, which are kept once allocated (counted at their high-water mark).
 //!
 //! Two ids with equal hashes would silently lose an event. The halves are two SipHash-1-3 with
 //! different secret states, so against anyone who does not know the seed they behave as random:
-//! with 2.6 million ids in a shard (128 MiB) an event meets a wrong one with a chance of 2^-106;
-//! at a million events a second that is one in 10^18 years.
+//! with 2.3 million ids in a shard (128 MiB) an event meets a wrong one with a chance of 2^-106;
+//! at a million events a second that is once in 10^18 years.
 //!
 //! Full means: the channel with (about) the most ids forgets its oldest, see [`super::ranks`].
 //! Deliberately absent: the policy (ages, window sizes), which is the channel's.
+
+use hashbrown::HashTable;
 
 /// A 128-bit keyed hash.
 pub(super) type IdHash = [u64; 2];
 
 const NIL: u32 = u32::MAX;
-/// Nodes and buckets per block.
+/// Nodes per block.
 const BLOCK: usize = 64;
+/// Node numbers have 24 bits, the tags beside them eight; the last number means none.
+const NODE_BITS: u32 = 24;
+/// Ids per bucket before one more is opened. Buckets that wait for their split hold up to twice
+/// what split ones hold, eight on average, and a bucket has room for 16: at worst one id in about
+/// a thousand goes to the overflow table.
+const LOAD: usize = 6;
+/// Buckets allocated at once.
+const LINES: usize = 8;
 
 /// What is remembered of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +46,21 @@ struct Node {
     seen: Seen,
     /// The next newer id of the same channel, or the next free node.
     newer: u32,
-    /// The next id of the same bucket.
-    chain: u32,
 }
 
-struct Block {
-    nodes: [Node; BLOCK],
-    buckets: [u32; BLOCK],
-}
+const EMPTY: Node =
+    Node { seen: Seen { hash: [0; 2], offset: 0, store_seq: 0, admitted_ms: 0 }, newer: NIL };
 
-/// Bytes of one block: what the budget is counted in.
-pub(super) const BLOCK_BYTES: usize = size_of::<Block>();
+type Block = [Node; BLOCK];
+
+/// A bucket: entries (tag, node number) without holes, then `NIL`.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u32; 16]);
+
+/// What 64 ids cost: nodes, their share of the buckets, the pointers to both, and a byte each for
+/// the overflow table.
+pub(super) const BLOCK_BYTES: usize = size_of::<Block>() + BLOCK.div_ceil(LOAD) * 64 + 16 + BLOCK;
 
 /// One channel's ids, oldest first.
 #[derive(Debug, Clone, Copy)]
@@ -71,19 +86,32 @@ impl Window {
 pub(super) struct Ids {
     #[expect(clippy::vec_box, reason = "a block never moves; only pointers do as the pool grows")]
     blocks: Vec<Box<Block>>,
+    #[expect(clippy::vec_box, reason = "as above")]
+    lines: Vec<Box<[Line; LINES]>>,
+    /// Node numbers that found their bucket full.
+    overflow: HashTable<u32>,
     blocks_max: usize,
     free: u32,
     len: usize,
-    /// Buckets in use; always at least `len` once there is a block, and never more than nodes.
+    /// Buckets in use.
     buckets: usize,
 }
 
 impl Ids {
     pub(super) fn new(bytes_max: u64) -> Self {
-        let blocks_max = bytes_max / (BLOCK_BYTES + size_of::<Box<Block>>()) as u64;
-        // Node indices are `u32`, and the last one means none.
-        let blocks_max = blocks_max.min((u32::MAX as usize / BLOCK) as u64) as usize;
-        Self { blocks: Vec::new(), blocks_max, free: NIL, len: 0, buckets: 0 }
+        // What the last lines allocated may stand idle, and the smallest overflow table.
+        let fixed = (size_of::<[Line; LINES]>() + 128) as u64;
+        let blocks_max = bytes_max.saturating_sub(fixed) / BLOCK_BYTES as u64;
+        let blocks_max = blocks_max.min(((1 << NODE_BITS) - 1) / BLOCK as u64) as usize;
+        Self {
+            blocks: Vec::new(),
+            lines: Vec::new(),
+            overflow: HashTable::new(),
+            blocks_max,
+            free: NIL,
+            len: 0,
+            buckets: 0,
+        }
     }
 
     /// True if another id needs an old one to go first.
@@ -93,18 +121,28 @@ impl Ids {
 
     /// The newest entry with this hash.
     pub(super) fn find(&self, hash: IdHash) -> Option<&Seen> {
-        if self.buckets == 0 {
+        if self.len == 0 {
             return None;
         }
-        let mut index = *self.bucket(self.bucket_of(hash));
         let mut found: Option<&Seen> = None;
-        while index != NIL {
-            let node = self.node(index);
+        let mut check = |index: u32| {
+            let seen = &self.node(index).seen;
             // An aged id may wait here for its turn to go while the same id is used again.
-            if node.seen.hash == hash && found.is_none_or(|seen| seen.offset < node.seen.offset) {
-                found = Some(&node.seen);
+            if seen.hash == hash && found.is_none_or(|found| found.offset < seen.offset) {
+                found = Some(seen);
             }
-            index = node.chain;
+        };
+        let tag = tag(hash);
+        for &entry in &self.line(self.bucket_of(hash)).0 {
+            if entry == NIL {
+                break;
+            }
+            if entry >> NODE_BITS == tag {
+                check(entry & ((1 << NODE_BITS) - 1));
+            }
+        }
+        if !self.overflow.is_empty() {
+            self.overflow.iter_hash(hash[0]).for_each(|index| check(*index));
         }
         found
     }
@@ -117,12 +155,11 @@ impl Ids {
         let index = self.free;
         self.free = self.node(index).newer;
         self.len += 1;
-        if self.len > self.buckets {
+        if self.len > self.buckets * LOAD {
             self.split();
         }
-        let bucket = self.bucket_of(seen.hash);
-        let chain = std::mem::replace(self.bucket_mut(bucket), index);
-        *self.node_mut(index) = Node { seen, newer: NIL, chain };
+        *self.node_mut(index) = Node { seen, newer: NIL };
+        self.enter(index, seen.hash);
         if window.newest == NIL {
             window.oldest = index;
         } else {
@@ -143,17 +180,8 @@ impl Ids {
         if index == NIL {
             return false;
         }
-        let Node { seen, newer, chain } = *self.node(index);
-        let bucket = self.bucket_of(seen.hash);
-        let mut before = *self.bucket(bucket);
-        if before == index {
-            *self.bucket_mut(bucket) = chain;
-        } else {
-            while self.node(before).chain != index {
-                before = self.node(before).chain;
-            }
-            self.node_mut(before).chain = chain;
-        }
+        let Node { seen, newer } = *self.node(index);
+        self.leave(index, seen.hash);
         window.oldest = newer;
         if newer == NIL {
             window.newest = NIL;
@@ -166,19 +194,19 @@ impl Ids {
 
     /// Bytes held.
     pub(super) fn memory(&self) -> usize {
-        self.blocks.len() * BLOCK_BYTES + self.blocks.capacity() * size_of::<Box<Block>>()
+        self.blocks.len() * size_of::<Block>()
+            + self.lines.len() * size_of::<[Line; LINES]>()
+            + self.blocks.capacity() * size_of::<Box<Block>>()
+            + self.lines.capacity() * size_of::<Box<[Line; LINES]>>()
+            + self.overflow.allocation_size()
     }
 
-    /// Adds a block of free nodes (and room for as many buckets).
+    /// Adds a block of free nodes.
     fn allocate(&mut self) {
         assert!(self.blocks.len() < self.blocks_max, "the caller makes room first");
         let base = (self.blocks.len() * BLOCK) as u32;
-        let seen = Seen { hash: [0; 2], offset: 0, store_seq: 0, admitted_ms: 0 };
-        let mut block = Box::new(Block {
-            nodes: [Node { seen, newer: NIL, chain: NIL }; BLOCK],
-            buckets: [NIL; BLOCK],
-        });
-        for (at, node) in block.nodes.iter_mut().enumerate() {
+        let mut block = Box::new([EMPTY; BLOCK]);
+        for (at, node) in block.iter_mut().enumerate() {
             node.newer = if at + 1 == BLOCK { self.free } else { base + at as u32 + 1 };
         }
         self.free = base;
@@ -192,19 +220,50 @@ impl Ids {
     /// Opens one more bucket and moves to it what now belongs there from its one sibling.
     fn split(&mut self) {
         let new = self.buckets;
+        if new == self.lines.len() * LINES {
+            if self.lines.len() == self.lines.capacity() {
+                self.lines.reserve_exact((self.lines.len() / 8).max(1));
+            }
+            self.lines.push(Box::new([Line([NIL; 16]); LINES]));
+        }
         self.buckets += 1;
         if new == 0 {
             return;
         }
         let sibling = new - (1 << new.ilog2());
-        let mut index = std::mem::replace(self.bucket_mut(sibling), NIL);
-        while index != NIL {
-            let Node { seen, chain, .. } = *self.node(index);
-            let bucket = self.bucket_of(seen.hash);
-            debug_assert!(bucket == new || bucket == sibling);
-            self.node_mut(index).chain = std::mem::replace(self.bucket_mut(bucket), index);
-            index = chain;
+        let entries = std::mem::replace(self.line_mut(sibling), Line([NIL; 16])).0;
+        for entry in entries.into_iter().take_while(|entry| *entry != NIL) {
+            let index = entry & ((1 << NODE_BITS) - 1);
+            let hash = self.node(index).seen.hash;
+            self.enter(index, hash);
         }
+    }
+
+    /// Puts a node into its bucket.
+    fn enter(&mut self, index: u32, hash: IdHash) {
+        let line = self.line_mut(self.bucket_of(hash));
+        match line.0.iter_mut().find(|entry| **entry == NIL) {
+            Some(entry) => *entry = tag(hash) << NODE_BITS | index,
+            None => {
+                let blocks = &self.blocks;
+                let hash_of = |index: &u32| node(blocks, *index).seen.hash[0];
+                self.overflow.insert_unique(hash[0], index, hash_of);
+            }
+        }
+    }
+
+    /// Takes a node out of its bucket.
+    fn leave(&mut self, index: u32, hash: IdHash) {
+        let line = self.line_mut(self.bucket_of(hash));
+        let entry = tag(hash) << NODE_BITS | index;
+        if let Some(at) = line.0.iter().position(|known| *known == entry) {
+            let end = line.0.iter().position(|known| *known == NIL).unwrap_or(line.0.len());
+            line.0[at] = line.0[end - 1];
+            line.0[end - 1] = NIL;
+            return;
+        }
+        let entry = self.overflow.find_entry(hash[0], |known| *known == index);
+        entry.expect("every node is in its bucket or in the overflow").remove();
     }
 
     fn bucket_of(&self, hash: IdHash) -> usize {
@@ -213,19 +272,27 @@ impl Ids {
         if bucket < self.buckets { bucket } else { hash[0] as usize & (mask >> 1) }
     }
 
-    fn bucket(&self, bucket: usize) -> &u32 {
-        &self.blocks[bucket / BLOCK].buckets[bucket % BLOCK]
+    fn line(&self, bucket: usize) -> &Line {
+        &self.lines[bucket / LINES][bucket % LINES]
     }
 
-    fn bucket_mut(&mut self, bucket: usize) -> &mut u32 {
-        &mut self.blocks[bucket / BLOCK].buckets[bucket % BLOCK]
+    fn line_mut(&mut self, bucket: usize) -> &mut Line {
+        &mut self.lines[bucket / LINES][bucket % LINES]
     }
 
     fn node(&self, index: u32) -> &Node {
-        &self.blocks[index as usize / BLOCK].nodes[index as usize % BLOCK]
+        node(&self.blocks, index)
     }
 
     fn node_mut(&mut self, index: u32) -> &mut Node {
-        &mut self.blocks[index as usize / BLOCK].nodes[index as usize % BLOCK]
+        &mut self.blocks[index as usize / BLOCK][index as usize % BLOCK]
     }
+}
+
+fn node(blocks: &[Box<Block>], index: u32) -> &Node {
+    &blocks[index as usize / BLOCK][index as usize % BLOCK]
+}
+
+fn tag(hash: IdHash) -> u32 {
+    (hash[1] >> 56) as u32
 }

@@ -716,7 +716,9 @@ fn ids_in_one_pool_grow_shrink_and_keep_their_channels_apart() {
         let w = random.below(3) as usize;
         // Phases of growth and of shrinking.
         if random.below(100) < if n / 10_000 % 2 == 0 { 70 } else { 30 } && !ids.is_full() {
-            let hash = [random.below(1 << 12), random.below(1 << 40)];
+            // One window's hashes meet in few buckets, so that these overflow.
+            let buckets = if w == 0 { 40 } else { 1 << 50 };
+            let hash = [random.below(buckets), random.below(u64::MAX)];
             let seen = Seen { hash, offset: n, store_seq: n, admitted_ms: 0 };
             ids.push(&mut windows[w], seen);
             model[w].push(seen);
