@@ -73,10 +73,7 @@ fn write_data(out: &mut Vec<u8>, event: &Event) {
         return;
     }
     out.extend_from_slice(b",\"data_base64\":\"");
-    let at = out.len();
-    out.resize(at + data.len().div_ceil(3) * 4, b'=');
-    let written = STANDARD.encode_slice(data, out.get_mut(at..).unwrap_or_default());
-    debug_assert_eq!(written.ok(), Some(out.len() - at));
+    write_base64(out, data);
     out.push(b'"');
 }
 
@@ -154,6 +151,20 @@ pub fn write_recovered(
     position: Option<Position>,
 ) {
     write_control(out, "recovered", channel, None, replayed, position);
+}
+
+/// Appends the start of a subscription that asked for no resume: `position` is where it stands, so
+/// that a client cut off before its first event can come back to it.
+pub fn write_subscribed(out: &mut Vec<u8>, channel: &str, position: Position) {
+    write_control(out, "subscribed", channel, None, None, Some(position));
+}
+
+/// Appends bytes as base64 text (RFC 4648 section 4).
+pub fn write_base64(out: &mut Vec<u8>, data: &[u8]) {
+    let at = out.len();
+    out.resize(at + data.len().div_ceil(3) * 4, b'=');
+    let written = STANDARD.encode_slice(data, out.get_mut(at..).unwrap_or_default());
+    debug_assert_eq!(written.ok(), Some(out.len() - at));
 }
 
 /// Appends a notice. For [`NoticeReason::Dropped`], `run` holds the offsets that are missing at

@@ -1,6 +1,7 @@
 //! The Shardcast server: shards, drivers, control plane.
 #![deny(unsafe_code)]
 
+pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -12,3 +13,5 @@ pub mod metrics;
 pub mod reactor;
 pub mod shard;
 pub mod uring;
+
+pub use boot::{BootError, Report, Running, Server};

@@ -19,6 +19,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Serve(ServeArgs),
     Publish(PublishArgs),
     Tail(TailArgs),
     Config(ConfigArgs),

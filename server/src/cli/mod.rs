@@ -11,6 +11,7 @@ mod client;
 mod configure;
 mod publish;
 mod reference;
+mod serve;
 pub mod signals;
 mod tail;
 
@@ -30,6 +31,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
+        Command::Serve(args) => serve::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Config(args) => configure::run(&args),

@@ -1,1 +1,445 @@
-//! To come.
+//! The shard: everything a thread owns, as a pure state machine.
+//!
+//! A turn is: `begin(now)`, any number of inputs (`accepted`, `received`, `receive_ended`,
+//! `send_stopped`, `send_armed_done`, `closed`), `run`, `flush`. The flush leaves [`Command`]s and
+//! [`Send`]s for the reactor and a mask of shards to wake; nothing else comes out. Inside there is
+//! no I/O, clock, thread or log, so the same code runs under a ring, under epoll and in the
+//! simulated world, and every fault has a replay.
+//!
+//! Where things are: `session*` bytes to meaning, `http/` routes, `publish` requests that bring
+//! events, `homeside` + `home/` ordering and history, `delivery` + `channels` subscriptions,
+//! `frames` + `outbox` + `flush` what goes out, `ending` how connections end, `timers` deadlines,
+//! `snapshot` counters and the ledger.
+//!
+//! Invariants: one `Send` per connection and turn, none while a `SendArmed` is under way; every
+//! queue here is bounded by a limit of `config::limits` or a constant that says what full means.
+
+mod channels;
+mod connection;
+mod delivery;
+mod ending;
+mod flush;
+mod frames;
+pub mod home;
+mod homeside;
+pub mod http;
+mod notices;
+mod outbox;
+mod publish;
+mod reads;
+mod session;
+mod session_http1;
+mod session_http2;
+mod session_ws;
+mod settings;
+mod snapshot;
+mod streams;
+mod timers;
+pub mod wheel;
+
+pub use reads::HistoryReads;
+pub use settings::{Page, PageFile, Settings};
+
+use crate::driver::{ConnId, ReceiveMode, SendStop};
+use crate::mesh::{Ask, MeshEnd, ShardId, SubscriptionToken};
+use crate::metrics::ShardSnapshot;
+use bytes::Bytes;
+use channels::LocalChannels;
+use connection::{Connection, Connections, EndpointId, Tls};
+use frames::TurnFrames;
+use home::Home;
+use homeside::HomeSide;
+use proto::decode::IdSource;
+use proto::reason::CloseReason;
+use publish::Publishes;
+use session::Session;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use storage::StorageRing;
+use streams::Streams;
+use wheel::Wheel;
+
+/// The time of a turn. Both are given from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Monotonic milliseconds.
+    pub ms: u64,
+    /// Microseconds since the Unix epoch; may jump.
+    pub wall_us: i64,
+}
+
+/// What the reactor does for the shard, in order, before the sends.
+#[derive(Debug)]
+pub enum Command {
+    /// Start receiving in a mode.
+    Arm(ConnId, ReceiveMode),
+    /// Stop receiving.
+    Disarm(ConnId),
+    /// Send completely, however long it takes.
+    SendArmed(ConnId, Bytes),
+    /// Half-close.
+    ShutdownSend(ConnId),
+    /// Close.
+    Close(ConnId),
+}
+
+/// One connection's bytes of a turn.
+#[derive(Debug, Clone)]
+pub struct Send {
+    /// To whom.
+    pub conn: ConnId,
+    /// What.
+    pub bytes: Bytes,
+}
+
+/// What a shard needs from outside when it is built.
+pub struct Parts {
+    /// Which one it is.
+    pub id: ShardId,
+    /// The distilled configuration.
+    pub settings: Arc<Settings>,
+    /// Its end of the mesh.
+    pub mesh: MeshEnd,
+    /// Its channels, restored.
+    pub home: Home,
+    /// The way to the spool and back.
+    pub ring: Arc<StorageRing>,
+    /// The reader threads of the embedded store.
+    pub history_reads: Option<Arc<dyn HistoryReads>>,
+    /// Seeds hashing and ids.
+    pub seed: u64,
+}
+
+/// One shard.
+pub struct Shard {
+    id: ShardId,
+    settings: Arc<Settings>,
+    now: Now,
+    turn: u32,
+    connections: Connections,
+    streams: Streams,
+    local: LocalChannels,
+    home: Home,
+    homeside: HomeSide,
+    mesh: MeshEnd,
+    ring: Arc<StorageRing>,
+    history_reads: Option<Arc<dyn HistoryReads>>,
+    reads: reads::Reads,
+    /// Answers to reads that must not be given while their session is at work.
+    deferred: Vec<(u64, http::Response)>,
+    publishes: Publishes,
+    ids: IdSource,
+    frames: TurnFrames,
+    /// Connections and streams with something to flush. Repeats are harmless.
+    dirty: Vec<u32>,
+    dirty_streams: Vec<u32>,
+    /// Acceptance times and recipients of the events delivered this turn.
+    delivered: Vec<(i64, u64)>,
+    sends: Vec<Send>,
+    commands: Vec<Command>,
+    /// Asks that found their lane full.
+    asks: VecDeque<(ShardId, Ask)>,
+    catching_up: Vec<SubscriptionToken>,
+    /// HTTP/1.1 connections that can go on with what they had received already.
+    resumable: Vec<ConnId>,
+    /// Connections whose last bytes were sent this turn.
+    flushing: Vec<ConnId>,
+    /// Connections whose HTTP/2 session has ended.
+    http2_over: Vec<ConnId>,
+    /// Connections to flush again next turn.
+    again: Vec<u32>,
+    h2_connections: u32,
+    wheel: Wheel,
+    due: Vec<u32>,
+    plain: Vec<u8>,
+    /// Scratch of the WebSocket decoder.
+    plain_ws: Vec<u8>,
+    random: u64,
+    drain: Option<ending::Drain>,
+    ready: bool,
+    stats: ShardSnapshot,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(parts: Parts, now: Now) -> Self {
+        let Parts { id, settings, mesh, home, ring, history_reads, seed } = parts;
+        Self {
+            id,
+            now,
+            turn: 1,
+            connections: Connections::default(),
+            streams: Streams::default(),
+            local: LocalChannels::new(seed),
+            home,
+            homeside: HomeSide::new(&settings),
+            publishes: Publishes::default(),
+            ids: IdSource::new([seed ^ u64::from(id.0), seed.rotate_left(32)]),
+            mesh,
+            ring,
+            history_reads,
+            reads: reads::Reads::default(),
+            deferred: Vec::new(),
+            frames: TurnFrames::default(),
+            dirty: Vec::new(),
+            dirty_streams: Vec::new(),
+            delivered: Vec::new(),
+            sends: Vec::new(),
+            commands: Vec::new(),
+            asks: VecDeque::new(),
+            catching_up: Vec::new(),
+            resumable: Vec::new(),
+            flushing: Vec::new(),
+            http2_over: Vec::new(),
+            again: Vec::new(),
+            h2_connections: 0,
+            wheel: Wheel::new(now.ms),
+            due: Vec::new(),
+            plain: Vec::new(),
+            plain_ws: Vec::new(),
+            random: seed | 1,
+            drain: None,
+            ready: false,
+            stats: ShardSnapshot::default(),
+            settings,
+        }
+    }
+
+    /// Begins a turn.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+        self.ids.set_now_ms((now.wall_us / 1_000).max(0) as u64);
+    }
+
+    /// A connection was accepted.
+    pub fn accepted(&mut self, conn: ConnId) {
+        self.stats.counters.connections_established += 1;
+        let tls = self.settings.tls.as_ref().map(|config| {
+            Box::new(Tls { session: proto::tls::TlsSession::new(config), pending: Vec::new() })
+        });
+        let deadline_ms = self.now.ms + u64::from(self.settings.limits.head_timeout_s) * 1_000;
+        self.connections.insert(Connection {
+            id: conn,
+            outbox: outbox::Outbox::default(),
+            session: Session::fresh(&self.settings),
+            tls,
+            subscriber: None,
+            heard_ms: self.now.ms,
+            said_ms: self.now.ms,
+            accepted_ms: self.now.ms,
+            deadline_ms,
+            closing: None,
+            end: connection::End::Open,
+            receive_paused: false,
+            peer_done: false,
+            chatty: false,
+        });
+        self.wheel.schedule(conn.slot, deadline_ms);
+        self.commands.push(Command::Arm(conn, ReceiveMode::Poll));
+        if self.connections.len() > self.settings.connections_max as usize {
+            self.stats.counters.connections_rejected += 1;
+            self.refuse_connection(conn);
+        }
+    }
+
+    /// Bytes arrived.
+    pub fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.stats.counters.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.heard_ms = self.now.ms;
+        if connection.tls.is_none() {
+            self.process(conn, bytes);
+            return;
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let outcome = self.decrypt(conn, bytes, &mut plain);
+        self.process(conn, &plain);
+        plain.shrink_to(256 << 10);
+        self.plain = plain;
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => self.receive_ended(conn, None),
+            Err(()) => self.end_connection(conn, CloseReason::ProtocolError),
+        }
+    }
+
+    /// Decrypts; `Ok(true)` when the peer said it will send no more.
+    fn decrypt(&mut self, conn: ConnId, bytes: &[u8], plain: &mut Vec<u8>) -> Result<bool, ()> {
+        let Some(connection) = self.connections.get(conn) else { return Ok(false) };
+        let Some(tls) = &mut connection.tls else { return Ok(false) };
+        let progress = tls.session.feed(bytes, plain, &mut tls.pending);
+        if !tls.pending.is_empty() {
+            self.dirty.push(conn.slot);
+        }
+        match progress {
+            Ok(progress) => Ok(progress.peer_closed),
+            Err(_) => {
+                self.stats.counters.connections_failed += 1;
+                Err(())
+            }
+        }
+    }
+
+    /// The peer sends no more, or receiving failed.
+    pub fn receive_ended(&mut self, conn: ConnId, errno: Option<i32>) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.peer_done = true;
+        if errno.is_some() || connection.end == connection::End::Lingering {
+            self.close_now(conn);
+            return;
+        }
+        self.peer_finished(conn);
+    }
+
+    /// An attempt of the last flush stopped short.
+    pub fn send_stopped(&mut self, conn: ConnId, sent: u32, stop: SendStop) {
+        let (turn, now) = (self.turn, self.now.ms);
+        let Some(connection) = self.connections.get(conn) else { return };
+        let (attempt_turn, at) = connection.outbox.attempt;
+        assert!(attempt_turn == turn, "a send stopped that was not attempted this turn");
+        match stop {
+            SendStop::Gone(_) => {
+                self.stats.counters.delivery_errors_lost += 1;
+                self.close_now(conn);
+            }
+            SendStop::Full => {
+                let rest = self.sends[at as usize].bytes.slice(sent as usize..);
+                connection.outbox.block(rest.len(), now);
+                self.stats.counters.sends_blocked += 1;
+                self.commands.push(Command::SendArmed(conn, rest));
+            }
+        }
+    }
+
+    /// A complete send ended.
+    pub fn send_armed_done(&mut self, conn: ConnId, result: Result<(), i32>) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if let Some(backlog) = &mut connection.outbox.backlog {
+            backlog.armed_done();
+        }
+        match result {
+            Ok(()) => self.drain_backlog(conn),
+            Err(_) => {
+                self.stats.counters.delivery_errors_lost += 1;
+                self.close_now(conn);
+            }
+        }
+    }
+
+    /// The driver is done with a connection.
+    pub fn closed(&mut self, conn: ConnId) {
+        // Whatever closed it, its subscriptions and requests must not outlive it.
+        self.detach(conn);
+        self.wheel.cancel(conn.slot);
+        if let Some(connection) = self.connections.remove(conn) {
+            self.stats.counters.connections_closed += 1;
+            let lived_ms = self.now.ms - connection.accepted_ms;
+            self.stats.connection_duration.observe(lived_ms);
+        }
+    }
+
+    /// Lanes, timers, storage acknowledgements, parked requests. Bounded work; call again next turn.
+    pub fn run(&mut self) {
+        self.run_timers();
+        self.finish_flushed();
+        self.run_http2_over();
+        self.run_acks();
+        self.run_home();
+        self.run_deliveries();
+        self.run_answers();
+        self.run_history();
+        self.run_parked();
+        self.run_resumable();
+        self.run_asks();
+        self.run_catching_up();
+        self.run_drain();
+    }
+
+    /// True if there is work that no input announces: the reactor must not sleep.
+    pub fn has_work(&self) -> bool {
+        self.mesh.has_input() && self.home_can_work()
+            || !self.resumable.is_empty()
+            || !self.flushing.is_empty()
+            || !self.dirty.is_empty()
+            || !self.http2_over.is_empty()
+            || !self.deferred.is_empty()
+            || self.homeside.has_releases(self.ring.synced_seq(self.id.0))
+    }
+
+    /// When the shard wants to run at the latest, monotonic milliseconds.
+    pub fn deadline_ms(&self) -> Option<u64> {
+        let mut deadline = self.wheel.next_deadline();
+        let mut sooner = |at: u64| deadline = Some(deadline.map_or(at, |other| other.min(at)));
+        if self.publishes.has_parked() || !self.asks.is_empty() {
+            sooner(self.now.ms + 5);
+        }
+        if let Some(drain) = &self.drain {
+            sooner(drain.next_ms());
+        }
+        deadline
+    }
+
+    /// The sends of this turn. They stay until the next flush: a stopped one is looked up here.
+    pub fn sends(&self) -> &[Send] {
+        &self.sends
+    }
+
+    /// The commands since the last call, in order.
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// Gives the emptied list back, so that its memory is reused.
+    pub fn return_commands(&mut self, mut commands: Vec<Command>) {
+        if self.commands.is_empty() {
+            commands.clear();
+            commands.shrink_to(1_024);
+            self.commands = commands;
+        }
+    }
+
+    /// Shards to wake, as a bit mask.
+    pub fn take_wakes(&mut self) -> u64 {
+        self.mesh.take_wakes()
+    }
+
+    /// Connections held.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Which shard this is.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// A connection was closed at accept because every slot was taken.
+    pub fn refused(&mut self) {
+        self.stats.counters.connections_rejected += 1;
+    }
+
+    /// A connection was given to another shard.
+    pub fn handed_on(&mut self) {
+        self.stats.counters.connections_handed_on += 1;
+    }
+
+    /// From here on `/health/ready` says so.
+    pub fn set_ready(&mut self, ready: bool) {
+        self.ready = ready;
+    }
+
+    /// A number for jitter; not for secrets (xorshift64).
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    /// Gathers bytes that no policy may drop.
+    fn say(&mut self, endpoint: EndpointId, bytes: impl Into<Bytes>) {
+        let frame = self.frames.add(bytes.into(), None);
+        self.gather(endpoint, frame);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::directory::ChannelIndex;
 use proto::channel::ChannelNameError;
+pub use proto::envelope::GapReason;
 use proto::event::Event;
 use proto::position::Position;
 
@@ -109,28 +110,6 @@ pub enum Outcome {
     Recovered,
     /// Something may be missing; everything retained follows.
     Gap(GapReason),
-}
-
-/// Why continuity cannot be proved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GapReason {
-    /// The position is of events that were lost in a crash, before any was acknowledged durable.
-    RolledBack,
-    /// The position is above the top, or of an epoch that is not this channel's.
-    Unknown,
-    /// Events after the position are no longer retained.
-    Expired,
-}
-
-impl GapReason {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RolledBack => "rolled_back",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-        }
-    }
 }
 
 /// The answer to a resume.

@@ -1,0 +1,159 @@
+//! The storage side of a server: the spool's writer thread, the readers, and the way to both.
+
+use super::BootError;
+use super::restore;
+use crate::config::Config;
+use crate::config::budget::Budget;
+use crate::control::State;
+use crate::log;
+use crate::metrics::{SnapshotSlot, StorageSnapshot};
+use crate::reactor::{Clock, Shared};
+use crate::shard::home::Home;
+use crate::shard::{HistoryReads, Settings};
+use crossbeam_queue::SegQueue;
+use std::sync::Arc;
+use storage::{
+    HistoryBlock, HistoryRead, Notice, Options, ReadError, ReadPool, RealFiles, Retention,
+    StopReport, StorageHandle, StorageRing,
+};
+
+/// Batches one shard's lane to the writer holds.
+const RING_BATCHES: usize = 256;
+/// Threads that read the embedded store.
+const READER_THREADS: usize = 2;
+/// Steps that may wait for a reader.
+const READS_WAITING_MAX: usize = 256;
+
+/// The running storage side.
+pub struct Store {
+    /// The way to the spool and back.
+    pub ring: Arc<StorageRing>,
+    /// The way to the readers and back.
+    pub reads: Arc<Reads>,
+    /// Random; keys hashes and ids.
+    pub seed: u64,
+    writer: StorageHandle,
+    slot: Arc<SnapshotSlot<StorageSnapshot>>,
+}
+
+/// The readers, with one answer queue per shard. An answer queue needs no bound of its own: a
+/// shard has at most one step of each of its reads under way.
+pub struct Reads {
+    pool: ReadPool,
+    answers: Arc<Vec<SegQueue<Answer>>>,
+    shared: Arc<Shared>,
+}
+
+type Answer = (u64, Result<HistoryBlock, ReadError>);
+
+impl HistoryReads for Reads {
+    fn submit(&self, shard: u16, ticket: u64, step: HistoryRead) -> Result<(), HistoryRead> {
+        let (answers, shared) = (Arc::clone(&self.answers), Arc::clone(&self.shared));
+        let reply = Box::new(move |block| {
+            answers[usize::from(shard)].push((ticket, block));
+            shared.wake(usize::from(shard));
+        });
+        self.pool.submit(step, reply).map_err(|(_, step, _)| step)
+    }
+
+    fn next(&self, shard: u16) -> Option<Answer> {
+        self.answers[usize::from(shard)].pop()
+    }
+}
+
+impl Store {
+    /// Opens the data directory, rebuilds the homes and starts the threads.
+    pub fn open(
+        config: &Config,
+        budget: &Budget,
+        settings: &Settings,
+        shared: &Arc<Shared>,
+        clock: Clock,
+    ) -> Result<(Self, Vec<Home>), BootError> {
+        let now = clock.now();
+        let dir = &config.data_dir;
+        let at = |what: &str| format!("{what} in {}", dir.display());
+        let files = RealFiles::open(dir).map_err(|error| {
+            let message = format!("{}: {error}", at("cannot use the data directory"));
+            BootError::new(message, "choose another with --data-dir, or check its permissions")
+        })?;
+        let options = options(config, budget);
+        let opened = storage::open(files, options, now.wall_us, &mut |notice| say(&notice))
+            .map_err(|error| BootError::new(error.to_string(), "choose another --data-dir"))?;
+        let mut seed = [0; 8];
+        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| BootError::new(format!("no random numbers: {e}"), "check /dev/urandom"))?;
+        let seed = u64::from_le_bytes(seed);
+        let homes =
+            restore::homes(config, budget, settings, &opened.spool, &opened.recovered, seed, now)
+                .map_err(|e| BootError::new(e, "raise `limits.channels_max`, or move the data"))?;
+        let shards = budget.facts.shards as usize;
+        let unsynced_max = budget.shard.storage_ring_bytes * shards as u64;
+        let ring = Arc::new(StorageRing::new(shards as u16, RING_BATCHES, unsynced_max));
+        let thread = |e: std::io::Error| {
+            BootError::new(format!("cannot start a storage thread: {e}"), "raise `ulimit -u`")
+        };
+        let reader = opened.spool.reader();
+        let pool = ReadPool::start(&reader, READER_THREADS, READS_WAITING_MAX).map_err(thread)?;
+        let answers = Arc::new((0..shards).map(|_| SegQueue::new()).collect());
+        let reads = Reads { pool, answers, shared: Arc::clone(shared) };
+        let wake = Arc::clone(shared);
+        let failed = Arc::clone(shared);
+        let writer = StorageHandle::start(
+            opened.spool,
+            Arc::clone(&ring),
+            Arc::new(move |shard| wake.wake(usize::from(shard))),
+            Box::new(move |notice| {
+                if matches!(notice, Notice::Failed { .. }) {
+                    failed.readiness.advance(State::StorageFailed);
+                }
+                say(&notice);
+            }),
+        )
+        .map_err(thread)?;
+        let slot = Arc::new(SnapshotSlot::default());
+        Ok((Self { ring, reads: Arc::new(reads), seed, writer, slot }, homes))
+    }
+
+    /// Where the storage's figures are for the admin listener.
+    pub fn snapshot_slot(&self) -> Arc<SnapshotSlot<StorageSnapshot>> {
+        Arc::clone(&self.slot)
+    }
+
+    /// Syncs everything and stops the writer. Every shard has ended.
+    pub fn stop(self) -> StopReport {
+        let report = self.writer.stop();
+        if let Some(error) = &report.error {
+            log::error(
+                "the spool did not stop cleanly",
+                &[("error", error), ("lost_bytes", &report.lost_bytes)],
+            );
+        }
+        report
+    }
+}
+
+fn options(config: &Config, budget: &Budget) -> Options {
+    let spool = &config.spool;
+    let age_s = (spool.retention_age_s > 0).then_some(spool.retention_age_s);
+    Options {
+        segment_bytes: spool.segment_bytes,
+        checkpoint_bytes: spool.checkpoint_bytes,
+        channels_max: budget.shard.channels_max as usize * budget.facts.shards as usize,
+        retention: Retention {
+            age_s,
+            bytes: spool.retention_bytes,
+            hard_bytes_max: spool.bytes_max,
+        },
+        ..Options::default()
+    }
+}
+
+fn say(notice: &Notice) {
+    let text = notice.to_string();
+    match notice {
+        Notice::Failed { .. } => log::error(&text, &[]),
+        Notice::Scanning { .. } | Notice::Healed => log::info(&text, &[]),
+        _ => log::warn(&text, &[]),
+    }
+}

@@ -1,0 +1,180 @@
+//! What travels on the lanes. Plain data only: everything here crosses threads.
+
+use super::ShardId;
+use crate::driver::ConnId;
+use proto::channel::ChannelName;
+pub use proto::envelope::GapReason;
+use proto::event::{Event, Unplaced};
+use proto::position::{Epoch, Position};
+
+/// Most events in one publish batch.
+pub const BATCH_EVENTS_MAX: usize = 256;
+/// Bytes after which a publish batch is closed; one event of any legal size still fits alone.
+pub const BATCH_BYTES_MAX: usize = 64 << 10;
+/// Bytes of history in one page of a resume; one event of any legal size still fits alone.
+pub const PAGE_BYTES_MAX: usize = 256 << 10;
+
+/// When a publisher wants its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AckMode {
+    /// Ordered in memory.
+    #[default]
+    Accepted,
+    /// Synced in the spool.
+    Durable,
+}
+
+/// Events of one request for channels of one home shard, in the order of the body.
+#[derive(Debug)]
+pub struct PublishBatch {
+    /// The ingress shard's slot; comes back in the answer.
+    pub slot: u32,
+    /// When to answer.
+    pub ack: AckMode,
+    /// The events.
+    pub items: Vec<Unplaced>,
+}
+
+/// Why the home shard refused one event of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeRefusal {
+    /// The limit on channels is reached.
+    ChannelsFull,
+    /// The spool cannot take events now (disk full, failed sync).
+    StorageFull,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has this position now.
+    Placed(Position),
+    /// An earlier event with the same id has this position.
+    Duplicate(Position),
+    /// It was not taken.
+    Refused(HomeRefusal),
+}
+
+/// The answer to one publish batch.
+#[derive(Debug)]
+pub struct Answer {
+    /// The slot of the batch.
+    pub slot: u32,
+    /// One per item, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Names a subscription on its shard. Stale names are ignored there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubscriptionToken {
+    /// The connection.
+    pub conn: ConnId,
+    /// The HTTP/2 stream (see `shard::streams`), or 0.
+    pub stream: u64,
+    /// Which of the endpoint's channels.
+    pub index: u16,
+}
+
+/// Where a subscriber wants to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Live events only.
+    Now,
+    /// After this position.
+    After(Position),
+    /// A value that is not a position: a gap `unknown`, then everything retained.
+    Unknown,
+}
+
+/// What a shard asks of a channel's home shard.
+#[derive(Debug)]
+pub enum Ask {
+    /// A subscription joins; from now on the shard is interested.
+    Join { channel: ChannelName, token: SubscriptionToken, since: Since, bytes_max: u32 },
+    /// The next page of a subscription that is catching up.
+    Page {
+        channel: ChannelName,
+        token: SubscriptionToken,
+        epoch: Epoch,
+        after: u64,
+        bytes_max: u32,
+    },
+    /// The last subscription of the shard left.
+    Leave { channel: ChannelName },
+    /// A polling request: the events after a position, at most `limit`; `last` asks for the newest.
+    Read { channel: ChannelName, ticket: u64, since: Since, last: bool, limit: u32 },
+}
+
+impl Ask {
+    /// The channel it is about.
+    pub fn channel(&self) -> &ChannelName {
+        match self {
+            Self::Join { channel, .. }
+            | Self::Page { channel, .. }
+            | Self::Leave { channel }
+            | Self::Read { channel, .. } => channel,
+        }
+    }
+}
+
+/// How a resume went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continuity {
+    /// Nothing was asked for: live from here.
+    Live,
+    /// Every event after the asked position was found.
+    Recovered,
+    /// A gap, then everything retained.
+    Gap(GapReason),
+}
+
+/// What a home shard sends to an interested shard. Lane order is position order.
+#[derive(Debug)]
+pub enum Deliver {
+    /// New events, in order for each channel.
+    Events(Vec<Event>),
+    /// The answer to a join.
+    Joined {
+        channel: ChannelName,
+        token: SubscriptionToken,
+        /// The channel's newest event when the join was handled (offset 0: none yet).
+        top: Position,
+        continuity: Continuity,
+        /// The first page of history.
+        events: Vec<Event>,
+        /// True if more pages follow; the last event says where to go on.
+        more: bool,
+    },
+    /// A further page.
+    Page {
+        channel: ChannelName,
+        token: SubscriptionToken,
+        /// False if what was asked for is no longer retained: the subscription is closed.
+        found: bool,
+        top: Position,
+        events: Vec<Event>,
+        more: bool,
+    },
+    /// The answer to a polling request.
+    Read {
+        ticket: u64,
+        /// `None`: no such channel.
+        top: Option<Position>,
+        continuity: Continuity,
+        events: Vec<Event>,
+        more: bool,
+    },
+    /// The channel could not be created: the limit on channels is reached.
+    JoinRefused { channel: ChannelName, token: SubscriptionToken },
+}
+
+/// A connection handed from the shard that accepted it to one that holds fewer.
+#[derive(Debug)]
+pub struct HandOver {
+    /// The descriptor; nothing was read from it.
+    pub socket: std::os::fd::OwnedFd,
+    /// Which listener it came from.
+    pub listener: usize,
+    /// Who handed it on.
+    pub from: ShardId,
+}

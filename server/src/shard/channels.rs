@@ -1,0 +1,204 @@
+//! Local channels: the subscriber side of the channels this shard is interested in.
+//!
+//! The home shard orders a channel; here stands who on this shard listens to it and which offset
+//! each of them gets next. Invariants: a channel exists here exactly while it has a subscription;
+//! `entries[i]` of a channel and the subscriber's key point at each other; a live subscription's
+//! `next` only grows. Deliberately absent: encoding and outboxes (`delivery`), history (`home`).
+
+use super::connection::EndpointId;
+use super::frames::Format;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use proto::channel::ChannelName;
+use proto::position::{Epoch, Position};
+use std::hash::BuildHasher;
+
+/// Where a subscription stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for the home shard's answer to its join.
+    Joining,
+    /// Takes history pages; live events are left out until it has caught up.
+    CatchingUp,
+    /// Takes live events.
+    Live,
+}
+
+/// One subscription in a channel's list. 24 bytes, read in sequence by delivery.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Whose it is.
+    pub endpoint: EndpointId,
+    /// Index among the subscriber's subscriptions.
+    pub index: u16,
+    /// How it wants its events.
+    pub format: Format,
+    /// See [`Phase`].
+    pub phase: Phase,
+    /// The next offset it gets: lower is skipped, higher is a gap.
+    pub next: u64,
+}
+
+/// A channel with subscriptions on this shard.
+#[derive(Debug)]
+pub struct LocalChannel {
+    /// Its name.
+    pub name: ChannelName,
+    /// The namespace's index in the settings.
+    pub namespace: u16,
+    /// The newest position that came through the deliver lane; `None` until the first join was
+    /// answered.
+    pub top: Option<Position>,
+    /// The subscriptions.
+    pub entries: Vec<Entry>,
+}
+
+impl LocalChannel {
+    /// The current epoch, if known.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.top.map(|top| top.epoch)
+    }
+}
+
+/// The channels of this shard that have subscriptions, by index and by name.
+pub struct LocalChannels {
+    slots: Vec<Option<LocalChannel>>,
+    free: Vec<u32>,
+    names: HashTable<u32>,
+    hasher: FixedState,
+    subscriptions: usize,
+}
+
+impl LocalChannels {
+    /// An empty table; `seed` keys the hash, since clients choose the names.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            names: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            subscriptions: 0,
+        }
+    }
+
+    /// The index of a channel that exists here.
+    #[inline]
+    pub fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        self.names.find(hash, |index| self.name_at(*index) == Some(name)).copied()
+    }
+
+    /// Finds or adds a channel. True if it is new.
+    pub fn enter(&mut self, name: &ChannelName, namespace: u16) -> (u32, bool) {
+        if let Some(index) = self.find(name.as_str()) {
+            return (index, false);
+        }
+        let channel =
+            LocalChannel { name: name.clone(), namespace, top: None, entries: Vec::new() };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            (self.slots.len() - 1) as u32
+        });
+        self.slots[index as usize] = Some(channel);
+        let hash = self.hasher.hash_one(name.as_str());
+        let Self { names, slots, hasher, .. } = self;
+        names.insert_unique(hash, index, |index| {
+            let name = slots[*index as usize].as_ref().map_or("", |channel| channel.name.as_str());
+            hasher.hash_one(name)
+        });
+        (index, true)
+    }
+
+    /// The channel at an index.
+    #[inline]
+    pub fn get(&mut self, index: u32) -> Option<&mut LocalChannel> {
+        self.slots.get_mut(index as usize)?.as_mut()
+    }
+
+    /// The channel at an index, shared.
+    #[inline]
+    pub fn peek(&self, index: u32) -> Option<&LocalChannel> {
+        self.slots.get(index as usize)?.as_ref()
+    }
+
+    /// Adds a subscription; returns its place in the channel's list.
+    pub fn add(&mut self, index: u32, entry: Entry) -> u32 {
+        let channel = self.slots[index as usize].as_mut().expect("subscribed to a dead channel");
+        channel.entries.push(entry);
+        self.subscriptions += 1;
+        (channel.entries.len() - 1) as u32
+    }
+
+    /// Removes the subscription at a place. Returns what moved into that place, if anything did,
+    /// and the channel's name if nobody is left: the channel is gone then.
+    pub fn remove(&mut self, index: u32, at: u32) -> (Option<Entry>, Option<ChannelName>) {
+        let channel = self.slots[index as usize].as_mut().expect("left a dead channel");
+        channel.entries.swap_remove(at as usize);
+        self.subscriptions -= 1;
+        let moved = channel.entries.get(at as usize).copied();
+        if !channel.entries.is_empty() {
+            return (moved, None);
+        }
+        let name = channel.name.clone();
+        let hash = self.hasher.hash_one(name.as_str());
+        if let Ok(entry) = self.names.find_entry(hash, |candidate| *candidate == index) {
+            entry.remove();
+        }
+        self.slots[index as usize] = None;
+        self.free.push(index);
+        (None, Some(name))
+    }
+
+    /// Subscriptions on this shard.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions
+    }
+
+    /// Bytes held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        let entries: usize =
+            self.slots.iter().flatten().map(|channel| channel.entries.capacity()).sum();
+        entries * size_of::<Entry>()
+            + self.slots.capacity() * size_of::<Option<LocalChannel>>()
+            + self.names.capacity() * size_of::<u32>()
+    }
+
+    fn name_at(&self, index: u32) -> Option<&str> {
+        self.slots.get(index as usize)?.as_ref().map(|channel| channel.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(slot: u32) -> Entry {
+        Entry {
+            endpoint: EndpointId::connection(slot),
+            index: 0,
+            format: Format::default(),
+            phase: Phase::Live,
+            next: 1,
+        }
+    }
+
+    #[test]
+    fn a_channel_lives_exactly_as_long_as_it_has_a_subscription() {
+        let mut channels = LocalChannels::new(1);
+        let name = ChannelName::new("a").unwrap();
+        let (index, new) = channels.enter(&name, 0);
+        assert!(new);
+        assert_eq!(channels.enter(&name, 0), (index, false));
+        let places: Vec<u32> = (0..3).map(|slot| channels.add(index, entry(slot))).collect();
+        assert_eq!(places, [0, 1, 2]);
+        let (moved, gone) = channels.remove(index, 0);
+        assert_eq!(moved.map(|entry| entry.endpoint), Some(EndpointId::connection(2)));
+        assert_eq!(gone, None);
+        channels.remove(index, 0);
+        let (moved, gone) = channels.remove(index, 0);
+        assert!(moved.is_none());
+        assert_eq!(gone, Some(name.clone()));
+        assert_eq!((channels.find("a"), channels.subscriptions()), (None, 0));
+        assert_eq!(channels.enter(&name, 0), (index, true));
+    }
+}

@@ -1,0 +1,434 @@
+//! Subscribing and delivering: what happens between a deliver lane and the outboxes.
+//!
+//! Lane order is position order. A subscription joins at its home shard, gets its history in pages
+//! over the deliver lane, and is live from the page that reached the top: nothing can fall between,
+//! because later events follow on the same lane. A live subscription holds its next offset, so a
+//! repeat is skipped and a hole is found at once; the connection is then closed with a resumable
+//! reason, never left with a silent gap.
+
+use super::Shard;
+use super::channels::{Entry, Phase};
+use super::connection::{EndpointId, Subscriber, SubscriptionKey};
+use super::frames::{Encodings, EventMark, Format};
+use super::http::SubscribeRequest;
+use super::notices;
+use crate::driver::ConnId;
+use crate::mesh::{Ask, Continuity, Deliver, GapReason, Since, SubscriptionToken, home_of};
+use crate::metrics::DropReason;
+use proto::channel::ChannelName;
+use proto::event::Event;
+use proto::position::{Cursor, Position};
+use proto::reason::CloseReason;
+use smallvec::SmallVec;
+
+impl Shard {
+    /// Adds the subscriptions of a request to an endpoint and asks for what they need.
+    pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
+        let several = request.channels.len() > 1;
+        let subscriber = Subscriber {
+            format: request.format,
+            cursor: several && request.format.is_sse(),
+            subscriptions: SmallVec::new(),
+            channels_hash: request.channels_hash,
+        };
+        self.set_subscriber(endpoint, Box::new(subscriber));
+        for (index, (name, since)) in request.channels.into_iter().zip(request.since).enumerate() {
+            self.subscribe_one(endpoint, index as u16, &name, since, request.format);
+        }
+    }
+
+    fn subscribe_one(
+        &mut self,
+        endpoint: EndpointId,
+        index: u16,
+        name: &ChannelName,
+        since: Since,
+        format: Format,
+    ) {
+        let namespace = self.settings.namespace_of(name.as_str());
+        let (channel, _) = self.local.enter(name, namespace);
+        let top = self.local.peek(channel).and_then(|channel| channel.top);
+        let attach = top.filter(|top| match since {
+            Since::Now => true,
+            Since::After(position) => position == *top,
+            Since::Unknown => false,
+        });
+        let phase = if attach.is_some() { Phase::Live } else { Phase::Joining };
+        let next = attach.map_or(0, |top| top.offset + 1);
+        let at = self.local.add(channel, Entry { endpoint, index, format, phase, next });
+        if let Some(subscriber) = self.subscriber_mut(endpoint) {
+            subscriber.subscriptions.push(Some(SubscriptionKey { channel, at }));
+        }
+        let Some(top) = attach else {
+            let Some(token) = self.token(endpoint, index) else { return };
+            let bytes_max = self.page_bytes();
+            self.ask(Ask::Join { channel: name.clone(), token, since, bytes_max });
+            return;
+        };
+        let continuity = if since == Since::Now { Continuity::Live } else { Continuity::Recovered };
+        self.say_start(endpoint, channel, top, continuity, format);
+    }
+
+    /// Takes everything off the deliver lanes.
+    pub(super) fn run_deliveries(&mut self) {
+        for from in self.mesh.peers() {
+            while let Some(message) = self.mesh.next_deliver(from) {
+                self.on_deliver(message);
+            }
+        }
+    }
+
+    fn on_deliver(&mut self, message: Deliver) {
+        match message {
+            Deliver::Events(events) => self.deliver_events(&events),
+            Deliver::Joined { channel, token, top, continuity, events, more } => {
+                let Some(index) = self.local.find(channel.as_str()) else { return };
+                if let Some(local) = self.local.get(index) {
+                    local.top = Some(top);
+                }
+                self.on_joined(index, token, top, continuity, &events, more);
+            }
+            Deliver::Page { channel, token, found, top, events, more } => {
+                let Some(index) = self.local.find(channel.as_str()) else { return };
+                if found {
+                    self.on_page(index, token, top, &events, more);
+                } else if let Some(endpoint) = self.endpoint_of(token) {
+                    // It read too slowly: what it needed next is no longer retained. On its next
+                    // resume it gets the explicit gap.
+                    self.end_endpoint(endpoint, CloseReason::Slow);
+                }
+            }
+            Deliver::Read { ticket, top, continuity, events, more } => {
+                self.on_read(ticket, top, continuity, &events, more);
+            }
+            Deliver::JoinRefused { channel: _, token } => {
+                if let Some(endpoint) = self.endpoint_of(token) {
+                    self.end_endpoint(endpoint, CloseReason::Overload);
+                }
+            }
+        }
+    }
+
+    fn deliver_events(&mut self, events: &[Event]) {
+        let mut known: Option<(&str, Option<u32>)> = None;
+        for event in events {
+            let name = event.channel();
+            let index = match known {
+                Some((last, index)) if last == name => index,
+                _ => self.local.find(name),
+            };
+            known = Some((name, index));
+            if let Some(index) = index {
+                self.deliver(index, event);
+            }
+        }
+    }
+
+    /// One event to every live subscription of a channel.
+    fn deliver(&mut self, index: u32, event: &Event) {
+        let Self { local, connections, streams, frames, dirty, dirty_streams, .. } = self;
+        let Some(channel) = local.get(index) else { return };
+        // Before the first join is answered nobody here is owed anything.
+        if channel.top.is_none() {
+            return;
+        }
+        channel.top = Some(event.position());
+        let offset = event.offset();
+        let mut encodings = Encodings::default();
+        let mut broken: SmallVec<[EndpointId; 4]> = SmallVec::new();
+        let mut recipients = 0_u64;
+        for entry in &mut channel.entries {
+            if entry.phase != Phase::Live || offset < entry.next {
+                continue;
+            }
+            if offset > entry.next {
+                broken.push(entry.endpoint);
+                continue;
+            }
+            entry.next = offset + 1;
+            recipients += 1;
+            let frame = encodings.frame(entry.format, event, index, frames);
+            match entry.endpoint.split() {
+                Err(slot) => {
+                    let Some(connection) = connections.slot(slot) else { continue };
+                    if frames.gather(&mut connection.outbox.run, frame) {
+                        dirty.push(slot);
+                    }
+                }
+                Ok(stream) => {
+                    let Some(stream_slot) = streams.get_mut(stream) else { continue };
+                    if frames.gather(&mut stream_slot.outbox.run, frame) {
+                        dirty_streams.push(stream);
+                    }
+                }
+            }
+        }
+        self.stats.counters.messages_sent += recipients;
+        if recipients > 0 {
+            self.delivered.push((event.accepted_us(), recipients));
+        }
+        for endpoint in broken {
+            self.stats.dropped(DropReason::HoleFound, 1);
+            self.end_endpoint(endpoint, CloseReason::InsufficientState);
+        }
+    }
+
+    fn on_joined(
+        &mut self,
+        index: u32,
+        token: SubscriptionToken,
+        top: Position,
+        continuity: Continuity,
+        events: &[Event],
+        more: bool,
+    ) {
+        let Some((endpoint, format)) = self.entry_in(index, token, Phase::Joining) else { return };
+        let counters = &mut self.stats.counters;
+        match continuity {
+            Continuity::Live => {}
+            Continuity::Recovered => counters.resumes_recovered += 1,
+            Continuity::Gap(GapReason::RolledBack) => counters.gaps_rolled_back += 1,
+            Continuity::Gap(GapReason::Expired) => counters.gaps_expired += 1,
+            Continuity::Gap(_) => counters.gaps_unknown += 1,
+        }
+        // What the client holds before the first event of the page: after a gap that is not what
+        // it asked for, and an id makes the gap be said once, not on every reconnect.
+        let before = match events.first() {
+            Some(first) => {
+                let first = first.position();
+                Position { epoch: first.epoch, offset: first.offset - 1 }
+            }
+            None => top,
+        };
+        self.say_start(endpoint, index, before, continuity, format);
+        self.push_page(index, token, top, events, more);
+    }
+
+    fn on_page(
+        &mut self,
+        index: u32,
+        token: SubscriptionToken,
+        top: Position,
+        events: &[Event],
+        more: bool,
+    ) {
+        if self.entry_in(index, token, Phase::CatchingUp).is_some() {
+            self.push_page(index, token, top, events, more);
+        }
+    }
+
+    /// Gives a page of history to one subscription and moves it on.
+    fn push_page(
+        &mut self,
+        index: u32,
+        token: SubscriptionToken,
+        top: Position,
+        events: &[Event],
+        more: bool,
+    ) {
+        let Some((endpoint, key)) = self.key_of(token) else { return };
+        let Some(entry) = self.local.get(index).and_then(|c| c.entries.get_mut(key.at as usize))
+        else {
+            return;
+        };
+        let format = entry.format;
+        let last = events.last().map_or(top.offset, Event::offset);
+        assert!(more || last == top.offset, "a last page that does not reach the top");
+        entry.next = last + 1;
+        entry.phase = if more { Phase::CatchingUp } else { Phase::Live };
+        if more {
+            self.catching_up.push(token);
+        }
+        for event in events {
+            let mark = EventMark { channel: index, offset: event.offset() };
+            let frame = self.frames.add(format.encode(event), Some(mark));
+            self.gather(endpoint, frame);
+        }
+        self.stats.counters.messages_sent += events.len() as u64;
+    }
+
+    /// Asks for the next page of every subscription whose outbox has drained.
+    pub(super) fn run_catching_up(&mut self) {
+        for at in (0..self.catching_up.len()).rev() {
+            let token = self.catching_up[at];
+            let Some((endpoint, key)) = self.key_of(token) else {
+                self.catching_up.swap_remove(at);
+                continue;
+            };
+            if self.queued_bytes(endpoint) > 0 {
+                continue;
+            }
+            self.catching_up.swap_remove(at);
+            let Some(channel) = self.local.peek(key.channel) else { continue };
+            let (Some(entry), Some(epoch)) =
+                (channel.entries.get(key.at as usize), channel.epoch())
+            else {
+                continue;
+            };
+            let (after, channel) = (entry.next - 1, channel.name.clone());
+            let bytes_max = self.page_bytes();
+            self.ask(Ask::Page { channel, token, epoch, after, bytes_max });
+        }
+    }
+
+    /// Says how a subscription starts: a gap, a recovery, or just where it stands, so that a client
+    /// cut off before its first event can still resume.
+    fn say_start(
+        &mut self,
+        endpoint: EndpointId,
+        channel: u32,
+        before: Position,
+        continuity: Continuity,
+        format: Format,
+    ) {
+        let Some(name) = self.local.peek(channel).map(|channel| channel.name.clone()) else {
+            return;
+        };
+        let several = self.subscriber_mut(endpoint).is_some_and(|subscriber| subscriber.cursor);
+        let start = notices::start(&name, before, continuity, format, !several);
+        if let Some(bytes) = start {
+            let frame = self.frames.add(bytes, None);
+            self.gather(endpoint, frame);
+        }
+        if several {
+            self.mark_dirty(endpoint);
+        }
+    }
+
+    /// The cursor over all channels of an endpoint, as one `id:` block.
+    pub(super) fn cursor_block(&self, subscriber: &Subscriber) -> Vec<u8> {
+        let position = |key: &Option<SubscriptionKey>| {
+            let key = key.as_ref()?;
+            let channel = self.local.peek(key.channel)?;
+            let entry = channel.entries.get(key.at as usize)?;
+            let epoch = channel.epoch()?;
+            (entry.phase != Phase::Joining)
+                .then(|| Position { epoch, offset: entry.next.saturating_sub(1) })
+        };
+        let cursor = Cursor {
+            channels_hash: subscriber.channels_hash,
+            positions: subscriber.subscriptions.iter().map(position).collect(),
+        };
+        let (mut id, mut out) = (Vec::new(), Vec::new());
+        cursor.write_to(&mut id);
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        let written = proto::sse::write_id(&mut out, id);
+        debug_assert!(written.is_ok(), "a cursor is legal as an id");
+        out
+    }
+
+    /// Removes every subscription of an endpoint that ends.
+    pub(super) fn unsubscribe(&mut self, endpoint: EndpointId) {
+        let Some(mut subscriber) = self.take_subscriber(endpoint) else { return };
+        while let Some(key) = subscriber.subscriptions.pop() {
+            let Some(key) = key else { continue };
+            let (moved, gone) = self.local.remove(key.channel, key.at);
+            if let Some(moved) = moved {
+                let owner = if moved.endpoint == endpoint {
+                    Some(&mut *subscriber)
+                } else {
+                    self.subscriber_mut(moved.endpoint)
+                };
+                let moved_key =
+                    owner.and_then(|s| s.subscriptions.get_mut(usize::from(moved.index)));
+                if let Some(Some(moved_key)) = moved_key {
+                    moved_key.at = key.at;
+                }
+            }
+            if let Some(channel) = gone {
+                self.ask(Ask::Leave { channel });
+            }
+        }
+    }
+
+    /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
+    /// is bounded by the number of subscriptions and polling requests.
+    pub(super) fn ask(&mut self, ask: Ask) {
+        let to = home_of(ask.channel().as_str(), self.mesh.shards());
+        if self.asks.is_empty() {
+            if let Err(ask) = self.mesh.ask(to, ask) {
+                self.asks.push_back((to, ask));
+            }
+        } else {
+            self.asks.push_back((to, ask));
+        }
+    }
+
+    /// Tries again what found no room.
+    pub(super) fn run_asks(&mut self) {
+        while let Some((to, ask)) = self.asks.pop_front() {
+            if let Err(ask) = self.mesh.ask(to, ask) {
+                self.asks.push_front((to, ask));
+                return;
+            }
+        }
+    }
+
+    fn page_bytes(&self) -> u32 {
+        (self.settings.limits.outbox_bytes_max / 2).min(crate::mesh::PAGE_BYTES_MAX as u32)
+    }
+
+    fn token(&mut self, endpoint: EndpointId, index: u16) -> Option<SubscriptionToken> {
+        let (conn, stream) = self.place_of(endpoint)?;
+        Some(SubscriptionToken { conn, stream, index })
+    }
+
+    /// The endpoint and key a token names, unless they are gone.
+    fn key_of(&mut self, token: SubscriptionToken) -> Option<(EndpointId, SubscriptionKey)> {
+        let endpoint = self.endpoint_of(token)?;
+        let subscriber = self.subscriber_mut(endpoint)?;
+        let key = *subscriber.subscriptions.get(usize::from(token.index))?;
+        Some((endpoint, key?))
+    }
+
+    fn entry_in(
+        &mut self,
+        index: u32,
+        token: SubscriptionToken,
+        phase: Phase,
+    ) -> Option<(EndpointId, Format)> {
+        let (endpoint, key) = self.key_of(token)?;
+        if key.channel != index {
+            return None;
+        }
+        let entry = self.local.peek(index)?.entries.get(key.at as usize)?;
+        (entry.phase == phase).then_some((endpoint, entry.format))
+    }
+
+    /// Appends a frame to an endpoint's run.
+    pub(super) fn gather(&mut self, endpoint: EndpointId, frame: u32) {
+        match endpoint.split() {
+            Err(slot) => {
+                if let Some(connection) = self.connections.slot(slot)
+                    && self.frames.gather(&mut connection.outbox.run, frame)
+                {
+                    self.dirty.push(slot);
+                }
+            }
+            Ok(index) => {
+                if let Some(stream) = self.streams.get_mut(index)
+                    && self.frames.gather(&mut stream.outbox.run, frame)
+                {
+                    self.dirty_streams.push(index);
+                }
+            }
+        }
+    }
+
+    /// The connection and stream number of an endpoint.
+    pub(super) fn place_of(&mut self, endpoint: EndpointId) -> Option<(ConnId, u64)> {
+        match endpoint.split() {
+            Err(slot) => Some((self.connections.slot(slot)?.id, 0)),
+            Ok(index) => self.streams.get(index).map(|stream| (stream.conn, stream.token(index))),
+        }
+    }
+
+    /// The endpoint a token names.
+    fn endpoint_of(&mut self, token: SubscriptionToken) -> Option<EndpointId> {
+        self.connections.get(token.conn)?;
+        if token.stream == 0 {
+            return Some(EndpointId::connection(token.conn.slot));
+        }
+        self.streams.find(token.stream).map(EndpointId::stream)
+    }
+}

@@ -1,0 +1,264 @@
+//! How connections end: said in the protocol's own words where it has them, half-closed after the
+//! last byte, then closed, so that a reset never destroys what was said. And the drain, which ends
+//! all of them at a pace.
+
+use super::connection::{End, EndpointId};
+use super::http::Response;
+use super::session::Session;
+use super::{Command, Shard};
+use crate::driver::ConnId;
+use bytes::Bytes;
+use proto::h2::Reason;
+use proto::http1::{self, Framing};
+use proto::position::Position;
+use proto::reason::CloseReason;
+use proto::ws;
+
+/// How long a peer has to take our last bytes and to close its side.
+const FLUSH_MS: u64 = 5_000;
+const LINGER_MS: u64 = 2_000;
+
+/// How often a drain closes some.
+const DRAIN_STEP_MS: u64 = 50;
+
+/// A drain under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    until_ms: u64,
+    next_ms: u64,
+    /// The slot where the next step goes on.
+    at: u32,
+}
+
+impl Drain {
+    /// When the next step is due.
+    pub fn next_ms(&self) -> u64 {
+        self.next_ms
+    }
+}
+
+impl Shard {
+    /// Begins to close every connection at a pace over `time_ms`.
+    pub fn start_drain(&mut self, time_ms: u64) {
+        if self.drain.is_none() {
+            self.ready = false;
+            let now = self.now.ms;
+            self.drain = Some(Drain { until_ms: now + time_ms, next_ms: now, at: 0 });
+        }
+    }
+
+    /// One step of the drain: as many as it takes to be done in time, in slot order.
+    pub(super) fn run_drain(&mut self) {
+        let Some(mut drain) = self.drain else { return };
+        if self.now.ms < drain.next_ms {
+            return;
+        }
+        drain.next_ms = self.now.ms + DRAIN_STEP_MS;
+        let steps = drain.until_ms.saturating_sub(self.now.ms) / DRAIN_STEP_MS + 1;
+        let slots = self.connections.slots();
+        let mut left = (self.connections.len() as u64).div_ceil(steps);
+        for _ in 0..slots {
+            if left == 0 {
+                break;
+            }
+            let slot = drain.at % slots;
+            drain.at = slot + 1;
+            let Some(connection) = self.connections.slot(slot) else { continue };
+            let conn = connection.id;
+            if connection.end != End::Open {
+                continue;
+            }
+            // A request under way is answered first; at the end of the time it is not waited for.
+            let busy = matches!(&connection.session, Session::Http1(h) if h.publish().is_some());
+            if busy && steps > 1 {
+                continue;
+            }
+            left -= 1;
+            let position = self.position_sent(conn);
+            self.end_with_position(conn, CloseReason::Shutdown, position);
+        }
+        self.drain = Some(drain);
+    }
+
+    /// Ends an endpoint: its connection, or only its HTTP/2 stream.
+    pub(super) fn end_endpoint(&mut self, endpoint: EndpointId, reason: CloseReason) {
+        match endpoint.split() {
+            Ok(index) => self.end_http2_stream(index),
+            Err(slot) => {
+                if let Some(conn) = self.connections.slot(slot).map(|connection| connection.id) {
+                    let position = self.position_sent(conn);
+                    self.end_with_position(conn, reason, position);
+                }
+            }
+        }
+    }
+
+    /// Ends a connection in its protocol's words.
+    pub(super) fn end_connection(&mut self, conn: ConnId, reason: CloseReason) {
+        self.end_with_position(conn, reason, None);
+    }
+
+    pub(super) fn end_with_position(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        position: Option<Position>,
+    ) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let row = reason.row();
+        let last = match &mut connection.session {
+            Session::WebSocket(_) => {
+                let text = match position {
+                    Some(position) => format!("{}; position={position}", row.name),
+                    None => row.name.to_owned(),
+                };
+                Some(ws::close_frame(row.ws_code, &text))
+            }
+            Session::Http2(http2) => {
+                let code = match reason {
+                    CloseReason::ProtocolError => Reason::PROTOCOL_ERROR,
+                    CloseReason::Overload => Reason::ENHANCE_YOUR_CALM,
+                    _ => Reason::NO_ERROR,
+                };
+                http2.session.abort(code);
+                http2.session.poll(self.now.ms);
+                http2.session.take_output()
+            }
+            // An event stream simply ends: the browser reconnects after its `retry:` and resumes.
+            Session::Http1(_) | Session::Sse | Session::Silent => None,
+        };
+        self.finish_connection(conn, reason, last);
+    }
+
+    /// Nothing follows but `last`: detaches the connection, flushes, half-closes, lingers.
+    pub(super) fn finish_connection(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        last: Option<Bytes>,
+    ) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        connection.closing = Some(reason);
+        connection.end = End::Flushing;
+        connection.deadline_ms = self.now.ms + FLUSH_MS;
+        self.wheel.schedule(conn.slot, connection.deadline_ms);
+        self.detach(conn);
+        if let Some(last) = last {
+            self.say(EndpointId::connection(conn.slot), last);
+        } else if self.connections.get(conn).is_some_and(|c| c.tls.is_some()) {
+            self.dirty.push(conn.slot);
+        }
+        self.flushing.push(conn);
+        self.stats.closed(reason);
+    }
+
+    /// Half-closes the connections whose last bytes are out.
+    pub(super) fn finish_flushed(&mut self) {
+        for conn in std::mem::take(&mut self.flushing) {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            if connection.end != End::Flushing {
+                continue;
+            }
+            if !connection.outbox.run.is_empty() {
+                self.flushing.push(conn);
+                continue;
+            }
+            if connection.outbox.backlog.is_some() {
+                // `drain_backlog` brings it back.
+                continue;
+            }
+            if connection.peer_done {
+                self.close_now(conn);
+                continue;
+            }
+            connection.end = End::Lingering;
+            connection.deadline_ms = self.now.ms + LINGER_MS;
+            self.wheel.schedule(conn.slot, connection.deadline_ms);
+            self.commands.push(Command::ShutdownSend(conn));
+            if connection.receive_paused {
+                connection.receive_paused = false;
+                self.commands.push(Command::Arm(conn, crate::driver::ReceiveMode::Poll));
+            }
+        }
+    }
+
+    /// Closes without another word.
+    pub(super) fn close_now(&mut self, conn: ConnId) {
+        self.detach(conn);
+        let Some(connection) = self.connections.get(conn) else { return };
+        if connection.end != End::Closed {
+            connection.end = End::Closed;
+            connection.closing.get_or_insert(CloseReason::Normal);
+            connection.outbox.backlog = None;
+            self.commands.push(Command::Close(conn));
+        }
+    }
+
+    /// The peer has closed its sending side.
+    pub(super) fn peer_finished(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        match &mut connection.session {
+            Session::Http1(http1) if http1.waits_for() == super::session_http1::WaitsFor::Us => {
+                // It has sent its request and waits: it gets its answer, then the end.
+            }
+            Session::Http2(http2) => {
+                http2.session.end_input();
+                http2.session.poll(self.now.ms);
+                self.finish_connection(conn, CloseReason::Normal, None);
+            }
+            _ if connection.end == End::Flushing => {}
+            _ => self.close_now(conn),
+        }
+    }
+
+    /// Takes subscriptions, requests and streams from a connection that ends.
+    pub(super) fn detach(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let session = std::mem::take(&mut connection.session);
+        self.unsubscribe(EndpointId::connection(conn.slot));
+        self.cancel_reads(conn);
+        match session {
+            Session::Http1(http1) => {
+                if let Some(publish) = http1.publish() {
+                    self.drop_publish(publish);
+                }
+            }
+            Session::Http2(http2) => {
+                self.h2_connections -= 1;
+                for publish in http2.publishes() {
+                    self.drop_publish(publish);
+                }
+                let indices: Vec<u32> = http2.sse_indices().collect();
+                for index in indices {
+                    self.unsubscribe(EndpointId::stream(index));
+                    self.streams.remove(index);
+                }
+            }
+            Session::WebSocket(_) | Session::Sse | Session::Silent => {}
+        }
+    }
+
+    /// A connection above the cap: an answer that says so, and the end.
+    pub(super) fn refuse_connection(&mut self, conn: ConnId) {
+        if self.connections.get(conn).is_none_or(|connection| connection.tls.is_some()) {
+            self.close_now(conn);
+            return;
+        }
+        let text = "the server holds as many connections as it may; try again later";
+        let response = Response::error(503, "too_many_connections", text);
+        let fields: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut out = Vec::new();
+        let framing = Framing::Length(response.body.len() as u64);
+        let written = http1::write_head(&mut out, 503, &fields, framing, false);
+        debug_assert!(written.is_ok(), "our own fields are legal");
+        out.extend_from_slice(&response.body);
+        self.finish_connection(conn, CloseReason::Overload, Some(out.into()));
+    }
+}

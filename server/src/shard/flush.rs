@@ -1,0 +1,346 @@
+//! The flush: at the end of a turn each dirty connection gets exactly one send with all it gathered.
+//!
+//! A run goes out as one buffer, shared with every connection that gathered the same run. A
+//! connection whose socket was full keeps its frames by reference in its backlog; when that is over
+//! its budget the namespace's policy decides. TLS encrypts here, HTTP/2 frames here, and the cursor
+//! of an event stream with several channels is appended here.
+
+use super::Shard;
+use super::connection::{Connection, End, EndpointId};
+use super::frames::{Run, TurnFrames};
+use super::notices;
+use super::outbox::{Backlog, DroppedRun, Outbox, SendState};
+use super::session::Session;
+use super::{Command, Send};
+use crate::config::namespace::OutboxPolicy;
+use crate::driver::ConnId;
+use crate::metrics::DropReason;
+use bytes::Bytes;
+use proto::position::Position;
+use proto::reason::CloseReason;
+
+/// Control frames do not count against the budget, but a peer that makes us say more and more and
+/// never reads is closed when its outbox holds this many budgets.
+const CONTROL_FACTOR: usize = 2;
+
+/// What the policy decided.
+enum Verdict {
+    Keep,
+    Close,
+}
+
+impl Shard {
+    /// Ends the turn: turns what was gathered into sends.
+    pub fn flush(&mut self) {
+        self.sends.clear();
+        self.turn = self.turn.wrapping_add(1);
+        let mut streams = std::mem::take(&mut self.dirty_streams);
+        for index in streams.drain(..) {
+            self.flush_stream(index);
+        }
+        self.dirty_streams = streams;
+        // Flushing an HTTP/2 connection may find events that make others dirty.
+        let mut at = 0;
+        while at < self.dirty.len() {
+            self.flush_connection(self.dirty[at]);
+            at += 1;
+        }
+        self.dirty.clear();
+        self.dirty.shrink_to(4_096);
+        self.sends.shrink_to(4_096);
+        std::mem::swap(&mut self.dirty, &mut self.again);
+        self.frames.clear();
+        for (accepted_us, recipients) in self.delivered.drain(..) {
+            let took_us = (self.now.wall_us - accepted_us).max(0) as u64;
+            self.stats.delivered(took_us, recipients);
+        }
+    }
+
+    fn flush_connection(&mut self, slot: u32) {
+        let Some(connection) = self.connections.slot(slot) else { return };
+        if connection.outbox.state == SendState::Blocked {
+            self.queue(slot);
+            return;
+        }
+        let run = std::mem::take(&mut connection.outbox.run);
+        let simple = connection.tls.is_none()
+            && !matches!(connection.session, Session::Http2(_))
+            && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor);
+        if simple {
+            if run.is_empty() {
+                return;
+            }
+            // The path of every broadcast: a reference, an index, no lookup beyond the slot.
+            let bytes = self.frames.flatten(run);
+            connection.outbox.attempt = (self.turn, self.sends.len() as u32);
+            connection.said_ms = self.now.ms;
+            self.stats.counters.bytes_sent += bytes.len() as u64;
+            self.sends.push(Send { conn: connection.id, bytes });
+            return;
+        }
+        let conn = connection.id;
+        let Some(plain) = self.gather_bytes(conn, run) else { return };
+        self.attempt(conn, plain);
+    }
+
+    /// Everything a connection has to say this turn, in the clear.
+    fn gather_bytes(&mut self, conn: ConnId, run: Run) -> Option<Bytes> {
+        let mut bytes = if run.is_empty() { Bytes::new() } else { self.frames.flatten(run) };
+        if let Some(subscriber) = self.take_subscriber(EndpointId::connection(conn.slot)) {
+            if subscriber.cursor {
+                let mut with_cursor = bytes.to_vec();
+                with_cursor.extend_from_slice(&self.cursor_block(&subscriber));
+                bytes = with_cursor.into();
+            }
+            self.set_subscriber(EndpointId::connection(conn.slot), subscriber);
+        }
+        self.refill_http2(conn);
+        if let Some(output) = self.pump_http2(conn) {
+            if bytes.is_empty() {
+                bytes = output;
+            } else {
+                let mut joined = bytes.to_vec();
+                joined.extend_from_slice(&output);
+                bytes = joined.into();
+            }
+            self.again.push(conn.slot);
+        }
+        let pending =
+            self.connections.get(conn)?.tls.as_ref().is_some_and(|t| !t.pending.is_empty());
+        (!bytes.is_empty() || pending).then_some(bytes)
+    }
+
+    /// One attempt to send, encrypted if need be.
+    fn attempt(&mut self, conn: ConnId, plain: Bytes) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Some(bytes) = encrypt(connection, plain) else {
+            self.end_connection(conn, CloseReason::Internal);
+            return;
+        };
+        connection.outbox.attempt = (self.turn, self.sends.len() as u32);
+        connection.said_ms = self.now.ms;
+        self.stats.counters.bytes_sent += bytes.len() as u64;
+        self.sends.push(Send { conn, bytes });
+    }
+
+    /// Moves a blocked connection's run into its backlog and applies the policy.
+    fn queue(&mut self, slot: u32) {
+        let Some(connection) = self.connections.slot(slot) else { return };
+        let conn = connection.id;
+        move_run(&mut self.frames, &mut connection.outbox);
+        if let Verdict::Close = self.police(EndpointId::connection(slot)) {
+            self.close_slow(conn);
+        }
+    }
+
+    /// Applies the outbox policy of an endpoint's namespace.
+    fn police(&mut self, endpoint: EndpointId) -> Verdict {
+        let budget = self.settings.limits.outbox_bytes_max as usize;
+        let over = self
+            .outbox_mut(endpoint)
+            .and_then(|outbox| outbox.backlog.as_mut())
+            .map(|b| (b.is_over(budget), b.bytes() > budget.saturating_mul(CONTROL_FACTOR)));
+        match over {
+            None | Some((false, false)) => return Verdict::Keep,
+            Some((false, true)) => {
+                let alone = self.outbox_mut(endpoint).and_then(|o| o.backlog.as_ref());
+                // One event of any legal size is always taken.
+                return if alone.is_some_and(|b| b.entries() <= 1) {
+                    Verdict::Keep
+                } else {
+                    Verdict::Close
+                };
+            }
+            Some((true, _)) => {}
+        }
+        let Some(subscriber) = self.subscriber_mut(endpoint) else { return Verdict::Close };
+        let (format, first) = (subscriber.format, subscriber.subscriptions.first().copied());
+        let namespace = first.flatten().and_then(|key| self.local.peek(key.channel));
+        let policy = namespace.map(|c| self.settings.namespace_at(c.namespace).outbox_policy);
+        if policy != Some(OutboxPolicy::DropOldest) || !format.carries_notices() {
+            return Verdict::Close;
+        }
+        let Some(outbox) = self.outbox_mut(endpoint) else { return Verdict::Keep };
+        let dropped = outbox.backlog.as_mut().map_or(0, |backlog| backlog.drop_oldest(budget));
+        self.stats.dropped(DropReason::DropOldest, dropped);
+        let outbox = self.outbox_mut(endpoint).and_then(|outbox| outbox.backlog.as_ref());
+        match outbox.is_some_and(|b| b.bytes() > budget.saturating_mul(CONTROL_FACTOR)) {
+            true => Verdict::Close,
+            false => Verdict::Keep,
+        }
+    }
+
+    fn outbox_mut(&mut self, endpoint: EndpointId) -> Option<&mut Outbox> {
+        match endpoint.split() {
+            Err(slot) => self.connections.slot(slot).map(|connection| &mut connection.outbox),
+            Ok(index) => self.streams.get_mut(index).map(|stream| &mut stream.outbox),
+        }
+    }
+
+    /// The close of a client that reads too slowly. What it has not been sent is thrown away; the
+    /// reason carries the position up to which it was.
+    fn close_slow(&mut self, conn: ConnId) {
+        let position = self.position_sent(conn);
+        let Some(connection) = self.connections.get(conn) else { return };
+        let discarded = connection.outbox.backlog.as_mut().map_or(0, |backlog| backlog.discard());
+        self.stats.dropped(DropReason::Slow, discarded);
+        self.end_with_position(conn, CloseReason::Slow, position);
+    }
+
+    /// The last position that is on its way to a client, as far as its outbox tells.
+    pub(super) fn position_sent(&mut self, conn: ConnId) -> Option<Position> {
+        let connection = self.connections.get(conn)?;
+        let waiting = connection.outbox.backlog.as_ref().and_then(|b| b.first_waiting());
+        let key = (*connection.subscriber.as_ref()?.subscriptions.first()?)?;
+        let channel = self.local.peek(key.channel)?;
+        let entry = channel.entries.get(key.at as usize)?;
+        let next = waiting.map_or(entry.next, |mark| mark.offset);
+        Some(Position { epoch: channel.epoch()?, offset: next.saturating_sub(1) })
+    }
+
+    /// A complete send is done: the next piece of the backlog, or idle again.
+    pub(super) fn drain_backlog(&mut self, conn: ConnId) {
+        let Some(bytes) = self.next_piece(EndpointId::connection(conn.slot)) else {
+            let Some(connection) = self.connections.get(conn) else { return };
+            connection.outbox.state = SendState::Idle;
+            connection.outbox.backlog = None;
+            connection.said_ms = self.now.ms;
+            if connection.end == End::Flushing {
+                self.flushing.push(conn);
+            }
+            // A cursor, HTTP/2 output or TLS records may have waited for this.
+            self.dirty.push(conn.slot);
+            return;
+        };
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.said_ms = self.now.ms;
+        let Some(bytes) = encrypt(connection, bytes) else {
+            self.close_now(conn);
+            return;
+        };
+        if let Some(backlog) = &mut connection.outbox.backlog {
+            backlog.set_armed(bytes.len());
+        }
+        self.stats.counters.bytes_sent += bytes.len() as u64;
+        self.commands.push(Command::SendArmed(conn, bytes));
+    }
+
+    /// Takes the next piece of an endpoint's backlog, notices written in its format.
+    fn next_piece(&mut self, endpoint: EndpointId) -> Option<Bytes> {
+        let format = self.subscriber_mut(endpoint).map(|s| s.format).unwrap_or_default();
+        let Self { connections, streams, local, .. } = self;
+        let outbox = match endpoint.split() {
+            Err(slot) => &mut connections.slot(slot)?.outbox,
+            Ok(index) => &mut streams.get_mut(index)?.outbox,
+        };
+        outbox.backlog.as_mut()?.take(&mut |run: DroppedRun, out: &mut Vec<u8>| {
+            let name = local.peek(run.channel).map_or("", |channel| channel.name.as_str());
+            notices::dropped(out, name, run.first, run.last, format);
+        })
+    }
+
+    /// Gives a stream's run to its session, or to its backlog while the windows are full.
+    fn flush_stream(&mut self, index: u32) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let (conn, key) = (stream.conn, stream.key);
+        let waits = stream.outbox.backlog.is_some();
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http2(http2) = &mut connection.session else { return };
+        let slot = conn.slot;
+        self.dirty.push(slot);
+        if waits || http2.session.send_capacity(key) == 0 {
+            let Some(stream) = self.streams.get_mut(index) else { return };
+            if stream.outbox.backlog.is_none() {
+                stream.outbox.backlog = Some(Box::new(Backlog::new(self.now.ms)));
+            }
+            move_run(&mut self.frames, &mut stream.outbox);
+            if let Verdict::Close = self.police(EndpointId::stream(index)) {
+                let stream = self.streams.get_mut(index);
+                let backlog = stream.and_then(|stream| stream.outbox.backlog.as_mut());
+                let discarded = backlog.map_or(0, |backlog| backlog.discard());
+                self.stats.dropped(DropReason::Slow, discarded);
+                self.end_http2_stream(index);
+            }
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.said_ms = self.now.ms;
+        let run = std::mem::take(&mut stream.outbox.run);
+        let bytes = if run.is_empty() { Bytes::new() } else { self.frames.flatten(run) };
+        self.send_on_stream(index, bytes);
+    }
+
+    /// Hands bytes to a stream, with its cursor if it has several channels.
+    fn send_on_stream(&mut self, index: u32, mut bytes: Bytes) {
+        let endpoint = EndpointId::stream(index);
+        let Some((conn, key)) = self.streams.get(index).map(|stream| (stream.conn, stream.key))
+        else {
+            return;
+        };
+        if let Some(subscriber) = self.take_subscriber(endpoint) {
+            if subscriber.cursor {
+                let mut with_cursor = bytes.to_vec();
+                with_cursor.extend_from_slice(&self.cursor_block(&subscriber));
+                bytes = with_cursor.into();
+            }
+            self.set_subscriber(endpoint, subscriber);
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http2(http2) = &mut connection.session else { return };
+        if http2.session.send_data(key, bytes, false).is_err() {
+            self.end_http2_stream(index);
+        }
+    }
+
+    /// Gives the backlogs of a connection's streams to the session where its windows are open.
+    fn refill_http2(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http2(http2) = &connection.session else { return };
+        let indices: Vec<u32> = http2.sse_indices().collect();
+        for index in indices {
+            let Some(stream) = self.streams.get(index) else { continue };
+            if stream.outbox.backlog.is_none() {
+                continue;
+            }
+            let key = stream.key;
+            let Some(connection) = self.connections.get(conn) else { return };
+            let Session::Http2(http2) = &connection.session else { return };
+            if http2.session.send_capacity(key) == 0 {
+                continue;
+            }
+            match self.next_piece(EndpointId::stream(index)) {
+                Some(bytes) => self.send_on_stream(index, bytes),
+                None => {
+                    if let Some(stream) = self.streams.get_mut(index) {
+                        stream.outbox.backlog = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Appends a run's frames, by reference, to the backlog of a blocked outbox.
+fn move_run(frames: &mut TurnFrames, outbox: &mut Outbox) {
+    let run = std::mem::take(&mut outbox.run);
+    let Some(backlog) = &mut outbox.backlog else { return };
+    for frame in frames.frames(run) {
+        backlog.push(frame.clone());
+    }
+}
+
+/// Encrypts what goes out, with whatever the TLS session has to say before it. `None`: TLS failed.
+fn encrypt(connection: &mut Connection, plain: Bytes) -> Option<Bytes> {
+    let Some(tls) = &mut connection.tls else { return Some(plain) };
+    let mut out = std::mem::take(&mut tls.pending);
+    if !plain.is_empty() {
+        tls.session.write(&plain, &mut out).ok()?;
+    }
+    if connection.end == End::Flushing && connection.outbox.run.is_empty() {
+        tls.session.close_notify(&mut out);
+    }
+    Some(out.into())
+}

@@ -1,0 +1,369 @@
+//! The home side: what this shard does for the channels whose home it is.
+//!
+//! It takes publish batches and asks off the lanes, lets [`super::home`] order and answer, hands
+//! stored events to the storage ring in one batch, sends one message per interested shard, and
+//! answers the ingress shard when its mode says so. A batch is taken only while the storage ring and
+//! every deliver lane have room for it, so nothing here ever waits with work half done.
+//!
+//! Waiting for the disk: `ack=durable` answers and `deliver = durable` events wait in two queues
+//! ordered by store sequence and are released when the spool says that it synced so far. Both are
+//! bounded: answers by the batch slots of all shards, events by [`AWAITING_BYTES_MAX`].
+
+use super::Shard;
+use super::home::{
+    Moment, Orderer, Outcome as Resume, PageLimit, Published, Refusal, Since as From,
+};
+use super::settings::Settings;
+use crate::config::namespace::Deliver as DeliverMode;
+use crate::mesh::{
+    AckMode, Answer, Ask, Continuity, Deliver, GapReason, HomeRefusal, Outcome, PAGE_BYTES_MAX,
+    PublishBatch, ShardId, Since, SubscriptionToken,
+};
+use crate::metrics::DropReason;
+use proto::channel::ChannelName;
+use proto::event::Event;
+use proto::position::{Epoch, Position};
+use std::collections::VecDeque;
+use storage::{StorageState, StoreBatch};
+
+/// Events that wait for their sync before they are delivered, in bytes; beyond it no publish is
+/// taken until the disk has caught up.
+const AWAITING_BYTES_MAX: usize = 16 << 20;
+
+/// Most publish batches taken per turn and peer, so that a turn stays short.
+const BATCHES_PER_TURN: usize = 16;
+
+/// Work units of one call of `expire`.
+const EXPIRE_WORK: u32 = 256;
+
+/// What waits for the disk.
+pub struct HomeSide {
+    /// The number of the next store batch; sequences start at 1.
+    next_seq: u64,
+    answers: VecDeque<(u64, ShardId, Answer)>,
+    deliveries: VecDeque<(u64, Waiting)>,
+    awaiting_bytes: usize,
+    /// Where the round over the peers starts next turn.
+    turn_peer: usize,
+    expire_at_ms: u64,
+}
+
+/// Events of one store batch that are delivered once synced.
+struct Waiting {
+    events: Vec<(Event, super::home::ChannelIndex)>,
+    bytes: usize,
+}
+
+impl HomeSide {
+    /// Nothing waits.
+    pub fn new(_: &Settings) -> Self {
+        Self {
+            next_seq: 1,
+            answers: VecDeque::new(),
+            deliveries: VecDeque::new(),
+            awaiting_bytes: 0,
+            turn_peer: 0,
+            expire_at_ms: 0,
+        }
+    }
+
+    /// True if the spool has synced something that is waited for.
+    pub fn has_releases(&self, synced: u64) -> bool {
+        let due = |seq: &u64| *seq <= synced;
+        self.answers.front().is_some_and(|(seq, ..)| due(seq))
+            || self.deliveries.front().is_some_and(|(seq, _)| due(seq))
+    }
+
+    /// Bytes held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        self.awaiting_bytes + self.answers.capacity() * size_of::<(u64, ShardId, Answer)>()
+    }
+}
+
+/// One turn's deliveries, gathered per interested shard.
+#[derive(Default)]
+struct FanOut {
+    per_shard: Vec<Vec<Event>>,
+}
+
+impl FanOut {
+    fn add(&mut self, event: &Event, mut interest: u64) {
+        while interest != 0 {
+            let shard = interest.trailing_zeros() as usize;
+            interest &= interest - 1;
+            if self.per_shard.len() <= shard {
+                self.per_shard.resize_with(shard + 1, Vec::new);
+            }
+            self.per_shard[shard].push(event.clone());
+        }
+    }
+}
+
+impl Shard {
+    /// True if a publish batch or an ask could be taken now.
+    pub(super) fn home_can_work(&self) -> bool {
+        // Messages for the subscriber side are always taken; only the home side may have to wait.
+        self.home_has_room() || self.mesh.has_subscriber_input()
+    }
+
+    fn home_has_room(&self) -> bool {
+        self.mesh.deliver_room_min() > 0
+            && self.ring.room(self.id.0)
+            && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX
+    }
+
+    /// Asks and publishes of all shards, a bounded number of each.
+    pub(super) fn run_home(&mut self) {
+        let peers: Vec<ShardId> = self.mesh.peers().collect();
+        let start = self.homeside.turn_peer % peers.len();
+        self.homeside.turn_peer = start + 1;
+        for at in 0..peers.len() {
+            let from = peers[(start + at) % peers.len()];
+            // Asks first, each while its answer has room.
+            while self.mesh.deliver_room(from) > 0 {
+                let Some(ask) = self.mesh.next_ask(from) else { break };
+                self.on_ask(from, ask);
+            }
+            for _ in 0..BATCHES_PER_TURN {
+                if !self.home_has_room() {
+                    break;
+                }
+                let Some(batch) = self.mesh.next_publish(from) else { break };
+                self.on_batch(from, batch);
+            }
+        }
+        if self.now.ms >= self.homeside.expire_at_ms {
+            self.homeside.expire_at_ms = self.now.ms + 100;
+            self.home.expire(self.now.ms, EXPIRE_WORK);
+        }
+    }
+
+    fn on_batch(&mut self, from: ShardId, batch: PublishBatch) {
+        let PublishBatch { slot, ack, items } = batch;
+        let at = Moment { now_ms: self.now.ms, wall_us: self.now.wall_us };
+        let seq = self.homeside.next_seq;
+        let storable = self.ring.state() == StorageState::Accepting;
+        let mut outcomes = Vec::with_capacity(items.len());
+        let mut stored = Vec::new();
+        let mut fan_out = FanOut::default();
+        let mut waiting = Waiting { events: Vec::new(), bytes: 0 };
+        let mut wait_for = 0;
+        for unplaced in items {
+            let namespace = self.settings.namespace(unplaced.channel());
+            if namespace.store && !storable {
+                self.stats.dropped(DropReason::StorageFull, 1);
+                outcomes.push(Outcome::Refused(HomeRefusal::StorageFull));
+                continue;
+            }
+            let (placed, store_seq) = match self.home.publish(at, unplaced, namespace, seq) {
+                Ok(Published::Placed(placed)) => (placed, seq),
+                Ok(Published::Duplicate(duplicate)) => {
+                    self.stats.counters.publishes_duplicate += 1;
+                    wait_for = wait_for.max(duplicate.store_seq);
+                    outcomes.push(Outcome::Duplicate(duplicate.position));
+                    continue;
+                }
+                Err(refusal) => {
+                    debug_assert!(!matches!(refusal, Refusal::Name(_)), "names were checked");
+                    outcomes.push(Outcome::Refused(HomeRefusal::ChannelsFull));
+                    continue;
+                }
+            };
+            self.stats.counters.publishes_accepted += 1;
+            outcomes.push(Outcome::Placed(placed.event.position()));
+            let durable = namespace.deliver == DeliverMode::Durable && namespace.store;
+            if durable {
+                waiting.bytes += placed.event.size();
+                waiting.events.push((placed.event.clone(), placed.channel));
+            } else {
+                fan_out.add(&placed.event, placed.interest);
+            }
+            if namespace.store {
+                wait_for = wait_for.max(store_seq);
+                stored.push(placed.event);
+            }
+        }
+        self.hand_to_storage(seq, stored);
+        self.send_fan_out(fan_out);
+        if !waiting.events.is_empty() {
+            self.homeside.awaiting_bytes += waiting.bytes;
+            self.homeside.deliveries.push_back((seq, waiting));
+        }
+        let answer = Answer { slot, outcomes };
+        if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
+            self.homeside.answers.push_back((wait_for, from, answer));
+        } else {
+            self.mesh.answer(from, answer);
+        }
+    }
+
+    fn hand_to_storage(&mut self, seq: u64, stored: Vec<Event>) {
+        if stored.is_empty() {
+            return;
+        }
+        self.homeside.next_seq += 1;
+        let pushed = self.ring.push(self.id.0, StoreBatch { seq, events: stored });
+        assert!(pushed.is_ok(), "storage ring overran: room was not checked");
+    }
+
+    fn send_fan_out(&mut self, fan_out: FanOut) {
+        for (shard, events) in fan_out.per_shard.into_iter().enumerate() {
+            if !events.is_empty() {
+                self.mesh.deliver(ShardId(shard as u16), Deliver::Events(events));
+            }
+        }
+    }
+
+    /// Releases what waited for the disk.
+    pub(super) fn run_acks(&mut self) {
+        let synced = self.ring.synced_seq(self.id.0);
+        while self.homeside.deliveries.front().is_some_and(|(seq, _)| *seq <= synced) {
+            if self.mesh.deliver_room_min() == 0 {
+                break;
+            }
+            let Some((_, waiting)) = self.homeside.deliveries.pop_front() else { break };
+            self.homeside.awaiting_bytes -= waiting.bytes;
+            let mut fan_out = FanOut::default();
+            for (event, channel) in &waiting.events {
+                self.home.mark_synced(*channel, event.offset());
+                fan_out.add(event, self.home.interest(*channel));
+            }
+            self.send_fan_out(fan_out);
+        }
+        // Duplicates may wait for an earlier sequence than their neighbours: look at all of them.
+        for _ in 0..self.homeside.answers.len() {
+            let Some((seq, from, answer)) = self.homeside.answers.pop_front() else { break };
+            if seq <= synced {
+                self.mesh.answer(from, answer);
+            } else {
+                self.homeside.answers.push_back((seq, from, answer));
+            }
+        }
+    }
+
+    fn on_ask(&mut self, from: ShardId, ask: Ask) {
+        match ask {
+            Ask::Join { channel, token, since, bytes_max } => {
+                self.on_join(from, channel, token, since, bytes_max);
+            }
+            Ask::Page { channel, token, epoch, after, bytes_max } => {
+                let message = self.page(channel, token, epoch, after, bytes_max);
+                self.mesh.deliver(from, message);
+            }
+            Ask::Leave { channel } => {
+                if let Some(index) = self.home.find(channel.as_str()) {
+                    self.home.unsubscribe(self.now.ms, index, from.0 as u8);
+                }
+            }
+            Ask::Read { channel, ticket, since, last, limit } => {
+                let message = self.read(&channel, ticket, since, last, limit);
+                self.mesh.deliver(from, message);
+            }
+        }
+    }
+
+    fn on_join(
+        &mut self,
+        from: ShardId,
+        channel: ChannelName,
+        token: SubscriptionToken,
+        since: Since,
+        bytes_max: u32,
+    ) {
+        let namespace = self.settings.namespace(channel.as_str());
+        let name = channel.as_str();
+        let message = match self.home.subscribe(self.now.ms, name, from.0 as u8, namespace) {
+            Err(_) => Deliver::JoinRefused { channel, token },
+            Ok(index) => {
+                let limit = page_limit(bytes_max);
+                let resumed = self.home.resume(index, start(since), limit);
+                let resumed = resumed.expect("the channel was found or created just now");
+                let continuity = match (since, resumed.outcome) {
+                    (Since::Now, _) => Continuity::Live,
+                    (Since::Unknown, _) => Continuity::Gap(GapReason::Malformed),
+                    (_, Resume::Gap(reason)) => Continuity::Gap(reason),
+                    (_, Resume::Recovered | Resume::Live) => Continuity::Recovered,
+                };
+                Deliver::Joined {
+                    channel,
+                    token,
+                    top: resumed.top,
+                    continuity,
+                    events: resumed.events,
+                    more: resumed.next.is_some(),
+                }
+            }
+        };
+        self.mesh.deliver(from, message);
+    }
+
+    fn page(
+        &self,
+        channel: ChannelName,
+        token: SubscriptionToken,
+        epoch: Epoch,
+        after: u64,
+        bytes_max: u32,
+    ) -> Deliver {
+        let index = self.home.find(channel.as_str());
+        let top = index.and_then(|index| self.home.top(index));
+        let page =
+            index.and_then(|index| self.home.history_after(index, after, page_limit(bytes_max)));
+        match (top, page) {
+            (Some(top), Some(page)) if page.contiguous && top.epoch == epoch => {
+                let more = page.next.is_some();
+                Deliver::Page { channel, token, found: true, top, events: page.events, more }
+            }
+            _ => {
+                let top = Position { epoch, offset: after };
+                Deliver::Page { channel, token, found: false, top, events: Vec::new(), more: false }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        channel: &ChannelName,
+        ticket: u64,
+        since: Since,
+        last: bool,
+        limit: u32,
+    ) -> Deliver {
+        let none = (None, Continuity::Live, Vec::new(), false);
+        let answer = self.home.find(channel.as_str()).map_or(none, |index| {
+            let top = self.home.top(index);
+            if last {
+                return (top, Continuity::Live, self.home.last(index).into_iter().collect(), false);
+            }
+            let limit = PageLimit { events_max: limit as usize, bytes_max: PAGE_BYTES_MAX };
+            let from = match since {
+                Since::Now | Since::Unknown => From::Beginning,
+                Since::After(position) => From::After(position),
+            };
+            let Some(resumed) = self.home.resume(index, from, limit) else {
+                return (top, Continuity::Live, Vec::new(), false);
+            };
+            let continuity = match (since, resumed.outcome) {
+                (Since::Unknown, _) => Continuity::Gap(GapReason::Malformed),
+                (_, Resume::Gap(reason)) => Continuity::Gap(reason),
+                (_, Resume::Recovered) => Continuity::Recovered,
+                (_, Resume::Live) => Continuity::Live,
+            };
+            (top, continuity, resumed.events, resumed.next.is_some())
+        });
+        let (top, continuity, events, more) = answer;
+        Deliver::Read { ticket, top, continuity, events, more }
+    }
+}
+
+fn start(since: Since) -> From {
+    match since {
+        Since::Now => From::Now,
+        Since::After(position) => From::After(position),
+        Since::Unknown => From::Beginning,
+    }
+}
+
+fn page_limit(bytes_max: u32) -> PageLimit {
+    PageLimit { events_max: usize::MAX, bytes_max: bytes_max as usize }
+}

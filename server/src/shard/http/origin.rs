@@ -1,0 +1,173 @@
+//! Who may speak to us from a browser: the Host and Origin rules, and the CORS answer.
+//!
+//! An Origin is absent (not a browser), same-origin, or exactly on the allow-list; everything else
+//! is refused with 403, on subscribe and on publish. Without authentication on loopback the Host
+//! must be a loopback name (a rebound DNS name is not) and loopback origins of any port are
+//! admitted: a dev server on another port works, a foreign page cannot publish.
+
+use super::head::Head;
+use super::response::Response;
+use std::net::IpAddr;
+
+/// The rules, from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct OriginRules {
+    /// Exact origins, `scheme://host[:port]`, lower case.
+    pub allowed: Vec<String>,
+    /// True when the server serves loopback without authentication.
+    pub loopback_only: bool,
+}
+
+/// The origin to name in `Access-Control-Allow-Origin`, if the request is cross-origin.
+pub type CorsOrigin = Option<String>;
+
+impl OriginRules {
+    /// Checks a request. `Err` is the whole 403.
+    pub fn check(&self, head: &Head<'_>) -> Result<CorsOrigin, Response> {
+        let host = head.host.unwrap_or_default();
+        if self.loopback_only && !host.is_empty() && !is_loopback_authority(host) {
+            return Err(Response::error(
+                403,
+                "host_not_allowed",
+                "this server serves loopback only; use localhost or 127.0.0.1 as the host",
+            ));
+        }
+        let Some(origin) = head.text("origin") else { return Ok(None) };
+        let origin = origin.to_ascii_lowercase();
+        let Some((scheme, authority)) = split_origin(&origin) else { return Err(refused(&origin)) };
+        let own_scheme = if head.secure { "https" } else { "http" };
+        let same = scheme == own_scheme
+            && without_default_port(scheme, authority)
+                == without_default_port(scheme, &host.to_ascii_lowercase());
+        if same {
+            return Ok(None);
+        }
+        let listed = self.allowed.contains(&origin);
+        if listed || (self.loopback_only && is_loopback_authority(authority)) {
+            return Ok(Some(origin));
+        }
+        Err(refused(&origin))
+    }
+}
+
+/// Adds the CORS fields for a cross-origin request that was admitted.
+pub fn add_cors(response: &mut Response, origin: &CorsOrigin) {
+    if let Some(origin) = origin {
+        response.headers.push(("access-control-allow-origin", origin.clone().into()));
+        response.headers.push(("vary", "Origin".into()));
+        response.headers.push(("access-control-expose-headers", "ETag, Retry-After".into()));
+    }
+}
+
+/// The answer to a preflight (Fetch standard, section CORS protocol).
+pub fn preflight() -> Response {
+    Response::empty(204)
+        .with("access-control-allow-methods", "GET, POST")
+        .with(
+            "access-control-allow-headers",
+            "content-type, last-event-id, if-none-match, traceparent, ce-id, ce-source, ce-type, \
+             ce-specversion, ce-time, ce-subject, ce-dataschema",
+        )
+        .with("access-control-max-age", "600")
+}
+
+fn refused(origin: &str) -> Response {
+    let shown: String = origin.chars().take(100).filter(|c| !c.is_control()).collect();
+    let message = format!(
+        "origin {shown} is not allowed; add it to `allowed_origins` if pages from there may connect"
+    );
+    Response::error(403, "origin_not_allowed", &message)
+}
+
+/// `scheme://authority` of http or https, nothing more: `null`, paths and credentials are refused.
+fn split_origin(origin: &str) -> Option<(&str, &str)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let plain = !authority.is_empty() && !authority.contains(['/', '@', '?', '#', ' ', '\\', ',']);
+    (plain && matches!(scheme, "http" | "https")).then_some((scheme, authority))
+}
+
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    authority.strip_suffix(port).unwrap_or(authority)
+}
+
+/// True for `localhost`, 127.0.0.0/8 and `[::1]`, with any port.
+pub fn is_loopback_authority(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((host, port)) if port.is_empty() || is_port(port) => host,
+            _ => return false,
+        },
+        None => match authority.split_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            Some(_) => return false,
+            None => authority,
+        },
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn is_port(text: &str) -> bool {
+    text.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::{Head, HeaderList};
+    use super::*;
+
+    fn check(host: &str, origin: Option<&str>, loopback_only: bool) -> Result<CorsOrigin, u16> {
+        let fields: HeaderList =
+            origin.map(|o| vec![("origin".to_owned(), o.as_bytes().to_vec())]).unwrap_or_default();
+        let head = Head {
+            method: "GET",
+            path: "/v1/sse",
+            query: "",
+            host: Some(host),
+            secure: false,
+            headers: &fields,
+        };
+        let rules = OriginRules { allowed: vec!["https://app.example".to_owned()], loopback_only };
+        rules.check(&head).map_err(|response| response.status)
+    }
+
+    #[test]
+    fn only_absent_same_and_listed_origins_pass() {
+        let host = "shard.example";
+        assert_eq!(check(host, None, false), Ok(None));
+        assert_eq!(check(host, Some("http://shard.example"), false), Ok(None));
+        assert_eq!(check(host, Some("http://shard.example:80"), false), Ok(None));
+        let listed = Some("https://app.example".to_owned());
+        assert_eq!(check(host, Some("https://app.example"), false), Ok(listed));
+        for bad in [
+            "null",
+            "https://app.example.evil.com",
+            "https://evilapp.example",
+            "https://app.example:8443",
+            "http://app.example",
+            "https://app.example/",
+            "https://app.example@evil.com",
+            "https://shard.example",
+            "http://localhost:5173",
+            "",
+        ] {
+            assert_eq!(check(host, Some(bad), false), Err(403), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rebound_name_never_reaches_a_loopback_server() {
+        assert_eq!(check("localhost:8000", None, true), Ok(None));
+        assert_eq!(check("127.0.0.1:8000", None, true), Ok(None));
+        assert_eq!(check("[::1]:8000", None, true), Ok(None));
+        assert_eq!(check("evil.example:8000", None, true), Err(403));
+        assert_eq!(check("127.0.0.1.evil.example", None, true), Err(403));
+        assert_eq!(check("localhost:8000@evil.example", None, true), Err(403));
+        let dev = "http://localhost:5173";
+        assert_eq!(check("127.0.0.1:8000", Some(dev), true), Ok(Some(dev.to_owned())));
+        assert_eq!(check("127.0.0.1:8000", Some("https://evil.example"), true), Err(403));
+        assert_eq!(check("127.0.0.1:8000", Some("null"), true), Err(403));
+    }
+}

@@ -1,0 +1,336 @@
+//! The outbox: what waits for one endpoint, bounded in bytes, with a policy for when it is over.
+//!
+//! An endpoint is a connection or one HTTP/2 stream on it. Usually nothing waits: a turn's run goes
+//! out in one attempt and the outbox is empty again. Only when the socket is full does a
+//! [`Backlog`] exist; it holds references to shared frames, each counted with all its bytes, and is
+//! freed when it drains. Invariants: a frame that was partly sent is never dropped; control frames
+//! are never dropped and bypass the budget; an empty backlog takes one frame of any size.
+
+use super::frames::{EventMark, Frame, Run};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// Most bytes that are flattened into one send when a backlog drains.
+const DRAIN_BYTES: usize = 64 << 10;
+
+/// Where an endpoint's sending stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendState {
+    /// Nothing is under way. `attempt` is where this turn's send stands in the turn's list, valid
+    /// only while `turn` is the current one.
+    #[default]
+    Idle,
+    /// The socket was full; a `send_armed` is under way or about to be.
+    Blocked,
+}
+
+/// One endpoint's outgoing side. 40 bytes while nothing waits.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Frames gathered this turn.
+    pub run: Run,
+    /// See [`SendState`].
+    pub state: SendState,
+    /// The turn of the last attempt and its place in that turn's list of sends.
+    pub attempt: (u32, u32),
+    /// What waits.
+    pub backlog: Option<Box<Backlog>>,
+}
+
+impl Outbox {
+    /// The socket is full; the driver sends the rest of this turn's attempt.
+    pub fn block(&mut self, armed: usize, now_ms: u64) {
+        let mut backlog = Box::new(Backlog::new(now_ms));
+        backlog.set_armed(armed);
+        self.state = SendState::Blocked;
+        self.backlog = Some(backlog);
+    }
+
+    /// Bytes that wait here.
+    pub fn queued_bytes(&self) -> usize {
+        self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+}
+
+/// One entry of a backlog.
+#[derive(Debug)]
+enum Entry {
+    Frame(Frame),
+    /// Events of a channel that were dropped here, first and last offset.
+    Dropped {
+        channel: u32,
+        first: u64,
+        last: u64,
+    },
+}
+
+/// A run of dropped events, to be said in the stream where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DroppedRun {
+    /// The local channel.
+    pub channel: u32,
+    /// First dropped offset.
+    pub first: u64,
+    /// Last dropped offset.
+    pub last: u64,
+}
+
+/// Frames that wait for room in the socket.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    queue: VecDeque<Entry>,
+    /// Bytes of the queue and of what the driver holds.
+    bytes: usize,
+    /// Bytes the driver's `send_armed` owns.
+    armed: usize,
+    /// Frames of the queue that carry events: what a policy may drop.
+    events: usize,
+    /// Since when it has been blocked, milliseconds.
+    pub since_ms: u64,
+}
+
+impl Backlog {
+    /// Nothing waits yet.
+    pub fn new(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, ..Self::default() }
+    }
+
+    /// Frames that carry events.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Entries of the queue.
+    pub fn entries(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Appends a frame.
+    pub fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes.len();
+        self.events += usize::from(frame.mark.is_some());
+        self.queue.push_back(Entry::Frame(frame));
+    }
+
+    /// Bytes that wait, the driver's included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if the budget is exceeded. What the driver holds alone never is: an empty outbox takes
+    /// one item of any legal size.
+    pub fn is_over(&self, budget: usize) -> bool {
+        self.bytes > budget && self.events > 1
+    }
+
+    /// Drops the oldest events until the budget holds again, leaving a mark where they were.
+    /// Returns how many events went. The newest event always stays.
+    pub fn drop_oldest(&mut self, budget: usize) -> u64 {
+        let mut dropped = 0;
+        let mut at = 0;
+        while self.bytes > budget && self.events > 1 {
+            let Some(Entry::Frame(Frame { mark: Some(mark), .. })) = self.queue.get(at) else {
+                at += 1;
+                continue;
+            };
+            let mark = *mark;
+            let merged = self.merge_into_marks(at, mark);
+            if merged {
+                self.remove_frame(at);
+            } else {
+                self.replace_by_mark(at, mark);
+                at += 1;
+            }
+            dropped += 1;
+            self.events -= 1;
+        }
+        dropped
+    }
+
+    /// The position before the first event that still waits, for a channel: what a client that is
+    /// closed now has seen.
+    pub fn first_waiting(&self) -> Option<EventMark> {
+        self.queue.iter().find_map(|entry| match entry {
+            Entry::Frame(frame) => frame.mark,
+            Entry::Dropped { channel, first, .. } => {
+                Some(EventMark { channel: *channel, offset: *first })
+            }
+        })
+    }
+
+    /// Throws away everything the driver does not hold; returns how many events went.
+    pub fn discard(&mut self) -> u64 {
+        self.queue.clear();
+        self.bytes = self.armed;
+        std::mem::take(&mut self.events) as u64
+    }
+
+    /// The driver owns these bytes now.
+    pub fn set_armed(&mut self, bytes: usize) {
+        debug_assert_eq!(self.armed, 0);
+        self.armed = bytes;
+        self.bytes += bytes;
+    }
+
+    /// The driver's send ended.
+    pub fn armed_done(&mut self) {
+        self.bytes -= self.armed;
+        self.armed = 0;
+    }
+
+    /// Takes the next piece to send, up to `bytes_max` flattened (one frame of any size alone),
+    /// with notices written by `notice`. `None` when nothing waits.
+    pub fn take(&mut self, notice: &mut dyn FnMut(DroppedRun, &mut Vec<u8>)) -> Option<Bytes> {
+        let single = self.queue.len() == 1;
+        match self.queue.front()? {
+            Entry::Frame(frame) if single || frame.bytes.len() >= DRAIN_BYTES => {
+                let bytes = frame.bytes.clone();
+                self.events -= usize::from(frame.mark.is_some());
+                self.queue.pop_front();
+                self.bytes -= bytes.len();
+                return Some(bytes);
+            }
+            _ => {}
+        }
+        let mut flat = BytesMut::new();
+        let mut text = Vec::new();
+        while let Some(entry) = self.queue.front() {
+            match entry {
+                Entry::Frame(frame) => {
+                    if !flat.is_empty() && flat.len() + frame.bytes.len() > DRAIN_BYTES {
+                        break;
+                    }
+                    self.bytes -= frame.bytes.len();
+                    self.events -= usize::from(frame.mark.is_some());
+                    flat.extend_from_slice(&frame.bytes);
+                }
+                Entry::Dropped { channel, first, last } => {
+                    text.clear();
+                    notice(DroppedRun { channel: *channel, first: *first, last: *last }, &mut text);
+                    flat.extend_from_slice(&text);
+                }
+            }
+            self.queue.pop_front();
+        }
+        Some(flat.freeze())
+    }
+
+    /// Extends a mark of the same channel that stands directly before `at` (among marks only).
+    fn merge_into_marks(&mut self, at: usize, mark: EventMark) -> bool {
+        for before in (0..at).rev() {
+            match self.queue.get_mut(before) {
+                Some(Entry::Dropped { channel, last, .. }) if *channel == mark.channel => {
+                    *last = mark.offset;
+                    return true;
+                }
+                Some(Entry::Dropped { .. }) => {}
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    fn remove_frame(&mut self, at: usize) {
+        if let Some(Entry::Frame(frame)) = self.queue.remove(at) {
+            self.bytes -= frame.bytes.len();
+        }
+    }
+
+    fn replace_by_mark(&mut self, at: usize, mark: EventMark) {
+        let dropped =
+            Entry::Dropped { channel: mark.channel, first: mark.offset, last: mark.offset };
+        if let Some(entry) = self.queue.get_mut(at)
+            && let Entry::Frame(frame) = std::mem::replace(entry, dropped)
+        {
+            self.bytes -= frame.bytes.len();
+        }
+    }
+
+    /// User memory beyond the shared frames, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.queue.capacity() * size_of::<Entry>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(channel: u32, offset: u64, bytes: usize) -> Frame {
+        Frame { bytes: vec![b'e'; bytes].into(), mark: Some(EventMark { channel, offset }) }
+    }
+
+    fn control(bytes: &'static [u8]) -> Frame {
+        Frame { bytes: Bytes::from_static(bytes), mark: None }
+    }
+
+    /// Everything that would be sent, notices as `[channel:first-last]`.
+    fn sent(backlog: &mut Backlog) -> String {
+        let mut text = String::new();
+        while let Some(bytes) = backlog.take(&mut |run, out| {
+            out.extend_from_slice(
+                format!("[{}:{}-{}]", run.channel, run.first, run.last).as_bytes(),
+            );
+        }) {
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+        text
+    }
+
+    #[test]
+    fn dropping_the_oldest_says_what_went_and_where() {
+        let mut backlog = Backlog::default();
+        for offset in 1..=10 {
+            backlog.push(event(7, offset, 3));
+        }
+        assert!(backlog.is_over(12));
+        assert_eq!(backlog.drop_oldest(12), 6);
+        assert_eq!(sent(&mut backlog), format!("[7:1-6]{}", "e".repeat(12)));
+        assert_eq!(backlog.bytes(), 0);
+    }
+
+    #[test]
+    fn runs_of_several_channels_are_said_apart() {
+        let mut backlog = Backlog::default();
+        for offset in 1..=3 {
+            backlog.push(event(1, offset, 2));
+            backlog.push(event(2, offset, 2));
+        }
+        assert_eq!(backlog.drop_oldest(4), 4);
+        assert_eq!(sent(&mut backlog), "[1:1-2][2:1-2]eeee");
+    }
+
+    #[test]
+    fn control_frames_survive_and_keep_their_place() {
+        let mut backlog = Backlog::default();
+        backlog.push(event(1, 1, 4));
+        backlog.push(control(b"PONG"));
+        backlog.push(event(1, 2, 4));
+        backlog.push(event(1, 3, 4));
+        assert_eq!(backlog.drop_oldest(8), 2);
+        assert_eq!(sent(&mut backlog), "[1:1-1]PONG[1:2-2]eeee");
+    }
+
+    #[test]
+    fn the_newest_event_stays_however_large() {
+        let mut backlog = Backlog::default();
+        backlog.push(event(1, 1, 100));
+        assert!(!backlog.is_over(10));
+        assert_eq!(backlog.drop_oldest(10), 0);
+        backlog.push(event(1, 2, 100));
+        assert!(backlog.is_over(10));
+        assert_eq!(backlog.drop_oldest(10), 1);
+        assert_eq!(sent(&mut backlog), format!("[1:1-1]{}", "e".repeat(100)));
+    }
+
+    #[test]
+    fn the_drivers_share_counts_until_it_is_done() {
+        let mut backlog = Backlog::default();
+        backlog.set_armed(50);
+        backlog.push(event(1, 1, 5));
+        assert_eq!((backlog.bytes(), backlog.discard()), (55, 1));
+        assert_eq!(backlog.bytes(), 50);
+        backlog.armed_done();
+        assert_eq!(backlog.bytes(), 0);
+    }
+}

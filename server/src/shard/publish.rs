@@ -1,0 +1,742 @@
+//! Publish requests on the shard that holds the publisher: decode, admit, batch, answer.
+//!
+//! A request's items are grouped by home shard into batches; a batch takes one of this shard's
+//! fixed slots and comes back as one answer. When a lane or the slots are full the request is
+//! *parked*: nothing more of its body is read (HTTP/1.1: receiving stops; HTTP/2: credit is not
+//! given back) until there is room, or until `publish_wait_s` has passed: then the items not yet
+//! handed over are refused as `overloaded`, from the first one's index on. What was accepted stays
+//! accepted. The answer goes out once the body has ended and every batch has been answered.
+//!
+//! Bounded: slots by [`BATCH_SLOTS`], a batch by events and bytes, a buffered body by
+//! `body_bytes_max` (413), an NDJSON body not at all, since it streams.
+
+use super::Shard;
+use super::http::{Head, Response};
+use super::settings::Settings;
+use crate::driver::ConnId;
+use crate::mesh::{
+    AckMode, Answer, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SLOTS, HomeRefusal, MeshEnd, Outcome,
+    PublishBatch, ShardId, home_of,
+};
+use bytes::Bytes;
+use proto::answer::PublishAnswer;
+use proto::channel::ChannelName;
+use proto::decode::{
+    self, BodyDecoder, BodyShape, ContentKind, Context, Item, NdjsonDecoder, Progress, RejectCode,
+    Rejection,
+};
+use proto::event::Unplaced;
+use proto::h2::StreamKey;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Batches of one request that may be under way: enough to fill the pipe, few enough that one
+/// publisher cannot take every slot.
+const BATCHES_PER_REQUEST_MAX: u32 = 16;
+
+/// Names a publish request of this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PublishId {
+    index: u32,
+    generation: u32,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// The request of an HTTP/1.1 connection.
+    Http1(ConnId),
+    /// A stream of an HTTP/2 connection.
+    Http2(ConnId, StreamKey),
+    /// A message of a WebSocket client: nobody waits for the answer.
+    WebSocket(ConnId),
+}
+
+/// How the body is read.
+#[derive(Debug)]
+enum Body {
+    /// Streams.
+    Ndjson(NdjsonDecoder),
+    /// Buffered whole, then decoded.
+    Buffered { bytes: Vec<u8>, kind: ContentKind, decoder: Option<BodyDecoder>, done: bool },
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Publish {
+    /// Who asked.
+    pub asker: Asker,
+    channel: Option<ChannelName>,
+    ack: AckMode,
+    body: Body,
+    content_type: String,
+    traceparent: String,
+    cloudevent: Vec<(String, Vec<u8>)>,
+    answer: PublishAnswer,
+    batches: Vec<Building>,
+    in_flight: u32,
+    /// Input that waits while the request is parked.
+    waiting: VecDeque<Bytes>,
+    input_ended: bool,
+    /// The body was decoded to its end.
+    decoded: bool,
+    /// No more items are taken: overload, or a body over its limit.
+    stopped: Option<Response>,
+    parked_ms: Option<u64>,
+    /// Body bytes whose HTTP/2 credit is still held back.
+    pub unreleased: usize,
+}
+
+/// A batch that is being filled.
+#[derive(Debug)]
+struct Building {
+    home: ShardId,
+    items: Vec<Unplaced>,
+    indices: Vec<u64>,
+    bytes: usize,
+}
+
+/// A batch that is under way.
+#[derive(Debug)]
+struct InFlight {
+    publish: PublishId,
+    indices: Vec<u64>,
+    channels: Vec<ChannelName>,
+    /// Per item, an index into `channels`.
+    channel_of: Vec<u16>,
+}
+
+/// All publish requests of a shard, and its batch slots.
+#[derive(Debug, Default)]
+pub struct Publishes {
+    slots: Vec<(u32, Option<Box<Publish>>)>,
+    free: Vec<u32>,
+    in_flight: Vec<Option<InFlight>>,
+    in_flight_free: Vec<u32>,
+    parked: VecDeque<PublishId>,
+    /// Requests that may have become complete.
+    touched: Vec<PublishId>,
+}
+
+impl Publishes {
+    fn insert(&mut self, publish: Publish) -> PublishId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push((0, None));
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.1 = Some(Box::new(publish));
+        PublishId { index, generation: slot.0 }
+    }
+
+    /// The request, unless it is gone.
+    pub fn get(&mut self, id: PublishId) -> Option<&mut Publish> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.0 == id.generation { slot.1.as_deref_mut() } else { None }
+    }
+
+    fn take(&mut self, id: PublishId) -> Option<Box<Publish>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        if slot.0 == id.generation { slot.1.take() } else { None }
+    }
+
+    fn put_back(&mut self, id: PublishId, publish: Box<Publish>) {
+        self.slots[id.index as usize].1 = Some(publish);
+    }
+
+    /// Forgets a request; batches under way are answered to nobody.
+    pub fn remove(&mut self, id: PublishId) -> Option<Box<Publish>> {
+        let publish = self.take(id)?;
+        self.slots[id.index as usize].0 = id.generation.wrapping_add(1);
+        self.free.push(id.index);
+        Some(publish)
+    }
+
+    /// True if a request waits for room.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// How many wait for room.
+    pub fn parked_len(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Bytes of bodies and batches held here, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        let held = |publish: &Publish| {
+            let body = match &publish.body {
+                Body::Ndjson(decoder) => decoder.spilled_bytes(),
+                Body::Buffered { bytes, .. } => bytes.capacity(),
+            };
+            let batches: usize = publish.batches.iter().map(|batch| batch.bytes).sum();
+            let waiting: usize = publish.waiting.iter().map(Bytes::len).sum();
+            size_of::<Publish>() + body + batches + waiting
+        };
+        self.slots.iter().filter_map(|slot| slot.1.as_deref()).map(held).sum::<usize>()
+            + self.slots.capacity() * size_of::<(u32, Option<Box<Publish>>)>()
+            + self.in_flight.capacity() * size_of::<Option<InFlight>>()
+    }
+}
+
+/// What admits an item while its request's decoder runs.
+struct Admission<'a> {
+    settings: &'a Settings,
+    mesh: &'a mut MeshEnd,
+    in_flight: &'a mut Vec<Option<InFlight>>,
+    in_flight_free: &'a mut Vec<u32>,
+    id: PublishId,
+    ack: AckMode,
+    client: bool,
+    batches: &'a mut Vec<Building>,
+    under_way: &'a mut u32,
+    answer: &'a mut PublishAnswer,
+}
+
+impl Admission<'_> {
+    /// Takes an item. `Break` when the request has to be parked.
+    fn item(&mut self, item: Item) -> ControlFlow<()> {
+        let unplaced = match item.result {
+            Ok(unplaced) => unplaced,
+            Err(rejection) => {
+                self.answer.reject(rejection);
+                return ControlFlow::Continue(());
+            }
+        };
+        if let Some(refusal) = self.refusal(&unplaced) {
+            self.answer.reject(refusal.at(item.index));
+            return ControlFlow::Continue(());
+        }
+        let home = home_of(unplaced.channel(), self.mesh.shards());
+        let at = self.batch_for(home);
+        let batch = &mut self.batches[at];
+        batch.bytes += unplaced.size();
+        batch.items.push(unplaced);
+        batch.indices.push(item.index);
+        if batch.items.len() >= BATCH_EVENTS_MAX || batch.bytes >= BATCH_BYTES_MAX {
+            return self.hand_over(at);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn refusal(&self, unplaced: &Unplaced) -> Option<Rejection> {
+        let namespace = self.settings.namespace(unplaced.channel());
+        let allowed = if self.client { namespace.client_publish } else { namespace.publish };
+        if !allowed {
+            let name = self.settings.namespace_name(unplaced.channel());
+            let detail = format!("namespace `{name}` does not permit publishing");
+            return Some(Rejection::new(RejectCode::Forbidden, detail));
+        }
+        if self.ack == AckMode::Durable && !namespace.store {
+            let detail = "ack=durable: this namespace has `store = false`; use ack=accepted";
+            return Some(Rejection::new(RejectCode::Forbidden, detail));
+        }
+        None
+    }
+
+    fn batch_for(&mut self, home: ShardId) -> usize {
+        if let Some(at) = self.batches.iter().position(|batch| batch.home == home) {
+            return at;
+        }
+        self.batches.push(Building { home, items: Vec::new(), indices: Vec::new(), bytes: 0 });
+        self.batches.len() - 1
+    }
+
+    /// Pushes one batch on its lane. `Break`: no room, the batch stays.
+    fn hand_over(&mut self, at: usize) -> ControlFlow<()> {
+        if self.batches[at].items.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let home = self.batches[at].home;
+        let used = self.in_flight.len() - self.in_flight_free.len();
+        let slots_full = used >= BATCH_SLOTS || *self.under_way >= BATCHES_PER_REQUEST_MAX;
+        if slots_full || !self.mesh.publish_room(home) {
+            return ControlFlow::Break(());
+        }
+        let batch = &mut self.batches[at];
+        let items = std::mem::take(&mut batch.items);
+        let indices = std::mem::take(&mut batch.indices);
+        batch.bytes = 0;
+        let slot = self.in_flight_free.pop().unwrap_or_else(|| {
+            self.in_flight.push(None);
+            (self.in_flight.len() - 1) as u32
+        });
+        let (channels, channel_of) = channels_of(&items);
+        self.in_flight[slot as usize] =
+            Some(InFlight { publish: self.id, indices, channels, channel_of });
+        *self.under_way += 1;
+        let pushed = self.mesh.publish(home, PublishBatch { slot, ack: self.ack, items });
+        assert!(pushed.is_ok(), "the lane had room a moment ago and this shard is its only writer");
+        ControlFlow::Continue(())
+    }
+
+    /// True if a batch takes no further item.
+    fn has_full(&self) -> bool {
+        let full = |batch: &Building| {
+            batch.items.len() >= BATCH_EVENTS_MAX || batch.bytes >= BATCH_BYTES_MAX
+        };
+        self.batches.iter().any(full)
+    }
+
+    /// Hands over everything that is being filled.
+    fn hand_over_all(&mut self) -> ControlFlow<()> {
+        for at in 0..self.batches.len() {
+            self.hand_over(at)?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The distinct channels of a batch and, per item, which it is. Runs of one channel are the rule.
+fn channels_of(items: &[Unplaced]) -> (Vec<ChannelName>, Vec<u16>) {
+    let mut channels: Vec<ChannelName> = Vec::new();
+    let mut channel_of = Vec::with_capacity(items.len());
+    let mut last = 0_u16;
+    for item in items {
+        let name = item.channel();
+        let known = channels.get(usize::from(last)).is_some_and(|known| known.as_str() == name);
+        if !known {
+            let found = channels.iter().position(|known| known.as_str() == name);
+            last = found.unwrap_or_else(|| {
+                // `build` checked the name.
+                channels.extend(ChannelName::new(name));
+                channels.len() - 1
+            }) as u16;
+        }
+        channel_of.push(last);
+    }
+    (channels, channel_of)
+}
+
+impl Shard {
+    /// Opens a request. `Err` is a complete answer that needs no body.
+    pub(super) fn open_publish(
+        &mut self,
+        asker: Asker,
+        head: &Head<'_>,
+        channel: Option<ChannelName>,
+        ack: AckMode,
+    ) -> Result<PublishId, Response> {
+        if self.drain.is_some() {
+            return Err(Response::error(503, "draining", "the server drains; publish elsewhere"));
+        }
+        let content_type = head.text("content-type");
+        let mut names = Vec::new();
+        head.headers.each(&mut |name, _| {
+            if name.starts_with("ce-") {
+                names.push(name.to_owned());
+            }
+        });
+        let has_cloudevent = decode::has_cloudevent_headers(names.iter().map(String::as_str));
+        let kind = ContentKind::of(content_type, has_cloudevent, channel.is_some())
+            .map_err(|error| Response::error(415, "unsupported_media_type", &error.to_string()))?;
+        let mut cloudevent = Vec::new();
+        if kind == ContentKind::CloudEventBinary {
+            head.headers
+                .each(&mut |name, value| cloudevent.push((name.to_owned(), value.to_vec())));
+        }
+        let body = match kind {
+            ContentKind::Ndjson => Body::Ndjson(NdjsonDecoder::new()),
+            _ => Body::Buffered { bytes: Vec::new(), kind, decoder: decoder_of(kind), done: false },
+        };
+        self.stats.counters.requests_http1 += u64::from(matches!(asker, Asker::Http1(_)));
+        self.stats.counters.requests_http2 += u64::from(matches!(asker, Asker::Http2(..)));
+        Ok(self.publishes.insert(Publish {
+            asker,
+            channel,
+            ack,
+            body,
+            content_type: content_type.unwrap_or_default().to_owned(),
+            traceparent: head.text("traceparent").unwrap_or_default().to_owned(),
+            cloudevent,
+            answer: PublishAnswer::new(),
+            batches: Vec::new(),
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            input_ended: false,
+            decoded: false,
+            stopped: None,
+            parked_ms: None,
+            unreleased: 0,
+        }))
+    }
+
+    /// A message from a WebSocket client, as one event.
+    pub(super) fn publish_message(
+        &mut self,
+        conn: ConnId,
+        channel: ChannelName,
+        text: bool,
+        data: &[u8],
+    ) {
+        let content_type = if text { "text/plain" } else { "application/octet-stream" };
+        let kind = ContentKind::Raw;
+        let publish = Publish {
+            asker: Asker::WebSocket(conn),
+            channel: Some(channel),
+            ack: AckMode::Accepted,
+            body: Body::Buffered { bytes: data.to_vec(), kind, decoder: None, done: false },
+            content_type: content_type.to_owned(),
+            traceparent: String::new(),
+            cloudevent: Vec::new(),
+            answer: PublishAnswer::new(),
+            batches: Vec::new(),
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            input_ended: false,
+            decoded: false,
+            stopped: None,
+            parked_ms: None,
+            unreleased: 0,
+        };
+        let id = self.publishes.insert(publish);
+        self.end_publish_input(id);
+    }
+
+    /// Gives a request a piece of its body. `false`: the request is parked (or stopped) and keeps
+    /// what it could not use; send no more until it is resumed.
+    pub(super) fn feed_publish(&mut self, id: PublishId, input: &[u8]) -> bool {
+        let Some(publish) = self.publishes.get(id) else { return true };
+        if publish.stopped.is_some() {
+            return true;
+        }
+        if publish.parked_ms.is_some() {
+            publish.waiting.push_back(Bytes::copy_from_slice(input));
+            return false;
+        }
+        let used = self.decode_publish(id, input);
+        if used < input.len()
+            && let Some(publish) = self.publishes.get(id)
+            && publish.stopped.is_none()
+        {
+            publish.waiting.push_front(Bytes::copy_from_slice(&input[used..]));
+        }
+        self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
+    }
+
+    /// The body is complete.
+    pub(super) fn end_publish_input(&mut self, id: PublishId) {
+        let Some(publish) = self.publishes.get(id) else { return };
+        publish.input_ended = true;
+        if publish.parked_ms.is_none() {
+            self.decode_publish(id, &[]);
+        }
+        self.publishes.touched.push(id);
+    }
+
+    /// The asker is gone, or its body broke: what was handed over stays accepted.
+    pub(super) fn drop_publish(&mut self, id: PublishId) {
+        self.publishes.remove(id);
+    }
+
+    /// Decodes as far as the lanes allow; returns how much of `input` was used.
+    fn decode_publish(&mut self, id: PublishId, input: &[u8]) -> usize {
+        let Some(mut publish) = self.publishes.take(id) else { return input.len() };
+        let Publish {
+            asker,
+            channel,
+            ack,
+            body,
+            content_type,
+            traceparent,
+            cloudevent,
+            answer,
+            batches,
+            in_flight,
+            waiting,
+            input_ended,
+            decoded: was_decoded,
+            ..
+        } = &mut *publish;
+        let ended = *input_ended && waiting.is_empty();
+        let mut context = Context {
+            channel: channel.as_ref().map(ChannelName::as_str),
+            traceparent,
+            data_bytes_max: self.settings.limits.message_bytes_max as usize,
+            ids: &mut self.ids,
+        };
+        let mut admission = Admission {
+            settings: &self.settings,
+            mesh: &mut self.mesh,
+            in_flight: &mut self.publishes.in_flight,
+            in_flight_free: &mut self.publishes.in_flight_free,
+            id,
+            ack: *ack,
+            client: matches!(asker, Asker::WebSocket(_)),
+            batches,
+            under_way: in_flight,
+            answer,
+        };
+        let body_bytes_max = self.settings.limits.body_bytes_max as usize;
+        let step = match body {
+            // What is full goes first: a parked request must not grow its batches.
+            _ if admission.has_full() && admission.hand_over_all().is_break() => {
+                Step::Used { bytes: 0, parked: true, decoded: *was_decoded }
+            }
+            Body::Ndjson(decoder) => {
+                feed_ndjson(decoder, &mut context, &mut admission, input, ended)
+            }
+            Body::Buffered { bytes, kind, decoder, done } => {
+                if bytes.len() + input.len() > body_bytes_max {
+                    Step::TooLarge
+                } else {
+                    bytes.extend_from_slice(input);
+                    let request = RawRequest { kind: *kind, content_type, headers: cloudevent };
+                    let parked = ended
+                        && !*done
+                        && decode_buffered(
+                            &request,
+                            decoder,
+                            bytes,
+                            done,
+                            &mut context,
+                            &mut admission,
+                        );
+                    Step::Used { bytes: input.len(), parked, decoded: *done }
+                }
+            }
+        };
+        let used = match step {
+            Step::Used { bytes, mut parked, decoded } => {
+                parked |= admission.hand_over_all().is_break();
+                publish.decoded |= decoded;
+                if parked && publish.parked_ms.is_none() {
+                    publish.parked_ms = Some(self.now.ms);
+                    self.stats.counters.publishes_parked += 1;
+                    self.publishes.parked.push_back(id);
+                }
+                bytes
+            }
+            Step::TooLarge => {
+                let message = format!(
+                    "the body is larger than {body_bytes_max} bytes; send NDJSON, which streams, \
+                     or several requests"
+                );
+                publish.stopped = Some(Response::error(413, "body_too_large", &message));
+                publish.waiting.clear();
+                input.len()
+            }
+        };
+        self.publishes.touched.push(id);
+        self.publishes.put_back(id, publish);
+        used
+    }
+
+    /// Goes on with parked requests, first parked first, and refuses those that waited too long.
+    pub(super) fn run_parked(&mut self) {
+        for _ in 0..self.publishes.parked.len() {
+            let Some(id) = self.publishes.parked.pop_front() else { break };
+            let Some(publish) = self.publishes.get(id) else { continue };
+            let waited_ms = publish.parked_ms.map_or(0, |since| self.now.ms.saturating_sub(since));
+            let since = publish.parked_ms.take();
+            if waited_ms >= u64::from(self.settings.limits.publish_wait_s) * 1_000 {
+                self.overload(id);
+                continue;
+            }
+            self.go_on(id);
+            if let Some(publish) = self.publishes.get(id)
+                && let Some(parked_ms) = &mut publish.parked_ms
+            {
+                // Parked again without having moved: its clock runs on.
+                *parked_ms = since.unwrap_or(*parked_ms);
+            }
+        }
+        self.run_touched();
+    }
+
+    /// Feeds what waited.
+    fn go_on(&mut self, id: PublishId) {
+        loop {
+            let Some(publish) = self.publishes.get(id) else { return };
+            let next = publish.waiting.pop_front().unwrap_or_default();
+            let last = publish.waiting.is_empty();
+            let used = self.decode_publish(id, &next);
+            let Some(publish) = self.publishes.get(id) else { return };
+            if used < next.len() && publish.stopped.is_none() {
+                publish.waiting.push_front(next.slice(used..));
+            }
+            if publish.parked_ms.is_some() {
+                return;
+            }
+            if last {
+                break;
+            }
+        }
+        self.resume_asker(id);
+    }
+
+    /// A request that waited too long: everything not handed over is refused, from the first
+    /// such item on.
+    fn overload(&mut self, id: PublishId) {
+        let Some(publish) = self.publishes.get(id) else { return };
+        let refused = publish.batches.iter().flat_map(|batch| &batch.indices).copied().min();
+        let index = refused.unwrap_or(match &publish.body {
+            Body::Ndjson(decoder) => decoder.items(),
+            Body::Buffered { .. } => 0,
+        });
+        let detail =
+            "the server is full: this item and all after it were not taken; send them again";
+        publish.answer.stop(Rejection::new(RejectCode::Overloaded, detail).at(index));
+        publish.batches.clear();
+        publish.waiting.clear();
+        publish.decoded = true;
+        publish.stopped = Some(Response::empty(503));
+        self.stats.counters.publishes_overloaded += 1;
+        self.publishes.touched.push(id);
+    }
+
+    /// Takes the answers of home shards.
+    pub(super) fn run_answers(&mut self) {
+        for from in self.mesh.peers() {
+            while let Some(answer) = self.mesh.next_answer(from) {
+                self.on_answer(answer);
+            }
+        }
+        self.run_touched();
+    }
+
+    fn on_answer(&mut self, answer: Answer) {
+        let batch = self.publishes.in_flight.get_mut(answer.slot as usize).and_then(Option::take);
+        let batch = batch.expect("an answer for a batch slot that is not under way");
+        self.publishes.in_flight_free.push(answer.slot);
+        assert_eq!(batch.indices.len(), answer.outcomes.len(), "one outcome per item");
+        let Some(publish) = self.publishes.get(batch.publish) else { return };
+        publish.in_flight -= 1;
+        let items = batch.indices.iter().zip(&batch.channel_of).zip(&answer.outcomes);
+        for ((index, channel), outcome) in items {
+            let name = batch.channels[usize::from(*channel)].as_str();
+            match outcome {
+                Outcome::Placed(position) => publish.answer.accept(*index, name, *position, false),
+                Outcome::Duplicate(position) => {
+                    publish.answer.accept(*index, name, *position, true)
+                }
+                Outcome::Refused(refusal) => publish.answer.reject(refused(*refusal).at(*index)),
+            }
+        }
+        self.publishes.touched.push(batch.publish);
+    }
+
+    /// Answers the requests that have become complete.
+    fn run_touched(&mut self) {
+        while let Some(id) = self.publishes.touched.pop() {
+            let Some(publish) = self.publishes.get(id) else { continue };
+            let read = publish.decoded && publish.input_ended && publish.waiting.is_empty();
+            let complete = (read || publish.stopped.is_some())
+                && publish.in_flight == 0
+                && publish.parked_ms.is_none()
+                && publish.batches.iter().all(|batch| batch.items.is_empty());
+            if complete && let Some(publish) = self.publishes.remove(id) {
+                self.answer_publish(*publish);
+            }
+        }
+    }
+
+    fn answer_publish(&mut self, publish: Publish) {
+        self.stats.counters.publishes_rejected += publish.answer.rejected();
+        let unread = !publish.input_ended;
+        let response = match publish.stopped {
+            Some(response) if publish.answer.accepted() == 0 && response.status == 413 => response,
+            _ => {
+                let status = publish.answer.status();
+                let mut body = Vec::new();
+                publish.answer.write_json(&mut body);
+                let response = Response::json(status.code, body).with("cache-control", "no-store");
+                if status.retry { response.with("retry-after", "1") } else { response }
+            }
+        };
+        match publish.asker {
+            Asker::Http1(conn) => self.answer_http1(conn, response, unread),
+            Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
+            Asker::WebSocket(conn) => self.answered_message(conn, &response),
+        }
+    }
+}
+
+fn decoder_of(kind: ContentKind) -> Option<BodyDecoder> {
+    let shape = match kind {
+        ContentKind::Json => BodyShape::Envelopes,
+        ContentKind::CloudEventStructured => BodyShape::CloudEvent,
+        ContentKind::CloudEventBatch => BodyShape::CloudEventBatch,
+        ContentKind::Ndjson | ContentKind::CloudEventBinary | ContentKind::Raw => return None,
+    };
+    Some(BodyDecoder::new(shape))
+}
+
+/// How far a body was decoded.
+enum Step {
+    Used { bytes: usize, parked: bool, decoded: bool },
+    TooLarge,
+}
+
+/// What the one-event kinds need of the request.
+struct RawRequest<'a> {
+    kind: ContentKind,
+    content_type: &'a str,
+    headers: &'a [(String, Vec<u8>)],
+}
+
+fn feed_ndjson(
+    decoder: &mut NdjsonDecoder,
+    context: &mut Context<'_>,
+    admission: &mut Admission<'_>,
+    input: &[u8],
+    ended: bool,
+) -> Step {
+    let fed = decoder.feed(context, input, |item| admission.item(item));
+    let mut parked = fed.stopped;
+    let finished = ended && fed.consumed == input.len() && !parked;
+    if finished {
+        // The last line's answer has no meaning for the decoder; a full lane shows right after.
+        decoder.finish(context, |item| {
+            parked |= admission.item(item).is_break();
+            ControlFlow::Continue(())
+        });
+    }
+    Step::Used { bytes: fed.consumed, parked, decoded: finished }
+}
+
+/// Decodes a complete body; `true` when the request has to be parked.
+fn decode_buffered(
+    request: &RawRequest<'_>,
+    decoder: &mut Option<BodyDecoder>,
+    body: &mut Vec<u8>,
+    done: &mut bool,
+    context: &mut Context<'_>,
+    admission: &mut Admission<'_>,
+) -> bool {
+    let parked = match decoder {
+        Some(decoder) => {
+            let progress = decoder.decode(context, body, |item| admission.item(item));
+            *done = progress == Progress::Done;
+            progress == Progress::Stopped
+        }
+        None => {
+            *done = true;
+            let content_type = Some(request.content_type).filter(|text| !text.is_empty());
+            let result = if request.kind == ContentKind::CloudEventBinary {
+                let headers = request.headers.iter().map(|(name, value)| (&name[..], &value[..]));
+                decode::decode_cloudevent_binary(context, headers, content_type, body)
+            } else {
+                decode::decode_raw(context, content_type, body)
+            };
+            admission.item(Item { index: 0, result }).is_break()
+        }
+    };
+    if *done {
+        *body = Vec::new();
+    }
+    parked
+}
+
+fn refused(refusal: HomeRefusal) -> Rejection {
+    match refusal {
+        HomeRefusal::ChannelsFull => Rejection::new(
+            RejectCode::Overloaded,
+            "the limit on channels is reached; use fewer channels or raise `limits.channels_max`",
+        ),
+        HomeRefusal::StorageFull => Rejection::new(
+            RejectCode::Unavailable,
+            "the spool cannot store now (disk full or a failed sync); see the server's log",
+        ),
+    }
+}

@@ -1,0 +1,394 @@
+//! Reads over HTTP: the newest event, the events after a position, and the embedded store.
+//!
+//! Polling answers come from the home shard's memory over the deliver lane and are small. History
+//! answers come from the reader threads in blocks: the next block is asked for only when the last
+//! one has left this shard, so a slow client holds one block and nobody else waits for it.
+
+use super::Shard;
+use super::connection::EndpointId;
+use super::http::route::HistoryRequest;
+use super::http::route::{Bound, Route};
+use super::http::{Response, SubscribeRequest};
+use super::publish::Asker;
+use crate::driver::ConnId;
+use crate::mesh::{Ask, Continuity, GapReason, Since};
+use proto::channel::ChannelName;
+use proto::envelope;
+use proto::event::Event;
+use proto::position::Position;
+use std::collections::HashMap;
+
+/// Polling requests and history reads that may be under way at once on one shard.
+const READS_MAX: usize = 4_096;
+
+/// A request that waits for events.
+#[derive(Debug)]
+struct Waiting {
+    asker: Asker,
+    /// `If-None-Match`.
+    tag: Option<String>,
+    last: bool,
+}
+
+/// A history answer under way.
+#[derive(Debug)]
+struct HistoryAnswer {
+    asker: Asker,
+    /// Head and opening bracket are out.
+    started: bool,
+    /// At least one event is out.
+    any: bool,
+    /// The next step, while the client's outbox drains.
+    next: Option<storage::HistoryRead>,
+}
+
+/// All reads of a shard.
+#[derive(Debug, Default)]
+pub struct Reads {
+    waiting: HashMap<u64, Waiting>,
+    history: HashMap<u64, HistoryAnswer>,
+    ticket: u64,
+}
+
+/// The reader threads, as a shard sees them: a step goes out, its block comes back.
+pub trait HistoryReads: std::marker::Send + Sync {
+    /// Queues a step; gives it back when every reader is busy and the queue is full.
+    fn submit(
+        &self,
+        shard: u16,
+        ticket: u64,
+        step: storage::HistoryRead,
+    ) -> Result<(), storage::HistoryRead>;
+    /// The next block for a shard.
+    fn next(&self, shard: u16) -> Option<(u64, Result<storage::HistoryBlock, storage::ReadError>)>;
+}
+
+impl Reads {
+    fn next_ticket(&mut self) -> u64 {
+        self.ticket += 1;
+        self.ticket
+    }
+
+    /// True if a step waits for its client or for a free reader.
+    pub fn has_steps(&self) -> bool {
+        self.history.values().any(|answer| answer.next.is_some())
+    }
+}
+
+impl Shard {
+    /// Starts a polling request.
+    pub(super) fn start_read(
+        &mut self,
+        asker: Asker,
+        channel: ChannelName,
+        since: Since,
+        last: bool,
+        limit: u32,
+        tag: Option<String>,
+    ) {
+        let full = self.reads.waiting.len() >= READS_MAX;
+        let ticket = self.reads.next_ticket();
+        self.reads.waiting.insert(ticket, Waiting { asker, tag, last });
+        if !self.settings.namespace(channel.as_str()).subscribe {
+            self.deferred.push((ticket, forbidden(self.settings.namespace_name(channel.as_str()))));
+        } else if full {
+            let text = "too many reads are waiting; try again";
+            self.deferred.push((ticket, Response::error(503, "busy", text)));
+        } else {
+            self.ask(Ask::Read { channel, ticket, since, last, limit });
+        }
+    }
+
+    /// The home shard's answer to a polling request.
+    pub(super) fn on_read(
+        &mut self,
+        ticket: u64,
+        top: Option<Position>,
+        continuity: Continuity,
+        events: &[Event],
+        more: bool,
+    ) {
+        let Some(waiting) = self.reads.waiting.remove(&ticket) else { return };
+        let response = if waiting.last {
+            last_response(events.first(), waiting.tag.as_deref())
+        } else {
+            events_response(top, continuity, events, more, waiting.tag.as_deref())
+        };
+        self.answer(waiting.asker, response);
+    }
+
+    fn answer(&mut self, asker: Asker, response: Response) {
+        match asker {
+            Asker::Http1(conn) => self.answer_http1(conn, response, false),
+            Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
+            Asker::WebSocket(_) => {}
+        }
+    }
+
+    /// Starts a read of the embedded store.
+    pub(super) fn start_history(
+        &mut self,
+        asker: Asker,
+        request: HistoryRequest,
+    ) -> Result<(), Response> {
+        if !self.settings.namespace(request.channel.as_str()).subscribe {
+            return Err(forbidden(self.settings.namespace_name(request.channel.as_str())));
+        }
+        if self.history_reads.is_none() {
+            let text = "this server keeps no store; start it with a data directory";
+            return Err(Response::error(404, "no_store", text));
+        }
+        if self.reads.history.len() >= READS_MAX {
+            let text = "too many reads are waiting; try again";
+            return Err(Response::error(503, "busy", text));
+        }
+        let HistoryRequest { channel, from, to, limit } = request;
+        let bound = |bound: Option<Bound>| match bound {
+            None => storage::Bound::Open,
+            Some(Bound::Offset(offset)) => storage::Bound::Offset(offset),
+            Some(Bound::TimeUs(time_us)) => storage::Bound::TimeUs(time_us),
+        };
+        let step = storage::HistoryRead::new(channel, None, bound(from), bound(to), limit);
+        let ticket = self.reads.next_ticket();
+        let answer = HistoryAnswer { asker, started: false, any: false, next: Some(step) };
+        self.reads.history.insert(ticket, answer);
+        Ok(())
+    }
+
+    /// Sends steps to the readers and blocks to the clients.
+    pub(super) fn run_history(&mut self) {
+        for (ticket, response) in std::mem::take(&mut self.deferred) {
+            if let Some(waiting) = self.reads.waiting.remove(&ticket) {
+                self.answer(waiting.asker, response);
+            }
+        }
+        let Some(readers) = self.history_reads.clone() else { return };
+        while let Some((ticket, block)) = readers.next(self.id.0) {
+            self.on_block(ticket, block);
+        }
+        if !self.reads.has_steps() {
+            return;
+        }
+        let ready: Vec<u64> =
+            self.reads.history.iter().filter(|(_, a)| a.next.is_some()).map(|(t, _)| *t).collect();
+        for ticket in ready {
+            let Some(asker) = self.reads.history.get(&ticket).map(|answer| answer.asker) else {
+                continue;
+            };
+            if self.waits_for(asker) > 0 {
+                continue;
+            }
+            let Some(answer) = self.reads.history.get_mut(&ticket) else { continue };
+            let Some(step) = answer.next.take() else { continue };
+            if let Err(step) = readers.submit(self.id.0, ticket, step) {
+                answer.next = Some(step);
+                return;
+            }
+        }
+    }
+
+    /// Bytes that an asker has not taken yet.
+    fn waits_for(&mut self, asker: Asker) -> usize {
+        match asker {
+            Asker::Http1(conn) => self.queued_bytes(EndpointId::connection(conn.slot)),
+            Asker::Http2(conn, stream) => self.queued_on_stream(conn, stream),
+            Asker::WebSocket(_) => 0,
+        }
+    }
+
+    fn on_block(&mut self, ticket: u64, block: Result<storage::HistoryBlock, storage::ReadError>) {
+        let Some(mut answer) = self.reads.history.remove(&ticket) else { return };
+        let block = match block {
+            Ok(block) => block,
+            Err(error) if !answer.started => {
+                let text = format!("the store could not be read: {error}");
+                self.answer(answer.asker, Response::error(500, "store_unreadable", &text));
+                return;
+            }
+            // Half an answer is out: a broken end is how HTTP says that the rest is missing.
+            Err(_) => return self.break_answer(answer.asker),
+        };
+        let mut text = Vec::with_capacity(4_096);
+        if !answer.started {
+            answer.started = true;
+            text.extend_from_slice(b"{\"events\":[");
+            self.start_stream(answer.asker);
+        }
+        for event in &block.events {
+            if std::mem::replace(&mut answer.any, true) {
+                text.push(b',');
+            }
+            envelope::write_envelope(&mut text, event);
+        }
+        let last = block.next.is_none();
+        if last {
+            text.extend_from_slice(b"],\"position\":");
+            match block.newest {
+                Some(position) => {
+                    text.push(b'"');
+                    position.write_to(&mut text);
+                    text.push(b'"');
+                }
+                None => text.extend_from_slice(b"null"),
+            }
+            text.push(b'}');
+        }
+        self.stream_piece(answer.asker, text, last);
+        answer.next = block.next;
+        if !last {
+            self.reads.history.insert(ticket, answer);
+        }
+    }
+
+    fn start_stream(&mut self, asker: Asker) {
+        match asker {
+            Asker::Http1(conn) => self.start_chunked(conn),
+            Asker::Http2(conn, stream) => {
+                let response = Response::empty(200).with("content-type", "application/json");
+                self.start_stream_http2(conn, stream, response);
+            }
+            Asker::WebSocket(_) => {}
+        }
+    }
+
+    fn stream_piece(&mut self, asker: Asker, text: Vec<u8>, last: bool) {
+        match asker {
+            Asker::Http1(conn) => self.chunk_http1(conn, &text, last),
+            Asker::Http2(conn, stream) => self.piece_http2(conn, stream, text.into(), last),
+            Asker::WebSocket(_) => {}
+        }
+    }
+
+    fn break_answer(&mut self, asker: Asker) {
+        match asker {
+            Asker::Http1(conn) | Asker::WebSocket(conn) => self.close_now(conn),
+            Asker::Http2(conn, stream) => self.reset_http2(conn, stream),
+        }
+    }
+
+    /// Forgets the reads of a connection that ends; a step under way comes back to nobody.
+    pub(super) fn cancel_reads(&mut self, conn: ConnId) {
+        let of = |asker: &Asker| match asker {
+            Asker::Http1(own) | Asker::Http2(own, _) | Asker::WebSocket(own) => *own == conn,
+        };
+        if !self.reads.waiting.is_empty() {
+            self.reads.waiting.retain(|_, waiting| !of(&waiting.asker));
+        }
+        if !self.reads.history.is_empty() {
+            self.reads.history.retain(|_, answer| !of(&answer.asker));
+        }
+    }
+
+    /// Whether a subscription is permitted now.
+    pub(super) fn may_subscribe(&self, request: &SubscribeRequest) -> Result<(), Response> {
+        for channel in &request.channels {
+            if !self.settings.namespace(channel.as_str()).subscribe {
+                return Err(forbidden(self.settings.namespace_name(channel.as_str())));
+            }
+        }
+        if self.drain.is_some() {
+            return Err(Response::error(503, "draining", "the server drains; connect elsewhere"));
+        }
+        Ok(())
+    }
+
+    /// Answers that need nothing but the settings.
+    pub(super) fn simple(&self, route: &Route) -> Response {
+        match route {
+            Route::Live => Response::json(200, "{\"status\":\"live\"}"),
+            Route::Ready if self.ready && self.drain.is_none() && !self.storage_failed() => {
+                Response::json(200, "{\"status\":\"ready\"}")
+            }
+            Route::Ready => {
+                Response::error(503, "not_ready", "starting, draining or not able to store")
+            }
+            Route::Preflight => super::http::origin::preflight(),
+            Route::Page(path) => self.page_file(path),
+            _ => Response::error(500, "internal", "this route has its own handler"),
+        }
+    }
+
+    fn storage_failed(&self) -> bool {
+        self.ring.state() == storage::StorageState::Failed
+    }
+
+    fn page_file(&self, path: &str) -> Response {
+        let path = if path.is_empty() { "index.html" } else { path };
+        let Some(file) = self.settings.page.get(path) else {
+            return Response::error(404, "not_found", "no such file");
+        };
+        let caching =
+            if file.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+        Response::empty(200)
+            .with("content-type", file.content_type)
+            .with("cache-control", caching)
+            .with("x-content-type-options", "nosniff")
+            .with("content-security-policy", "default-src 'self'; style-src 'self' 'unsafe-inline'")
+            .body(file.body.clone())
+    }
+
+    /// A `retry:` between the configured bounds, so that clients do not come back all at once.
+    pub(super) fn retry_ms(&mut self) -> u32 {
+        let (min, max) = self.settings.sse_retry_ms;
+        let span = u64::from(max.saturating_sub(min)) + 1;
+        min + (self.random() % span) as u32
+    }
+}
+
+fn forbidden(namespace: &str) -> Response {
+    let text = format!("namespace `{namespace}` does not permit subscribing");
+    Response::error(403, "forbidden", &text)
+}
+
+fn last_response(event: Option<&Event>, tag: Option<&str>) -> Response {
+    let Some(event) = event else {
+        return Response::error(404, "no_event", "the channel has no retained event");
+    };
+    let own = format!("\"{}\"", event.position());
+    let response = if matches_tag(tag, &own) {
+        Response::empty(304)
+    } else {
+        let mut text = Vec::with_capacity(event.size() + 128);
+        envelope::write_envelope(&mut text, event);
+        Response::json(200, text)
+    };
+    response.with("etag", own).with("cache-control", "no-cache")
+}
+
+fn events_response(
+    top: Option<Position>,
+    continuity: Continuity,
+    events: &[Event],
+    more: bool,
+    tag: Option<&str>,
+) -> Response {
+    // Where the client goes on from: the last event given, or the top when there was none.
+    let position = events.last().map(Event::position).or(top);
+    let own = position.map_or("\"none\"".to_owned(), |position| format!("\"{position}\""));
+    if matches_tag(tag, &own) && !matches!(continuity, Continuity::Gap(_)) {
+        return Response::empty(304).with("etag", own).with("cache-control", "no-cache");
+    }
+    let mut text = Vec::from(&b"{\"events\":["[..]);
+    for (at, event) in events.iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        envelope::write_envelope(&mut text, event);
+    }
+    text.extend_from_slice(b"],\"position\":");
+    let written = position.map_or("null".to_owned(), |position| format!("\"{position}\""));
+    text.extend_from_slice(written.as_bytes());
+    text.extend_from_slice(format!(",\"more\":{more}").as_bytes());
+    if let Continuity::Gap(reason) = continuity {
+        text.extend_from_slice(format!(",\"gap\":\"{}\"", GapReason::as_str(reason)).as_bytes());
+    }
+    text.push(b'}');
+    Response::json(200, text).with("etag", own).with("cache-control", "no-cache")
+}
+
+/// RFC 9110 section 13.1.2: a list of tags, compared weakly, or `*`.
+fn matches_tag(given: Option<&str>, own: &str) -> bool {
+    given.is_some_and(|list| {
+        list.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == own)
+    })
+}

@@ -1,0 +1,138 @@
+//! Sessions: what is spoken on a connection, and the loop that gives bytes to it.
+//!
+//! A connection starts as [`Session::Http1`], which also recognises HTTP/2's preface, and becomes
+//! what the first request makes of it. While a session works on bytes it is taken out of its
+//! connection, so nothing that it calls may need it: what has to come back to a session (a
+//! publish's answer) comes in a later step of the turn.
+
+use super::Shard;
+use super::connection::{EndpointId, Subscriber};
+use super::session_http1::Http1;
+use super::session_http2::Http2;
+use super::session_ws::WebSocket;
+use super::settings::Settings;
+use crate::driver::ConnId;
+
+/// What is spoken.
+#[derive(Debug, Default)]
+pub enum Session {
+    /// HTTP/1.1 requests, or the first bytes of a connection.
+    Http1(Box<Http1>),
+    /// HTTP/2.
+    Http2(Box<Http2>),
+    /// Frames, after the upgrade.
+    WebSocket(Box<WebSocket>),
+    /// An event stream over HTTP/1.1: what comes in has no meaning.
+    Sse,
+    /// The connection ends, or its session is at work: what comes in is thrown away.
+    #[default]
+    Silent,
+}
+
+impl Session {
+    /// A new connection's.
+    pub fn fresh(settings: &Settings) -> Self {
+        Self::Http1(Box::new(Http1::new(settings)))
+    }
+
+    /// What it is called in `/debug/connections`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Http1(_) => "http/1.1",
+            Self::Http2(_) => "h2",
+            Self::WebSocket(_) => "websocket",
+            Self::Sse => "sse",
+            Self::Silent => "closing",
+        }
+    }
+
+    /// Heap beyond the connection's slot, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Http1(http1) => http1.memory_bytes(),
+            Self::Http2(http2) => http2.memory_bytes(),
+            Self::WebSocket(socket) => socket.memory_bytes(),
+            Self::Sse | Self::Silent => 0,
+        }
+    }
+}
+
+impl Shard {
+    /// Gives received plaintext to the connection's session, from one session to the next.
+    pub(super) fn process(&mut self, conn: ConnId, mut input: &[u8]) {
+        while !input.is_empty() {
+            let Some(connection) = self.connections.get(conn) else { return };
+            let session = std::mem::take(&mut connection.session);
+            let (session, used) = match session {
+                Session::Http1(http1) => self.feed_http1(conn, http1, input),
+                Session::Http2(http2) => self.feed_http2(conn, http2, input),
+                Session::WebSocket(socket) => self.feed_ws(conn, socket, input),
+                Session::Sse => (Session::Sse, input.len()),
+                Session::Silent => (Session::Silent, input.len()),
+            };
+            let Some(connection) = self.connections.get(conn) else { return };
+            // An end that was decided meanwhile stands.
+            if connection.closing.is_none() {
+                connection.session = session;
+            }
+            input = input.get(used..).unwrap_or_default();
+        }
+    }
+
+    /// Sets an endpoint's subscriptions.
+    pub(super) fn set_subscriber(&mut self, endpoint: EndpointId, subscriber: Box<Subscriber>) {
+        match endpoint.split() {
+            Err(slot) => {
+                if let Some(connection) = self.connections.slot(slot) {
+                    connection.subscriber = Some(subscriber);
+                }
+            }
+            Ok(index) => {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.subscriber = Some(subscriber);
+                }
+            }
+        }
+    }
+
+    /// An endpoint's subscriptions.
+    pub(super) fn subscriber_mut(&mut self, endpoint: EndpointId) -> Option<&mut Subscriber> {
+        match endpoint.split() {
+            Err(slot) => self.connections.slot(slot)?.subscriber.as_deref_mut(),
+            Ok(index) => self.streams.get_mut(index)?.subscriber.as_deref_mut(),
+        }
+    }
+
+    /// Takes an endpoint's subscriptions away.
+    pub(super) fn take_subscriber(&mut self, endpoint: EndpointId) -> Option<Box<Subscriber>> {
+        match endpoint.split() {
+            Err(slot) => self.connections.slot(slot)?.subscriber.take(),
+            Ok(index) => self.streams.get_mut(index)?.subscriber.take(),
+        }
+    }
+
+    /// Bytes that wait for an endpoint.
+    pub(super) fn queued_bytes(&mut self, endpoint: EndpointId) -> usize {
+        match endpoint.split() {
+            Err(slot) => self.connections.slot(slot).map_or(0, |c| c.outbox.queued_bytes()),
+            Ok(index) => {
+                let Some(stream) = self.streams.get(index) else { return 0 };
+                let (conn, key, own) = (stream.conn, stream.key, stream.outbox.queued_bytes());
+                let session = self.connections.get(conn).map(|c| &c.session);
+                let inside = match session {
+                    Some(Session::Http2(http2)) => http2.session.queued_bytes(key),
+                    _ => 0,
+                };
+                own + inside
+            }
+        }
+    }
+
+    /// Makes the flush look at an endpoint even if nothing was gathered.
+    pub(super) fn mark_dirty(&mut self, endpoint: EndpointId) {
+        match endpoint.split() {
+            Err(slot) => self.dirty.push(slot),
+            Ok(index) => self.dirty_streams.push(index),
+        }
+    }
+}

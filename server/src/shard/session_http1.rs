@@ -1,0 +1,574 @@
+//! HTTP/1.1 sessions: one request at a time, in order, pipelining allowed (RFC 9112).
+//!
+//! While a request is answered nothing after it is read: what arrived already waits in `leftover`,
+//! bounded by what one turn may receive, and receiving stops. A request that breaks the protocol is
+//! answered once and the connection ends, since where the next one starts is not known.
+
+use super::Command;
+use super::Shard;
+use super::connection::EndpointId;
+use super::http::origin::{self, CorsOrigin};
+use super::http::{Head, Headers, Response, Route, SubscribeRequest, route};
+use super::publish::{Asker, PublishId};
+use super::session::Session;
+use super::session_ws::WebSocket;
+use super::settings::Settings;
+use crate::driver::{ConnId, ReceiveMode};
+use proto::http1::{
+    self, Body, BodyReader, Fields, Framing, Limits, Request, RequestParser, Sniff, Sniffer,
+};
+use proto::reason::CloseReason;
+use proto::{sse, ws};
+
+/// Where a session stands.
+#[derive(Debug)]
+enum Phase {
+    /// Between requests or inside a head.
+    Head,
+    /// A body flows into a publish.
+    Body { reader: BodyReader, publish: PublishId },
+    /// A body nobody wants flows away; the answer is out.
+    Discard { reader: BodyReader },
+    /// The request is complete, its answer is not.
+    Answering,
+}
+
+/// State of an HTTP/1.1 connection.
+#[derive(Debug)]
+pub struct Http1 {
+    sniffer: Option<Sniffer>,
+    parser: RequestParser,
+    phase: Phase,
+    keep_alive: bool,
+    /// The request was HEAD: the answer has no body.
+    head_only: bool,
+    /// The client understands chunks (HTTP/1.1).
+    chunks: bool,
+    cors: CorsOrigin,
+    publish: Option<PublishId>,
+    leftover: Vec<u8>,
+    /// When the current head, body or pause began, milliseconds.
+    pub since_ms: u64,
+    /// Requests so far.
+    pub requests: u32,
+}
+
+impl Http1 {
+    /// A session of a new connection.
+    pub fn new(settings: &Settings) -> Self {
+        let limits = Limits {
+            head_bytes_max: u16::try_from(settings.limits.head_bytes_max).unwrap_or(u16::MAX),
+            headers_max: settings.limits.headers_max,
+            ..Limits::default()
+        };
+        Self {
+            sniffer: Some(Sniffer::default()),
+            parser: RequestParser::new(limits),
+            phase: Phase::Head,
+            keep_alive: true,
+            head_only: false,
+            chunks: true,
+            cors: None,
+            publish: None,
+            leftover: Vec::new(),
+            since_ms: 0,
+            requests: 0,
+        }
+    }
+
+    /// Heap held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.leftover.capacity() + self.parser.buffered_bytes()
+    }
+
+    /// The publish under way, if any.
+    pub fn publish(&self) -> Option<PublishId> {
+        self.publish
+    }
+
+    /// What the deadline is about.
+    pub fn waits_for(&self) -> WaitsFor {
+        match self.phase {
+            Phase::Head if self.requests > 0 && self.parser.is_idle() => WaitsFor::NextRequest,
+            Phase::Head => WaitsFor::Head,
+            Phase::Body { .. } | Phase::Discard { .. } => WaitsFor::Body,
+            Phase::Answering => WaitsFor::Us,
+        }
+    }
+}
+
+/// What an HTTP/1.1 connection is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The end of a request head.
+    Head,
+    /// The start of another request.
+    NextRequest,
+    /// More of a body.
+    Body,
+    /// Our answer.
+    Us,
+}
+
+impl Headers for Fields {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        Fields::get(self, name)
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in self.iter() {
+            visit(&name.to_ascii_lowercase(), value);
+        }
+    }
+}
+
+/// What a request made of its session.
+enum Next {
+    /// Go on with this session.
+    Stay,
+    /// It is another one now.
+    Become(Session),
+}
+
+impl Shard {
+    pub(super) fn feed_http1(
+        &mut self,
+        conn: ConnId,
+        mut http1: Box<Http1>,
+        input: &[u8],
+    ) -> (Session, usize) {
+        if let Some(sniffer) = &mut http1.sniffer {
+            let held_back = sniffer.held_back();
+            match sniffer.feed(input) {
+                Sniff::NeedMore => return (Session::Http1(http1), input.len()),
+                Sniff::Http2 => return (self.become_http2(conn, held_back), 0),
+                Sniff::Http1 => {
+                    http1.sniffer = None;
+                    if !held_back.is_empty() {
+                        // It is a head that begins like the preface; the parser gets it whole.
+                        let mut whole = held_back.to_vec();
+                        whole.extend_from_slice(input);
+                        let (session, used) = self.feed_http1(conn, http1, &whole);
+                        return (session, used.saturating_sub(held_back.len()));
+                    }
+                }
+            }
+        }
+        let mut used = 0;
+        while used < input.len() {
+            let rest = &input[used..];
+            match &mut http1.phase {
+                Phase::Head => match http1.parser.feed(rest) {
+                    Ok((taken, None)) => used += taken,
+                    Ok((taken, Some(request))) => {
+                        used += taken;
+                        if let Next::Become(session) = self.on_request(conn, &mut http1, &request) {
+                            return (session, used);
+                        }
+                    }
+                    Err(error) => {
+                        let (status, text) = error.answer();
+                        self.refuse_http1(
+                            conn,
+                            &mut http1,
+                            Response::error(status, "bad_request", &text),
+                        );
+                        return (Session::Http1(http1), input.len());
+                    }
+                },
+                Phase::Body { reader, publish } => match reader.feed(rest) {
+                    Ok(chunk) => {
+                        let publish = *publish;
+                        used += chunk.consumed;
+                        let finished = chunk.finished;
+                        let goes_on =
+                            chunk.data.is_empty() || self.feed_publish(publish, chunk.data);
+                        if finished {
+                            http1.phase = Phase::Answering;
+                            self.end_publish_input(publish);
+                        } else if !goes_on {
+                            self.stop_receiving(conn);
+                            http1.leftover.extend_from_slice(&input[used..]);
+                            return (Session::Http1(http1), input.len());
+                        }
+                    }
+                    Err(error) => {
+                        let (status, text) = error.answer();
+                        self.refuse_http1(
+                            conn,
+                            &mut http1,
+                            Response::error(status, "bad_body", &text),
+                        );
+                        return (Session::Http1(http1), input.len());
+                    }
+                },
+                Phase::Discard { reader } => match reader.feed(rest) {
+                    Ok(chunk) => {
+                        used += chunk.consumed;
+                        if chunk.finished {
+                            http1.phase = Phase::Head;
+                        }
+                    }
+                    Err(_) => {
+                        self.end_connection(conn, CloseReason::ProtocolError);
+                        return (Session::Http1(http1), input.len());
+                    }
+                },
+                Phase::Answering => {
+                    self.stop_receiving(conn);
+                    http1.leftover.extend_from_slice(rest);
+                    used = input.len();
+                }
+            }
+        }
+        (Session::Http1(http1), used)
+    }
+
+    fn on_request(&mut self, conn: ConnId, http1: &mut Http1, request: &Request) -> Next {
+        http1.requests += 1;
+        http1.since_ms = self.now.ms;
+        http1.keep_alive = request.keep_alive && self.drain.is_none();
+        http1.head_only = request.method() == "HEAD";
+        http1.chunks = request.version_minor > 0;
+        http1.cors = None;
+        let secure = self.connections.get(conn).is_some_and(|c| c.tls.is_some());
+        let head = Head {
+            method: request.method(),
+            path: request.path(),
+            query: request.query().unwrap_or_default(),
+            host: Some(request.host()).filter(|host| !host.is_empty()),
+            secure,
+            headers: request.fields(),
+        };
+        let found = self.settings.origins.check(&head).and_then(|cors| {
+            http1.cors = cors;
+            route::route(&head, usize::from(self.settings.sse_channels_max))
+        });
+        match found {
+            Err(response) => return self.respond_http1(conn, http1, request, response),
+            Ok(Route::Publish { channel, ack }) => {
+                match self.open_publish(Asker::Http1(conn), &head, channel, ack) {
+                    Err(response) => return self.respond_http1(conn, http1, request, response),
+                    Ok(publish) => self.start_body(conn, http1, request, publish),
+                }
+            }
+            Ok(Route::WebSocket(subscribe)) => {
+                return self.upgrade(conn, http1, request, subscribe);
+            }
+            Ok(Route::Sse(subscribe)) => return self.start_sse(conn, http1, subscribe),
+            Ok(Route::Read { channel, since, last, limit }) => {
+                let tag = request.header_str("if-none-match").map(str::to_owned);
+                http1.phase = Phase::Answering;
+                self.start_read(Asker::Http1(conn), channel, since, last, limit, tag);
+            }
+            Ok(Route::History(history)) => {
+                http1.phase = Phase::Answering;
+                if let Err(response) = self.start_history(Asker::Http1(conn), history) {
+                    self.respond_http1(conn, http1, request, response);
+                }
+            }
+            Ok(route) => {
+                let response = self.simple(&route);
+                self.respond_http1(conn, http1, request, response);
+            }
+        }
+        Next::Stay
+    }
+
+    /// Answers at once; a body that still comes is thrown away if it is short, otherwise the
+    /// connection ends.
+    fn respond_http1(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        request: &Request,
+        response: Response,
+    ) -> Next {
+        let short = match request.body {
+            Body::None => true,
+            Body::Length(bytes) => bytes <= u64::from(self.settings.limits.message_bytes_max),
+            Body::Chunked => false,
+        };
+        // A client that waits for `100 Continue` may or may not send its body now.
+        http1.keep_alive &= short && !request.expect_continue;
+        http1.phase = if request.body == Body::None {
+            Phase::Head
+        } else {
+            Phase::Discard { reader: BodyReader::new(request.body) }
+        };
+        self.write_http1(conn, http1, response);
+        Next::Stay
+    }
+
+    fn start_body(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        request: &Request,
+        publish: PublishId,
+    ) {
+        http1.publish = Some(publish);
+        let reader = BodyReader::new(request.body);
+        if reader.is_finished() {
+            http1.phase = Phase::Answering;
+            self.end_publish_input(publish);
+            return;
+        }
+        http1.phase = Phase::Body { reader, publish };
+        if request.expect_continue {
+            let mut out = Vec::new();
+            http1::write_continue(&mut out);
+            self.say(EndpointId::connection(conn.slot), out);
+        }
+        let Some(connection) = self.connections.get(conn) else { return };
+        if !connection.chatty {
+            connection.chatty = true;
+            self.commands.push(Command::Arm(conn, ReceiveMode::Multishot));
+        }
+    }
+
+    fn upgrade(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        request: &Request,
+        subscribe: SubscribeRequest,
+    ) -> Next {
+        let accept = match ws::handshake::validate(request) {
+            Ok(accept) => accept,
+            Err(error) => {
+                let mut response =
+                    Response::error(error.status(), "bad_handshake", &error.to_string());
+                for (name, value) in error.headers() {
+                    response = response.with(name, *value);
+                }
+                return self.respond_http1(conn, http1, request, response);
+            }
+        };
+        if let Err(response) = self.may_subscribe(&subscribe) {
+            return self.respond_http1(conn, http1, request, response);
+        }
+        let mut out = Vec::new();
+        if accept.write_response(&mut out, None, &[]).is_err() {
+            self.end_connection(conn, CloseReason::Internal);
+            return Next::Stay;
+        }
+        let endpoint = EndpointId::connection(conn.slot);
+        self.say(endpoint, out);
+        let channel = subscribe.channels[0].clone();
+        self.subscribe(endpoint, subscribe);
+        Next::Become(Session::WebSocket(Box::new(WebSocket::new(channel, &self.settings.limits))))
+    }
+
+    fn start_sse(&mut self, conn: ConnId, http1: &mut Http1, subscribe: SubscribeRequest) -> Next {
+        let endpoint = EndpointId::connection(conn.slot);
+        if let Err(response) = self.may_subscribe(&subscribe) {
+            if response.status != 503 {
+                http1.phase = Phase::Head;
+                self.write_http1(conn, http1, response);
+                return Next::Stay;
+            }
+            // A browser never retries after a 503: say when to come back and end the stream.
+            self.write_sse_head(conn, http1);
+            self.finish_connection(conn, CloseReason::Overload, None);
+            return Next::Stay;
+        }
+        self.write_sse_head(conn, http1);
+        self.subscribe(endpoint, subscribe);
+        Next::Become(Session::Sse)
+    }
+
+    fn write_sse_head(&mut self, conn: ConnId, http1: &Http1) {
+        let mut response = sse_response();
+        origin::add_cors(&mut response, &http1.cors);
+        let mut out = Vec::with_capacity(256);
+        let fields: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let written = http1::write_head(&mut out, 200, &fields, Framing::UntilClose, false);
+        debug_assert!(written.is_ok(), "our own fields are legal");
+        let retry_ms = self.retry_ms();
+        sse::write_retry(&mut out, retry_ms);
+        self.say(EndpointId::connection(conn.slot), out);
+    }
+
+    /// Answers what breaks the protocol and ends the connection.
+    fn refuse_http1(&mut self, conn: ConnId, http1: &mut Http1, response: Response) {
+        if let Some(publish) = http1.publish.take() {
+            self.drop_publish(publish);
+        }
+        self.stats.counters.connections_failed += 1;
+        http1.keep_alive = false;
+        self.write_http1(conn, http1, response);
+    }
+
+    /// Writes a complete answer; ends the connection if nothing may follow.
+    fn write_http1(&mut self, conn: ConnId, http1: &mut Http1, mut response: Response) {
+        origin::add_cors(&mut response, &http1.cors);
+        let framing = match response.status {
+            204 | 304 => Framing::None,
+            _ => Framing::Length(response.body.len() as u64),
+        };
+        let fields: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut out = Vec::with_capacity(256 + response.body.len().min(4_096));
+        let status = response.status;
+        let written = http1::write_head(&mut out, status, &fields, framing, http1.keep_alive);
+        if written.is_err() {
+            // A field from outside that cannot be sent: say nothing rather than split a response.
+            self.end_connection(conn, CloseReason::Internal);
+            return;
+        }
+        let endpoint = EndpointId::connection(conn.slot);
+        let with_body = !http1.head_only && framing != Framing::None;
+        if with_body && response.body.len() <= 4_096 {
+            out.extend_from_slice(&response.body);
+            self.say(endpoint, out);
+        } else {
+            self.say(endpoint, out);
+            if with_body {
+                self.say(endpoint, response.body);
+            }
+        }
+        http1.publish = None;
+        http1.since_ms = self.now.ms;
+        if !http1.keep_alive {
+            self.finish_connection(conn, CloseReason::Normal, None);
+        }
+    }
+
+    /// The answer to a request that took its time. `unread`: its body was not read to the end.
+    pub(super) fn answer_http1(&mut self, conn: ConnId, response: Response, unread: bool) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let mut http1 = match std::mem::take(&mut connection.session) {
+            Session::Http1(http1) => http1,
+            other => {
+                connection.session = other;
+                return;
+            }
+        };
+        http1.keep_alive &= !unread && !connection.peer_done;
+        http1.phase = Phase::Head;
+        self.write_http1(conn, &mut http1, response);
+        if let Some(connection) = self.connections.get(conn)
+            && connection.closing.is_none()
+        {
+            connection.session = Session::Http1(http1);
+            self.resumable.push(conn);
+        }
+    }
+
+    /// Half a head or body came and no more: an answer that says so, and the end.
+    pub(super) fn time_out_http1(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let session = std::mem::take(&mut connection.session);
+        let Session::Http1(mut http1) = session else {
+            connection.session = session;
+            return;
+        };
+        if http1.requests == 0 && http1.parser.is_idle() {
+            // Nothing was ever asked: there is nobody to answer.
+            self.end_connection(conn, CloseReason::Timeout);
+            return;
+        }
+        let text = "the request did not arrive in time; send head and body without long pauses";
+        self.refuse_http1(conn, &mut http1, Response::error(408, "request_timeout", text));
+    }
+
+    /// Starts an answer that comes in pieces.
+    pub(super) fn start_chunked(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http1(http1) = &mut connection.session else { return };
+        let framing = if http1.chunks { Framing::Chunked } else { Framing::UntilClose };
+        http1.keep_alive &= http1.chunks;
+        let mut response = Response::empty(200).with("content-type", "application/json");
+        origin::add_cors(&mut response, &http1.cors);
+        let fields: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut out = Vec::new();
+        let written = http1::write_head(&mut out, 200, &fields, framing, http1.keep_alive);
+        debug_assert!(written.is_ok(), "our own fields are legal");
+        self.say(EndpointId::connection(conn.slot), out);
+    }
+
+    /// A piece of such an answer.
+    pub(super) fn chunk_http1(&mut self, conn: ConnId, piece: &[u8], last: bool) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http1(http1) = &mut connection.session else { return };
+        let mut out = Vec::with_capacity(piece.len() + 16);
+        if !http1.head_only {
+            if http1.chunks {
+                http1::write_chunk(&mut out, piece);
+                if last {
+                    http1::write_last_chunk(&mut out);
+                }
+            } else {
+                out.extend_from_slice(piece);
+            }
+        }
+        let ends = last && !http1.keep_alive;
+        if last {
+            http1.phase = Phase::Head;
+            http1.since_ms = self.now.ms;
+        }
+        self.say(EndpointId::connection(conn.slot), out);
+        if ends {
+            self.finish_connection(conn, CloseReason::Normal, None);
+        } else if last {
+            self.resumable.push(conn);
+        }
+    }
+
+    /// The asker of a request that was parked can send again.
+    pub(super) fn resume_asker(&mut self, publish: PublishId) {
+        let Some(request) = self.publishes.get(publish) else { return };
+        match request.asker {
+            Asker::Http1(conn) => self.resumable.push(conn),
+            Asker::Http2(conn, stream) => {
+                let bytes = std::mem::take(&mut request.unreleased);
+                self.release_http2(conn, stream, bytes);
+            }
+            Asker::WebSocket(_) => {}
+        }
+    }
+
+    /// Goes on with connections that had more input than they could use.
+    pub(super) fn run_resumable(&mut self) {
+        for conn in std::mem::take(&mut self.resumable) {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            let Session::Http1(http1) = &mut connection.session else { continue };
+            let leftover = std::mem::take(&mut http1.leftover);
+            if !leftover.is_empty() {
+                self.process(conn, &leftover);
+            }
+            self.resume_receiving(conn);
+        }
+    }
+
+    /// Back-pressure: nothing more is read until `resume_receiving`.
+    pub(super) fn stop_receiving(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if !connection.receive_paused {
+            connection.receive_paused = true;
+            self.commands.push(Command::Disarm(conn));
+        }
+    }
+
+    fn resume_receiving(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let stuck =
+            matches!(&connection.session, Session::Http1(http1) if !http1.leftover.is_empty());
+        if connection.receive_paused && !stuck {
+            connection.receive_paused = false;
+            let mode = if connection.chatty { ReceiveMode::Multishot } else { ReceiveMode::Poll };
+            self.commands.push(Command::Arm(conn, mode));
+        }
+    }
+}
+
+/// The head of every event stream.
+pub(super) fn sse_response() -> Response {
+    Response::empty(200)
+        .with("content-type", "text/event-stream")
+        .with("cache-control", "no-cache, no-transform")
+        .with("x-accel-buffering", "no")
+}

@@ -1,0 +1,423 @@
+//! HTTP/2 sessions (RFC 9113): many requests at once, each a publish, an event stream or a read.
+//!
+//! Body bytes are taken out of the session at once and their credit is given back when the items
+//! have been handed to their home shards; a parked publish keeps it, and that is the publisher's
+//! back-pressure. Event streams are endpoints of their own: what their windows do not take waits in
+//! their own outboxes under the namespace's policy.
+
+use super::Shard;
+use super::connection::EndpointId;
+use super::http::origin::{self, CorsOrigin};
+use super::http::{Head, Response, Route, SubscribeRequest, route};
+use super::publish::{Asker, PublishId};
+use super::session::Session;
+use super::session_http1::sse_response;
+use crate::driver::{ConnId, ReceiveMode};
+use crate::shard::Command;
+use bytes::Bytes;
+use proto::h2::{H2Event, H2Limits, H2Session, Reason, StreamKey};
+use proto::reason::CloseReason;
+use proto::sse;
+use std::collections::HashMap;
+
+/// What a stream of a session is doing.
+#[derive(Debug)]
+enum Doing {
+    /// A body flows into a publish.
+    Publish { publish: PublishId, cors: CorsOrigin },
+    /// An event stream: its index among the shard's streams.
+    Sse { index: u32 },
+    /// A request whose answer comes later.
+    Waiting { cors: CorsOrigin, head_only: bool },
+}
+
+/// State of an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Http2 {
+    /// The protocol machine.
+    pub session: H2Session,
+    streams: HashMap<StreamKey, Doing>,
+    /// A ping is unanswered since then, milliseconds.
+    pub pinged_ms: Option<u64>,
+}
+
+impl Http2 {
+    /// Heap held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        self.session.memory_bytes() + self.streams.capacity() * 64
+    }
+
+    /// Event streams of this connection, by index.
+    pub fn sse_indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.streams.values().filter_map(|doing| match doing {
+            Doing::Sse { index } => Some(*index),
+            _ => None,
+        })
+    }
+
+    /// Publishes under way.
+    pub fn publishes(&self) -> impl Iterator<Item = PublishId> + '_ {
+        self.streams.values().filter_map(|doing| match doing {
+            Doing::Publish { publish, .. } => Some(*publish),
+            _ => None,
+        })
+    }
+
+    /// True if no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+    }
+}
+
+impl Shard {
+    /// Turns a connection into HTTP/2; `held_back` are preface bytes that were consumed already.
+    pub(super) fn become_http2(&mut self, conn: ConnId, held_back: &[u8]) -> Session {
+        if self.h2_connections >= self.settings.h2_connections_max {
+            self.stats.counters.connections_rejected += 1;
+            self.end_connection(conn, CloseReason::Overload);
+            return Session::Silent;
+        }
+        self.h2_connections += 1;
+        let limits = H2Limits {
+            streams_max: self.settings.limits.h2_streams_max,
+            head_list_bytes_max: self.settings.limits.head_bytes_max,
+            ..H2Limits::default()
+        };
+        let mut session = H2Session::new(limits);
+        session.feed(self.now.ms, held_back);
+        if let Some(connection) = self.connections.get(conn) {
+            connection.chatty = true;
+            self.commands.push(Command::Arm(conn, ReceiveMode::Multishot));
+        }
+        Session::Http2(Box::new(Http2 { session, streams: HashMap::new(), pinged_ms: None }))
+    }
+
+    pub(super) fn feed_http2(
+        &mut self,
+        conn: ConnId,
+        mut http2: Box<Http2>,
+        input: &[u8],
+    ) -> (Session, usize) {
+        http2.pinged_ms = None;
+        http2.session.feed(self.now.ms, input);
+        self.run_http2(conn, &mut http2);
+        (Session::Http2(http2), input.len())
+    }
+
+    /// Polls a session and handles its events until nothing moves.
+    fn run_http2(&mut self, conn: ConnId, http2: &mut Http2) {
+        loop {
+            http2.session.poll(self.now.ms);
+            let mut moved = false;
+            while let Some(event) = http2.session.next_event() {
+                moved = true;
+                self.on_http2(conn, http2, event);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.dirty.push(conn.slot);
+    }
+
+    fn on_http2(&mut self, conn: ConnId, http2: &mut Http2, event: H2Event) {
+        match event {
+            H2Event::Request { stream, head, end_stream } => {
+                self.on_http2_request(conn, http2, stream, &head, end_stream);
+            }
+            H2Event::Data { stream, bytes } => self.on_http2_data(http2, stream, &bytes),
+            H2Event::End { stream } => {
+                if let Some(Doing::Publish { publish, .. }) = http2.streams.get(&stream) {
+                    self.end_publish_input(*publish);
+                }
+            }
+            H2Event::Reset { stream, .. } => self.forget_http2_stream(http2, stream),
+            H2Event::Pong => {}
+            H2Event::Closed { error } => {
+                if error.is_some() {
+                    self.stats.counters.connections_failed += 1;
+                }
+                let streams: Vec<StreamKey> = http2.streams.keys().copied().collect();
+                for stream in streams {
+                    self.forget_http2_stream(http2, stream);
+                }
+                self.http2_over.push(conn);
+            }
+        }
+    }
+
+    fn on_http2_data(&mut self, http2: &mut Http2, stream: StreamKey, bytes: &Bytes) {
+        let Some(Doing::Publish { publish, .. }) = http2.streams.get(&stream) else {
+            // A body nobody wants: give the credit back and let it flow away.
+            http2.session.release(stream, bytes.len());
+            return;
+        };
+        let publish = *publish;
+        if self.feed_publish(publish, bytes) {
+            http2.session.release(stream, bytes.len());
+        } else if let Some(request) = self.publishes.get(publish) {
+            request.unreleased += bytes.len();
+        }
+    }
+
+    fn on_http2_request(
+        &mut self,
+        conn: ConnId,
+        http2: &mut Http2,
+        stream: StreamKey,
+        parts: &::http::request::Parts,
+        end_stream: bool,
+    ) {
+        let secure = self.connections.get(conn).is_some_and(|c| c.tls.is_some());
+        let host_field = parts.headers.get("host").and_then(|host| host.to_str().ok());
+        let head = Head {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            host: parts.uri.authority().map(|a| a.as_str()).or(host_field),
+            secure,
+            headers: &parts.headers,
+        };
+        let head_only = parts.method == ::http::Method::HEAD;
+        let mut cors = None;
+        let found = self.settings.origins.check(&head).and_then(|origin| {
+            cors = origin;
+            route::route(&head, usize::from(self.settings.sse_channels_max))
+        });
+        let asker = Asker::Http2(conn, stream);
+        let refused = match found {
+            Err(response) => Some(response),
+            Ok(Route::Publish { channel, ack }) => {
+                match self.open_publish(asker, &head, channel, ack) {
+                    Err(response) => Some(response),
+                    Ok(publish) => {
+                        http2
+                            .streams
+                            .insert(stream, Doing::Publish { publish, cors: cors.clone() });
+                        if end_stream {
+                            self.end_publish_input(publish);
+                        }
+                        None
+                    }
+                }
+            }
+            Ok(Route::WebSocket(_)) => Some(Response::error(
+                400,
+                "http1_required",
+                "WebSocket is served over HTTP/1.1; over HTTP/2 use /v1/sse",
+            )),
+            Ok(Route::Sse(subscribe)) => {
+                self.start_http2_sse(conn, http2, stream, subscribe, &cors)
+            }
+            Ok(Route::Read { channel, since, last, limit }) => {
+                let tag = head.text("if-none-match").map(str::to_owned);
+                http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
+                self.start_read(asker, channel, since, last, limit, tag);
+                None
+            }
+            Ok(Route::History(history)) => {
+                let refused = self.start_history(asker, history).err();
+                if refused.is_none() {
+                    http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
+                }
+                refused
+            }
+            Ok(route) => Some(self.simple(&route)),
+        };
+        if let Some(response) = refused {
+            respond(http2, stream, response, &cors, head_only);
+        }
+    }
+
+    fn start_http2_sse(
+        &mut self,
+        conn: ConnId,
+        http2: &mut Http2,
+        stream: StreamKey,
+        subscribe: SubscribeRequest,
+        cors: &CorsOrigin,
+    ) -> Option<Response> {
+        let overload = match self.may_subscribe(&subscribe) {
+            Ok(()) => false,
+            Err(response) if response.status == 503 => true,
+            Err(response) => return Some(response),
+        };
+        let mut response = sse_response();
+        origin::add_cors(&mut response, cors);
+        let mut prelude = Vec::new();
+        sse::write_retry(&mut prelude, self.retry_ms());
+        let Some(head) = head_of(&response) else {
+            return Some(Response::error(500, "internal", "the response head could not be built"));
+        };
+        let sent = http2.session.respond(stream, head, false).is_ok()
+            && http2.session.send_data(stream, prelude.into(), overload).is_ok();
+        if !sent || overload {
+            return None;
+        }
+        let index = self.streams.insert(conn, stream, self.now.ms);
+        http2.streams.insert(stream, Doing::Sse { index });
+        self.subscribe(EndpointId::stream(index), subscribe);
+        None
+    }
+
+    /// The answer to a request that took its time.
+    pub(super) fn answer_http2(&mut self, conn: ConnId, stream: StreamKey, response: Response) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http2(http2) = &mut connection.session else { return };
+        let (cors, head_only) = match http2.streams.remove(&stream) {
+            Some(Doing::Publish { cors, .. }) => (cors, false),
+            Some(Doing::Waiting { cors, head_only }) => (cors, head_only),
+            _ => (None, false),
+        };
+        respond(http2, stream, response, &cors, head_only);
+        self.dirty.push(conn.slot);
+    }
+
+    /// Gives credit back.
+    pub(super) fn release_http2(&mut self, conn: ConnId, stream: StreamKey, bytes: usize) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http2(http2) = &mut connection.session else { return };
+        http2.session.release(stream, bytes);
+        self.dirty.push(conn.slot);
+    }
+
+    /// Whatever a stream was doing is over.
+    fn forget_http2_stream(&mut self, http2: &mut Http2, stream: StreamKey) {
+        match http2.streams.remove(&stream) {
+            Some(Doing::Publish { publish, .. }) => self.drop_publish(publish),
+            Some(Doing::Sse { index }) => {
+                self.unsubscribe(EndpointId::stream(index));
+                self.streams.remove(index);
+            }
+            Some(Doing::Waiting { .. }) | None => {}
+        }
+    }
+
+    /// Ends one event stream from our side, so that the browser reconnects and resumes.
+    pub(super) fn end_http2_stream(&mut self, index: u32) {
+        self.unsubscribe(EndpointId::stream(index));
+        let Some(stream) = self.streams.remove(index) else { return };
+        let Some(connection) = self.connections.get(stream.conn) else { return };
+        let Session::Http2(http2) = &mut connection.session else { return };
+        http2.streams.remove(&stream.key);
+        if http2.session.queued_bytes(stream.key) == 0 {
+            let _ = http2.session.send_data(stream.key, Bytes::new(), true);
+        } else {
+            http2.session.reset(stream.key, Reason::CANCEL);
+        }
+        self.dirty.push(stream.conn.slot);
+    }
+
+    /// Bytes that wait on a stream.
+    pub(super) fn queued_on_stream(&mut self, conn: ConnId, stream: StreamKey) -> usize {
+        match self.http2(conn) {
+            Some(http2) => http2.session.queued_bytes(stream),
+            None => 0,
+        }
+    }
+
+    /// Starts an answer that comes in pieces.
+    pub(super) fn start_stream_http2(
+        &mut self,
+        conn: ConnId,
+        stream: StreamKey,
+        mut response: Response,
+    ) {
+        let Some(http2) = self.http2(conn) else { return };
+        if let Some(Doing::Waiting { cors, .. }) = http2.streams.get(&stream) {
+            origin::add_cors(&mut response, cors);
+        }
+        if let Some(head) = head_of(&response) {
+            // A stream that is gone meanwhile takes no pieces either.
+            let _ = http2.session.respond(stream, head, false);
+        }
+        self.dirty.push(conn.slot);
+    }
+
+    /// A piece of such an answer.
+    pub(super) fn piece_http2(
+        &mut self,
+        conn: ConnId,
+        stream: StreamKey,
+        piece: Bytes,
+        last: bool,
+    ) {
+        let Some(http2) = self.http2(conn) else { return };
+        let _ = http2.session.send_data(stream, piece, last);
+        if last {
+            http2.streams.remove(&stream);
+        }
+        self.dirty.push(conn.slot);
+    }
+
+    /// Breaks an answer off.
+    pub(super) fn reset_http2(&mut self, conn: ConnId, stream: StreamKey) {
+        let Some(http2) = self.http2(conn) else { return };
+        http2.streams.remove(&stream);
+        http2.session.reset(stream, Reason::INTERNAL_ERROR);
+        self.dirty.push(conn.slot);
+    }
+
+    fn http2(&mut self, conn: ConnId) -> Option<&mut Http2> {
+        match &mut self.connections.get(conn)?.session {
+            Session::Http2(http2) => Some(http2),
+            _ => None,
+        }
+    }
+
+    /// Lets a session move and takes what it has to say; events it finds are handled.
+    pub(super) fn pump_http2(&mut self, conn: ConnId) -> Option<Bytes> {
+        let connection = self.connections.get(conn)?;
+        let mut http2 = match std::mem::take(&mut connection.session) {
+            Session::Http2(http2) => http2,
+            other => {
+                connection.session = other;
+                return None;
+            }
+        };
+        if http2.session.needs_poll() {
+            self.run_http2(conn, &mut http2);
+        }
+        let output = http2.session.take_output();
+        if let Some(connection) = self.connections.get(conn)
+            && connection.closing.is_none()
+        {
+            connection.session = Session::Http2(http2);
+        }
+        output
+    }
+
+    /// Moves on the connections whose session has ended.
+    pub(super) fn run_http2_over(&mut self) {
+        for conn in std::mem::take(&mut self.http2_over) {
+            self.finish_connection(conn, CloseReason::Normal, None);
+        }
+    }
+}
+
+fn respond(
+    http2: &mut Http2,
+    stream: StreamKey,
+    mut response: Response,
+    cors: &CorsOrigin,
+    head_only: bool,
+) {
+    origin::add_cors(&mut response, cors);
+    let Some(mut head) = head_of(&response) else { return };
+    if !matches!(response.status, 204 | 304) {
+        head.headers_mut().insert("content-length", response.body.len().into());
+    }
+    let empty = response.body.is_empty() || head_only;
+    // A stream that is gone meanwhile needs no answer.
+    if http2.session.respond(stream, head, empty).is_ok() && !empty {
+        let _ = http2.session.send_data(stream, response.body, true);
+    }
+}
+
+fn head_of(response: &Response) -> Option<::http::Response<()>> {
+    let mut head = ::http::Response::builder().status(response.status);
+    for (name, value) in &response.headers {
+        head = head.header(*name, &**value);
+    }
+    head.body(()).ok()
+}

@@ -1,0 +1,90 @@
+//! What shards need of the configuration, distilled once and shared by all of them.
+
+use super::http::origin::OriginRules;
+use crate::config::limits::Limits;
+use crate::config::namespace::Namespace;
+use bytes::Bytes;
+use proto::tls::TlsConfig;
+use std::collections::HashMap;
+
+/// A file of the page that the shards serve.
+#[derive(Debug, Clone)]
+pub struct PageFile {
+    /// Media type.
+    pub content_type: &'static str,
+    /// The content.
+    pub body: Bytes,
+    /// Names the content: the file never changes under this URL.
+    pub immutable: bool,
+}
+
+/// The files of the page, by path without the leading slash.
+pub type Page = HashMap<String, PageFile>;
+
+/// See the module.
+pub struct Settings {
+    /// Namespaces by name; `default` is the first.
+    namespaces: Vec<(String, Namespace)>,
+    /// Every limit.
+    pub limits: Limits,
+    /// Connections of one shard; more are refused.
+    pub connections_max: u32,
+    /// Slots for HTTP/2 connections of one shard.
+    pub h2_connections_max: u32,
+    /// Host and Origin rules.
+    pub origins: OriginRules,
+    /// Channels of one SSE stream.
+    pub sse_channels_max: u16,
+    /// Bounds of the jittered `retry:` of SSE streams.
+    pub sse_retry_ms: (u32, u32),
+    /// How long a drain takes.
+    pub drain_time_ms: u64,
+    /// Encryption for the listener, if configured.
+    pub tls: Option<TlsConfig>,
+    /// The page at `/`.
+    pub page: Page,
+}
+
+impl Settings {
+    /// Puts the namespaces in order. `default` must be among them.
+    pub fn new(namespaces: impl IntoIterator<Item = (String, Namespace)>, limits: Limits) -> Self {
+        let mut namespaces: Vec<_> = namespaces.into_iter().collect();
+        let default = proto::channel::DEFAULT_NAMESPACE;
+        let at = namespaces.iter().position(|(name, _)| name == default);
+        namespaces.swap(0, at.expect("the default namespace always exists"));
+        Self {
+            namespaces,
+            limits,
+            connections_max: 10_000,
+            h2_connections_max: 1_000,
+            origins: OriginRules::default(),
+            sse_channels_max: 16,
+            sse_retry_ms: (1_000, 5_000),
+            drain_time_ms: 25_000,
+            tls: None,
+            page: Page::new(),
+        }
+    }
+
+    /// The index of a channel's namespace.
+    pub fn namespace_of(&self, channel: &str) -> u16 {
+        let Some(name) = proto::channel::namespace(channel) else { return 0 };
+        let found = self.namespaces.iter().position(|(known, _)| known == name);
+        found.unwrap_or(0) as u16
+    }
+
+    /// A channel's namespace.
+    pub fn namespace(&self, channel: &str) -> &Namespace {
+        &self.namespaces[usize::from(self.namespace_of(channel))].1
+    }
+
+    /// The name of a channel's namespace.
+    pub fn namespace_name(&self, channel: &str) -> &str {
+        &self.namespaces[usize::from(self.namespace_of(channel))].0
+    }
+
+    /// The namespace at an index.
+    pub fn namespace_at(&self, index: u16) -> &Namespace {
+        &self.namespaces[usize::from(index)].1
+    }
+}

@@ -1,0 +1,153 @@
+//! What a shard tells about itself: counters, gauges, the ledger, and who is slow and why.
+//!
+//! Built about once a second and on demand; walking all connections costs what it costs there, not
+//! on the paths that count.
+
+use super::Shard;
+use super::connection::{Connection, EndpointId};
+use super::outbox::SendState;
+use super::session::Session;
+use crate::config::ledger::Holder;
+use crate::control::ConnectionReport;
+use crate::mesh::Mesh;
+use crate::metrics::ShardSnapshot;
+
+/// Channels named in a connection's report.
+const CHANNELS_SHOWN: usize = 4;
+
+impl Shard {
+    /// Everything that is counted, with gauges and ledger as they are now. `driver` is what the
+    /// driver holds: receive buffers, rings, slots.
+    pub fn snapshot(
+        &mut self,
+        engine: &'static str,
+        driver: &[(&'static str, usize)],
+    ) -> ShardSnapshot {
+        let mut snapshot = self.stats;
+        snapshot.engine = engine;
+        let gauges = &mut snapshot.gauges;
+        let mut sessions = 0;
+        let mut h2 = 0;
+        let mut tls = 0;
+        let mut outboxes = 0;
+        let mut overhead = 0;
+        for connection in self.connections.iter() {
+            match &connection.session {
+                Session::Http1(_) => gauges.connections_http1 += 1,
+                Session::Http2(_) => gauges.connections_http2 += 1,
+                Session::WebSocket(_) => gauges.connections_websocket += 1,
+                Session::Sse => gauges.connections_sse += 1,
+                Session::Silent => {}
+            }
+            match &connection.session {
+                Session::Http2(http2) => h2 += http2.memory_bytes(),
+                session => sessions += session.memory_bytes(),
+            }
+            gauges.connections_blocked += u64::from(connection.outbox.state == SendState::Blocked);
+            outboxes += connection.outbox.queued_bytes();
+            overhead += connection.outbox.backlog.as_ref().map_or(0, |b| b.memory_bytes());
+            tls += connection.tls.as_ref().map_or(0, |tls| tls.session.memory_bytes());
+            sessions += connection.subscriber.as_ref().map_or(0, |_| SUBSCRIBER_BYTES);
+        }
+        for stream in self.streams.iter() {
+            outboxes += stream.outbox.queued_bytes();
+        }
+        let home = self.home.memory();
+        gauges.connections = self.connections.len() as u64;
+        gauges.queue_depth = self.mesh.depth() as u64;
+        gauges.subscriptions = self.local.subscriptions() as u64;
+        gauges.channels = home.channels as u64;
+        gauges.publishes_parked = self.publishes.parked_len() as u64;
+        gauges.outbox_bytes = outboxes as u64;
+        let ledger = &mut snapshot.ledger;
+        let connections = self.connections.memory_bytes()
+            + self.streams.memory_bytes()
+            + sessions
+            + self.wheel.memory();
+        ledger.set(Holder::Connections, connections as u64);
+        ledger.set(Holder::Outboxes, (outboxes + overhead) as u64);
+        let turn = self.frames.memory_bytes()
+            + self.sends.capacity() * size_of::<super::Send>()
+            + (self.dirty.capacity() + self.again.capacity()) * size_of::<u32>();
+        ledger.set(Holder::Frames, turn as u64);
+        ledger.set(Holder::Channels, home.channels_bytes + self.local.memory_bytes() as u64);
+        ledger.set(Holder::Histories, home.history_bytes);
+        ledger.set(Holder::Dedupe, home.dedupe_bytes);
+        ledger.set(Holder::Lanes, Mesh::lane_bytes_per_shard(self.mesh.shards()) as u64);
+        ledger.set(Holder::Acks, self.homeside.memory_bytes() as u64);
+        ledger.set(Holder::StorageRing, self.ring.unsynced_bytes() / self.mesh.shards() as u64);
+        ledger.set(Holder::H2Sessions, h2 as u64);
+        ledger.set(Holder::TlsSessions, tls as u64);
+        ledger.set(Holder::Bodies, self.publishes.memory_bytes() as u64);
+        for (name, bytes) in driver {
+            let holder = match *name {
+                "receive_buffers" => Holder::ReceiveBuffers,
+                "rings" => Holder::Rings,
+                _ => Holder::Connections,
+            };
+            ledger.set(holder, ledger.get(holder) + *bytes as u64);
+        }
+        snapshot
+    }
+
+    /// The connections that hold most, at most `limit`, with the reason in words.
+    pub fn report_connections(&mut self, limit: usize) -> Vec<ConnectionReport> {
+        let mut held: Vec<(usize, u32)> = self
+            .connections
+            .iter()
+            .map(|connection| (connection.outbox.queued_bytes(), connection.id.slot))
+            .collect();
+        let top = limit.min(held.len());
+        if top < held.len() {
+            held.select_nth_unstable_by(top, |a, b| b.cmp(a));
+            held.truncate(top);
+        }
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        held.into_iter().filter_map(|(_, slot)| self.report(slot)).collect()
+    }
+
+    fn report(&mut self, slot: u32) -> Option<ConnectionReport> {
+        let endpoint = EndpointId::connection(slot);
+        let keys: Vec<u32> = self
+            .subscriber_mut(endpoint)
+            .map(|subscriber| {
+                subscriber.subscriptions.iter().flatten().map(|k| k.channel).collect()
+            })
+            .unwrap_or_default();
+        let shown = keys.iter().take(CHANNELS_SHOWN);
+        let channels = shown
+            .filter_map(|channel| self.local.peek(*channel))
+            .map(|channel| channel.name.to_string())
+            .collect();
+        let now = self.now.ms;
+        let connection = self.connections.slot(slot)?;
+        let backlog = connection.outbox.backlog.as_ref();
+        Some(ConnectionReport {
+            id: format!("{}.{}", connection.id.slot, connection.id.generation),
+            peer: None,
+            protocol: connection.session.name(),
+            channels,
+            queued_bytes: connection.outbox.queued_bytes() as u64,
+            queued_events: backlog.map_or(0, |backlog| backlog.events() as u64),
+            blocked_ms: backlog.map(|backlog| now.saturating_sub(backlog.since_ms)),
+            age_ms: now.saturating_sub(connection.accepted_ms),
+            silent_ms: now.saturating_sub(connection.heard_ms),
+            sent_bytes: 0,
+            dropped_events: 0,
+            why: why(connection),
+        })
+    }
+}
+
+/// A subscriber and its box, with one subscription inline.
+const SUBSCRIBER_BYTES: usize = size_of::<super::connection::Subscriber>();
+
+fn why(connection: &Connection) -> &'static str {
+    match (&connection.closing, connection.outbox.state) {
+        (Some(_), _) => "closing: its last bytes are on their way",
+        (None, SendState::Blocked) => {
+            "its socket is full: the client reads more slowly than we send"
+        }
+        (None, SendState::Idle) => "keeps up: nothing waits for it",
+    }
+}

@@ -1,0 +1,147 @@
+//! Deadlines: one wheel entry per connection, looked at lazily.
+//!
+//! Activity costs nothing: it only stores a time. When the entry fires, what the connection waits
+//! for is compared with that time, and the entry is set to the next moment that can matter.
+
+use super::Shard;
+use super::connection::{End, EndpointId};
+use super::outbox::SendState;
+use super::session::Session;
+use super::session_http1::WaitsFor;
+use crate::driver::ConnId;
+use proto::reason::CloseReason;
+use proto::{sse, ws};
+
+/// Event streams whose peer has not read for so many heartbeats are closed.
+const STALLED_HEARTBEATS: u64 = 4;
+
+/// What a fired timer leads to.
+enum Due {
+    /// Look again then.
+    Later(u64),
+    /// Close for a reason.
+    End(CloseReason),
+    /// Close at once.
+    CloseNow,
+    /// Say something, then look again.
+    Ping(u64),
+}
+
+impl Shard {
+    pub(super) fn run_timers(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now.ms, &mut due);
+        for slot in due.drain(..) {
+            let Some(conn) = self.connections.slot(slot).map(|connection| connection.id) else {
+                continue;
+            };
+            match self.due(conn) {
+                Due::Later(at) => self.wheel.schedule(slot, at),
+                Due::End(reason) => {
+                    self.time_out(conn, reason);
+                }
+                Due::CloseNow => self.close_now(conn),
+                Due::Ping(next) => {
+                    self.wheel.schedule(slot, next);
+                    self.heartbeat(conn);
+                }
+            }
+        }
+        self.due = due;
+    }
+
+    fn due(&mut self, conn: ConnId) -> Due {
+        let now = self.now.ms;
+        let limits = &self.settings.limits;
+        let seconds = |s: u32| u64::from(s) * 1_000;
+        let Some(connection) = self.connections.get(conn) else { return Due::CloseNow };
+        if connection.end != End::Open {
+            // Flushing or lingering took too long; while the driver closes nothing matters.
+            return Due::CloseNow;
+        }
+        let after = |since: u64, span: u64, reason: CloseReason| {
+            if now >= since + span { Due::End(reason) } else { Due::Later(since + span) }
+        };
+        let beat = seconds(limits.heartbeat_s);
+        let (heard, said) = (connection.heard_ms, connection.said_ms);
+        let blocked = connection.outbox.state == SendState::Blocked;
+        match &connection.session {
+            Session::Http1(http1) => match http1.waits_for() {
+                // From accept or the last answer, whatever trickles in: slowloris ends here.
+                WaitsFor::Head => {
+                    let since = http1.since_ms.max(connection.accepted_ms);
+                    after(since, seconds(limits.head_timeout_s), CloseReason::Timeout)
+                }
+                WaitsFor::NextRequest => {
+                    after(http1.since_ms, seconds(limits.keep_alive_s), CloseReason::Normal)
+                }
+                WaitsFor::Body if !connection.receive_paused => {
+                    after(heard, seconds(limits.body_idle_timeout_s), CloseReason::Timeout)
+                }
+                WaitsFor::Body | WaitsFor::Us => Due::Later(now + 1_000),
+            },
+            Session::WebSocket(socket) => match socket.pinged_ms {
+                Some(pinged) => after(pinged, seconds(limits.pong_timeout_s), CloseReason::NoPong),
+                None if now >= heard + beat => Due::Ping(now + seconds(limits.pong_timeout_s)),
+                None => Due::Later(heard + beat),
+            },
+            Session::Sse if blocked => after(said, beat * STALLED_HEARTBEATS, CloseReason::Slow),
+            Session::Sse if now >= said + beat => Due::Ping(now + beat),
+            Session::Sse => Due::Later(said + beat),
+            Session::Http2(http2) => match http2.pinged_ms {
+                Some(pinged) => after(pinged, seconds(limits.pong_timeout_s), CloseReason::NoPong),
+                None if http2.is_idle() && now >= heard + seconds(limits.keep_alive_s) => {
+                    Due::End(CloseReason::Normal)
+                }
+                None => Due::Ping(now + beat.min(seconds(limits.pong_timeout_s))),
+            },
+            Session::Silent => Due::CloseNow,
+        }
+    }
+
+    /// A deadline passed. Half a request head gets an answer; the rest is said as ever.
+    fn time_out(&mut self, conn: ConnId, reason: CloseReason) {
+        let is_http1 = self
+            .connections
+            .get(conn)
+            .is_some_and(|connection| matches!(connection.session, Session::Http1(_)));
+        if is_http1 && reason == CloseReason::Timeout {
+            self.time_out_http1(conn);
+        } else {
+            self.end_connection(conn, reason);
+        }
+    }
+
+    /// A ping, or a comment that keeps proxies from closing an event stream.
+    fn heartbeat(&mut self, conn: ConnId) {
+        let (now, beat) = (self.now.ms, u64::from(self.settings.limits.heartbeat_s) * 1_000);
+        let Some(connection) = self.connections.get(conn) else { return };
+        let heard = connection.heard_ms;
+        let mut streams = Vec::new();
+        let bytes = match &mut connection.session {
+            Session::WebSocket(socket) => {
+                socket.pinged_ms = Some(now);
+                ws::encode_frame(ws::Opcode::Ping, b"")
+            }
+            Session::Sse => sse::HEARTBEAT.into(),
+            Session::Http2(http2) => {
+                streams.extend(http2.sse_indices());
+                if now >= heard + beat && http2.session.ping() {
+                    http2.pinged_ms = Some(now);
+                }
+                self.dirty.push(conn.slot);
+                bytes::Bytes::new()
+            }
+            Session::Http1(_) | Session::Silent => return,
+        };
+        if !bytes.is_empty() {
+            self.say(EndpointId::connection(conn.slot), bytes);
+        }
+        for index in streams {
+            let quiet = self.streams.get(index).is_some_and(|stream| now >= stream.said_ms + beat);
+            if quiet {
+                self.say(EndpointId::stream(index), bytes::Bytes::from_static(sse::HEARTBEAT));
+            }
+        }
+    }
+}
