@@ -49,6 +49,8 @@ pub trait FileIo: std::fmt::Debug + Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts or extends with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// A hint: these synced bytes need not stay in memory.
+    fn forget(&self, bytes: std::ops::Range<u64>);
     /// The length.
     fn len(&self) -> io::Result<u64>;
     /// True if the length is 0.

@@ -5,7 +5,7 @@
 //! without it (NFS, ZFS) get a sparse file, and then a full disk is met by the write itself.
 
 use crate::files::{FileIo, Files};
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -137,6 +137,13 @@ impl FileIo for File {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         File::set_len(self, len)
+    }
+
+    fn forget(&self, bytes: std::ops::Range<u64>) {
+        let Some(len) = std::num::NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) else {
+            return;
+        };
+        let _ = rustix::fs::fadvise(self, bytes.start, Some(len), Advice::DontNeed); // a hint
     }
 
     fn len(&self) -> io::Result<u64> {

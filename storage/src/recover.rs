@@ -23,7 +23,8 @@ use crate::meta::{
 };
 use crate::notice::Notice;
 use crate::scan::{Found, Scanner, Step, Tail, judge_tail};
-use crate::spool::{Options, Spool, Start, write_index};
+use crate::segment::write_index;
+use crate::spool::{Options, Spool, Start};
 use bytes::Bytes;
 use proto::channel::ChannelName;
 use proto::event::Event;

@@ -518,6 +518,8 @@ impl FileIo for SimFile {
         })
     }
 
+    fn forget(&self, _: std::ops::Range<u64>) {}
+
     fn len(&self) -> io::Result<u64> {
         self.with(|disk| {
             let inode = disk.inodes.get(&self.inode).ok_or(io::ErrorKind::NotFound)?;

@@ -15,16 +15,17 @@
 //! Deliberately absent: time (an argument), threads, waiting, reads (see `read`). Dropping a spool
 //! does nothing: only [`Spool::close`] is a clean stop. Tested in `tests/` with seeded faults.
 
-use crate::catalog::{ActiveView, Catalog, SegmentInfo};
+use crate::catalog::{Catalog, SegmentInfo};
 use crate::channels::Channels;
-use crate::files::{FileIo, Files, Trouble, write_full};
-use crate::format::{HEADER_BYTES, Header, MARK_BYTES, Mark, NEXT_NAME, index_name, segment_name};
-use crate::index::{Index, IndexBuilder, channel_hash};
+use crate::files::{FileIo, Files, Trouble};
+use crate::format::{HEADER_BYTES, MARK_BYTES, Mark, NEXT_NAME, segment_name};
+use crate::index::channel_hash;
 use crate::meta::{CLEAN_NAME, Clean};
 use crate::notice::Notice;
 use crate::read::{ReadError, Reader};
 use crate::ring::{StorageState, StoreBatch};
 use crate::round::Round;
+use crate::segment::Active;
 use crate::{checkpoint, files};
 use proto::event::Event;
 use std::collections::VecDeque;
@@ -133,8 +134,8 @@ pub struct Spool<F: Files> {
     pub(crate) full: Option<StorageState>,
     failed: bool,
     /// The last round could not be written; only a round that can says that there is room again.
-    blocked: bool,
-    retry_at_us: Option<i64>,
+    pub(crate) blocked: bool,
+    pub(crate) retry_at_us: Option<i64>,
     pub(crate) retain_at_us: Option<i64>,
     pub(crate) unsaved_bytes: u64,
     checkpoint_bytes: u64,
@@ -144,19 +145,6 @@ pub struct Spool<F: Files> {
     pub(crate) counters: SpoolCounters,
     notices: Vec<Notice>,
     _lock: F::Lock,
-}
-
-#[derive(Debug)]
-pub(crate) struct Active<T> {
-    pub(crate) first_seq: u64,
-    pub(crate) created_us: i64,
-    salt: u64,
-    file: Arc<T>,
-    /// Length of the file, preallocated.
-    pub(crate) room: u64,
-    /// End of the synced records.
-    pub(crate) end: u64,
-    index: IndexBuilder,
 }
 
 #[derive(Debug)]
@@ -357,6 +345,7 @@ impl<F: Files> Spool<F> {
         }
         debug_assert_eq!(end, active.end + bytes);
         active.end = end;
+        active.forget_cold();
         let count = self.round.events.len() as u64;
         self.end_seq += count;
         self.unsaved_bytes += bytes;
@@ -375,120 +364,6 @@ impl<F: Files> Spool<F> {
         });
     }
 
-    /// Begins a segment with room for `bytes` and seals the active one (which is synced).
-    pub(crate) fn roll(&mut self, bytes: u64, now_us: i64) -> Result<(), Halt> {
-        let room = self.options.segment_bytes.max(HEADER_BYTES + bytes.max(MARK_BYTES));
-        for attempt in 0..2 {
-            match self.begin_segment(room, now_us) {
-                Ok(Some(active)) => {
-                    self.seal_active();
-                    self.show_active(active);
-                    self.has_room();
-                    return Ok(());
-                }
-                Ok(None) => return Err(Halt),
-                Err(e) if Trouble::of(&e) == Trouble::Wait => {
-                    self.no_room(StorageState::DiskFull, &e, now_us);
-                    return Err(Halt);
-                }
-                // A new file on the same disk may work: the first one's blocks may be bad.
-                Err(e) if attempt == 0 => self.notice(Notice::Rewriting {
-                    file: segment_name(self.end_seq),
-                    error: e.to_string(),
-                }),
-                Err(e) => self.fail(&e),
-            }
-        }
-        Err(Halt)
-    }
-
-    /// Header, sync, name, directory sync: a segment that has its name is whole.
-    fn begin_segment(&mut self, room: u64, now_us: i64) -> io::Result<Option<Active<F::File>>> {
-        if self.next.as_ref().is_none_or(|(_, length)| *length < room) {
-            self.next = None;
-            if !self.prepare(room, now_us)? {
-                return Ok(None);
-            }
-        }
-        let Some((file, room)) = self.next.take() else { return Ok(None) };
-        let salt = self.files.random();
-        let first_seq = self.end_seq;
-        let header = Header { lineage: self.lineage, first_seq, created_us: now_us, salt };
-        write_full(&file, &header.encode(), 0)?;
-        file.sync_data()?;
-        self.files.rename(NEXT_NAME, &segment_name(first_seq))?;
-        self.files.sync_dir()?;
-        let index = IndexBuilder::new(first_seq, HEADER_BYTES);
-        let file = Arc::new(file);
-        let end = HEADER_BYTES;
-        Ok(Some(Active { first_seq, created_us: now_us, salt, file, room, end, index }))
-    }
-
-    /// Preallocates the next segment. `false`: not now, the state says why.
-    fn prepare(&mut self, room: u64, now_us: i64) -> io::Result<bool> {
-        if self.retry_at_us.is_some_and(|at| now_us.abs_diff(at) < RETRY_US as u64) {
-            return Ok(false);
-        }
-        self.make_way(room);
-        if self.disk_bytes() + room > self.options.retention.hard_bytes_max {
-            let error = io::Error::other(format!(
-                "the spool is at its cap of {} bytes and a sink has not confirmed its oldest \
-                 segment; restore the sink or raise the cap",
-                self.options.retention.hard_bytes_max
-            ));
-            self.no_room(StorageState::SpoolFull, &error, now_us);
-            return Ok(false);
-        }
-        self.next = Some((self.files.create(NEXT_NAME, room)?, room));
-        Ok(true)
-    }
-
-    fn show_active(&mut self, active: Active<F::File>) {
-        let view = ActiveView {
-            first_seq: active.first_seq,
-            count: 0,
-            end: active.end,
-            file: active.file.clone(),
-            blocks: Vec::new(),
-        };
-        self.catalog.update(|snapshot| snapshot.active = Some(view));
-        self.active = Some(active);
-    }
-
-    /// Ends the active segment at its last synced byte. What fails here is only comfort: an
-    /// unused tail that stays long, an index that is missing.
-    fn seal_active(&mut self) {
-        let Some(active) = self.active.take() else { return };
-        let Index { summary, blocks } = active.index.finish();
-        if summary.count == 0 {
-            // The next segment has the same name and has replaced it, or will.
-            return self.catalog.update(|snapshot| snapshot.active = None);
-        }
-        let cut = active.file.set_len(active.end).is_ok();
-        let index = Index { summary, blocks };
-        let _ = write_index(&self.files, &index);
-        let info = Arc::new(SegmentInfo {
-            first_seq: active.first_seq,
-            count: index.summary.count,
-            created_us: active.created_us,
-            bytes: if cut { active.end } else { active.room },
-            summary: Some(index.summary),
-        });
-        self.sealed_bytes += info.bytes;
-        self.catalog.update(|snapshot| {
-            snapshot.active = None;
-            Arc::make_mut(&mut snapshot.sealed).push(info);
-        });
-    }
-
-    fn give_up_active(&mut self, error: &io::Error) {
-        if let Some(active) = &self.active {
-            let file = segment_name(active.first_seq);
-            self.notice(Notice::Rewriting { file, error: error.to_string() });
-        }
-        self.seal_active();
-    }
-
     /// What can wait: retention, the next segment, the checkpoint. Call it after every `sync` and
     /// about once a second when idle.
     pub fn maintain(&mut self, now_us: i64) -> StorageState {
@@ -504,27 +379,6 @@ impl<F: Files> Spool<F> {
             self.notice(Notice::CheckpointFailed { error: e.to_string() });
         }
         self.state()
-    }
-
-    /// Has a segment to write to, and from its half on the one after it.
-    fn look_ahead(&mut self, now_us: i64) {
-        if self.blocked {
-            return;
-        }
-        let half_used = |active: &Active<F::File>| active.end * 2 > active.room;
-        match &self.active {
-            None => {
-                let _ = self.roll(0, now_us); // a halt is in the state
-            }
-            Some(active) if self.next.is_none() && half_used(active) => {
-                match self.prepare(self.options.segment_bytes, now_us) {
-                    Ok(true) => self.has_room(),
-                    Ok(false) => {}
-                    Err(e) => self.no_room(StorageState::DiskFull, &e, now_us),
-                }
-            }
-            Some(_) => self.has_room(),
-        }
     }
 
     /// True if the last round could not be written for want of room.
@@ -619,28 +473,8 @@ impl<F: Files> Spool<F> {
         }
     }
 
-    fn no_room(&mut self, state: StorageState, error: &io::Error, now_us: i64) {
-        self.retry_at_us = Some(now_us);
-        if self.full.replace(state).is_none() {
-            self.counters.full += 1;
-            self.notice(Notice::Full { error: error.to_string() });
-        }
-    }
-
-    fn has_room(&mut self) {
-        self.retry_at_us = None;
-        if self.full.take().is_some() {
-            self.notice(Notice::Healed);
-        }
-    }
-
-    fn fail(&mut self, error: &io::Error) {
+    pub(crate) fn fail(&mut self, error: &io::Error) {
         self.failed = true;
         self.notice(Notice::Failed { error: error.to_string() });
     }
-}
-
-pub(crate) fn write_index<F: Files>(files: &F, index: &Index) -> io::Result<()> {
-    let file = files.create(&index_name(index.summary.first_seq), 0)?;
-    write_full(&file, &index.encode(), 0)
 }
