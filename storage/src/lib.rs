@@ -30,6 +30,7 @@ mod retention;
 pub mod ring;
 mod round;
 pub mod scan;
+mod segment;
 pub mod sim_files;
 pub mod spool;
 pub mod writer;

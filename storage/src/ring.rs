@@ -1,0 +1,236 @@
+//! The ring between the shards and the writer: one bounded lane per shard, and what comes back.
+//!
+//! A shard pushes whole batches, asks for room first, and reads two atomics: how far its batches
+//! are synced, and the state. A full lane means: do not take publishes now (the home shard leaves
+//! them in their lanes). The bytes of batches that are not synced are bounded per shard; an empty
+//! lane takes one batch of any size. Nothing here blocks, and the writer is asked to wake only if
+//! it sleeps. Shards never see files or errors.
+
+use crossbeam_queue::ArrayQueue;
+use proto::event::Event;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::thread::Thread;
+
+/// A shard's events, in order.
+#[derive(Debug)]
+pub struct StoreBatch {
+    /// 1, 2, 3 ... per shard; the acknowledgement names it.
+    pub seq: u64,
+    /// What to store.
+    pub events: Vec<Event>,
+}
+
+impl StoreBatch {
+    /// Bytes of the events.
+    pub fn bytes(&self) -> u64 {
+        self.events.iter().map(|event| event.size() as u64).sum()
+    }
+}
+
+/// Whether events can be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum StorageState {
+    /// Yes.
+    #[default]
+    Accepting = 0,
+    /// The disk is full (or descriptors are): refuse publishes to stored namespaces; it heals by
+    /// itself.
+    DiskFull = 1,
+    /// The spool is at its hard cap and a sink has not confirmed: the same.
+    SpoolFull = 2,
+    /// Writing failed twice: refuse, and be not ready, until a restart.
+    Failed = 3,
+}
+
+impl StorageState {
+    fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Accepting,
+            1 => Self::DiskFull,
+            2 => Self::SpoolFull,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// One shard's lane; aligned so that shards do not share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Lane {
+    batches: ArrayQueue<StoreBatch>,
+    /// Bytes pushed and not yet synced.
+    bytes: AtomicU64,
+    synced_seq: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct StorageRing {
+    lanes: Box<[Lane]>,
+    lane_bytes_max: u64,
+    state: AtomicU8,
+    incarnation_max: AtomicU32,
+    sleeping: AtomicBool,
+    writer: OnceLock<Thread>,
+}
+
+impl StorageRing {
+    /// A ring for `shards` shards with `batches` slots each; `unsynced_bytes_max` is shared out
+    /// evenly.
+    pub fn new(shards: u16, batches: usize, unsynced_bytes_max: u64) -> Self {
+        let lane = |_| Lane {
+            batches: ArrayQueue::new(batches.max(1)),
+            bytes: AtomicU64::new(0),
+            synced_seq: AtomicU64::new(0),
+        };
+        let shards = shards.max(1);
+        Self {
+            lanes: (0..shards).map(lane).collect(),
+            lane_bytes_max: unsynced_bytes_max / u64::from(shards),
+            state: AtomicU8::new(StorageState::Accepting as u8),
+            incarnation_max: AtomicU32::new(0),
+            sleeping: AtomicBool::new(false),
+            writer: OnceLock::new(),
+        }
+    }
+
+    /// True if the shard's lane takes one batch of any size now.
+    pub fn room(&self, shard: u16) -> bool {
+        let lane = self.lane(shard);
+        let bytes = lane.bytes.load(Ordering::Acquire);
+        !lane.batches.is_full() && (bytes == 0 || bytes < self.lane_bytes_max)
+    }
+
+    /// Hands a batch over; gives it back if there is no [`StorageRing::room`]. Only the shard
+    /// itself pushes to its lane.
+    pub fn push(&self, shard: u16, batch: StoreBatch) -> Result<(), StoreBatch> {
+        if !self.room(shard) {
+            return Err(batch);
+        }
+        let lane = self.lane(shard);
+        let bytes = batch.bytes();
+        lane.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if let Err(batch) = lane.batches.push(batch) {
+            lane.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            return Err(batch);
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// The shard's batches up to this one are synced.
+    pub fn synced_seq(&self, shard: u16) -> u64 {
+        self.lane(shard).synced_seq.load(Ordering::Acquire)
+    }
+
+    /// See [`StorageState`].
+    pub fn state(&self) -> StorageState {
+        StorageState::from_u8(self.state.load(Ordering::Acquire))
+    }
+
+    /// Bytes pushed and not yet synced, over all shards.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A channel uses this incarnation. Incarnations of channels that store nothing are known only
+    /// by this, and a clean stop must not give them out again.
+    pub fn incarnation_used(&self, incarnation: u32) {
+        self.incarnation_max.fetch_max(incarnation, Ordering::Relaxed);
+    }
+
+    /// How many shards it was made for.
+    pub fn shards(&self) -> u16 {
+        self.lanes.len() as u16
+    }
+
+    fn lane(&self, shard: u16) -> &Lane {
+        &self.lanes[usize::from(shard)]
+    }
+
+    // The writer's side.
+
+    pub(crate) fn incarnation_max(&self) -> u32 {
+        self.incarnation_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn pop(&self, shard: u16) -> Option<StoreBatch> {
+        self.lane(shard).batches.pop()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.batches.is_empty())
+    }
+
+    pub(crate) fn acknowledge(&self, shard: u16, seq: u64, bytes: u64) {
+        let lane = self.lane(shard);
+        lane.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        lane.synced_seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Returns true if the state is another than before.
+    pub(crate) fn set_state(&self, state: StorageState) -> bool {
+        self.state.swap(state as u8, Ordering::AcqRel) != state as u8
+    }
+
+    pub(crate) fn set_writer(&self, writer: Thread) {
+        let _ = self.writer.set(writer);
+    }
+
+    /// Wakes the writer if it sleeps.
+    pub(crate) fn wake(&self) {
+        // Pairs with the fence in `sleep`: either the writer sees the batch or we see it asleep.
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed)
+            && self.sleeping.swap(false, Ordering::AcqRel)
+            && let Some(writer) = self.writer.get()
+        {
+            writer.unpark();
+        }
+    }
+
+    /// Sleeps unless `busy` says otherwise once everybody can see that we do.
+    pub(crate) fn sleep(&self, time: std::time::Duration, busy: impl Fn() -> bool) {
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !busy() {
+            std::thread::park_timeout(time);
+        }
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::event;
+
+    #[test]
+    fn an_empty_lane_takes_one_batch_of_any_size_and_a_full_one_none() {
+        let ring = StorageRing::new(2, 4, 200);
+        let batch = |seq| StoreBatch { seq, events: vec![event("a", 1, seq, 500)] };
+        assert!(ring.room(0));
+        let bytes = batch(1).bytes();
+        ring.push(0, batch(1)).unwrap();
+        assert!(!ring.room(0) && ring.room(1), "over the budget of its own lane only");
+        assert_eq!(ring.push(0, batch(2)).unwrap_err().seq, 2);
+        assert_eq!(ring.unsynced_bytes(), bytes);
+        assert_eq!(ring.pop(0).unwrap().seq, 1);
+        assert!(!ring.room(0), "popped is not synced");
+        ring.acknowledge(0, 1, bytes);
+        assert_eq!((ring.synced_seq(0), ring.synced_seq(1)), (1, 0));
+        assert!(ring.room(0));
+    }
+
+    #[test]
+    fn slots_bound_a_lane_of_empty_batches() {
+        let ring = StorageRing::new(1, 2, 1 << 20);
+        for seq in 1..=2 {
+            ring.push(0, StoreBatch { seq, events: Vec::new() }).unwrap();
+        }
+        assert!(!ring.room(0));
+        assert!(ring.push(0, StoreBatch { seq: 3, events: Vec::new() }).is_err());
+    }
+}

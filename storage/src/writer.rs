@@ -1,0 +1,238 @@
+//! The writer thread: pulls batches out of the ring, drives the spool, publishes what is synced.
+//!
+//! Group commit without a timer: while one round is being synced the next one gathers in the ring;
+//! an idle writer syncs the first batch at once. It takes only as much out of the ring as one
+//! round holds, so that the ring's bounds are the bounds. While there is no room it tries again
+//! every 250 ms. After a panic of the spool the state is `Failed`: nothing is ever acknowledged by
+//! accident.
+
+use crate::files::Files;
+use crate::notice::Notice;
+use crate::ring::{StorageRing, StorageState};
+use crate::spool::{Ack, RETRY_US, Spool, SpoolCounters};
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Told which shard has something new to read in the ring: its synced number or the state.
+pub type Notify = Arc<dyn Fn(u16) + Send + Sync>;
+/// Takes what people should know; called on the writer thread.
+pub type OnNotice = Box<dyn FnMut(Notice) + Send>;
+
+/// How a stop went.
+#[derive(Debug)]
+pub struct StopReport {
+    /// Everything is synced and the next start goes on with the same lineage.
+    pub clean: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// Bytes of events that could not be synced.
+    pub lost_bytes: u64,
+}
+
+/// Figures of the writer, for metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriterStats {
+    /// Counters of the spool.
+    pub spool: SpoolCounters,
+    /// Time in rounds, microseconds.
+    pub round_us: u64,
+    /// The longest round, microseconds.
+    pub round_us_max: u64,
+}
+
+/// The running storage.
+#[derive(Debug)]
+pub struct StorageHandle {
+    ring: Arc<StorageRing>,
+    stop: Arc<AtomicBool>,
+    stats: Arc<Mutex<WriterStats>>,
+    thread: JoinHandle<StopReport>,
+}
+
+/// How long a stop waits for a full disk to heal.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at retention when idle.
+const IDLE: Duration = Duration::from_secs(1);
+
+impl StorageHandle {
+    /// Starts the writer thread. `notify` must not block.
+    pub fn start<F: Files>(
+        spool: Spool<F>,
+        ring: Arc<StorageRing>,
+        notify: Notify,
+        on_notice: OnNotice,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stats = Arc::new(Mutex::new(WriterStats::default()));
+        let writer = Writer {
+            ring: ring.clone(),
+            stop: stop.clone(),
+            stats: stats.clone(),
+            notify,
+            on_notice,
+            acked: Vec::new(),
+            measured: WriterStats::default(),
+        };
+        writer.publish_state(spool.state());
+        let run = move || {
+            let ring = writer.ring.clone();
+            let notify = writer.notify.clone();
+            std::panic::catch_unwind(AssertUnwindSafe(move || writer.run(spool))).unwrap_or_else(
+                |_| {
+                    ring.set_state(StorageState::Failed);
+                    (0..ring.shards()).for_each(|shard| notify(shard));
+                    let error = Some("the storage thread panicked".to_owned());
+                    StopReport { clean: false, error, lost_bytes: ring.unsynced_bytes() }
+                },
+            )
+        };
+        let thread = std::thread::Builder::new().name("storage".into()).spawn(run)?;
+        ring.set_writer(thread.thread().clone());
+        Ok(Self { ring, stop, stats, thread })
+    }
+
+    /// See [`WriterStats`]; as of the last round.
+    pub fn stats(&self) -> WriterStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if the writer thread has ended although nobody stopped it.
+    pub fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Stops cleanly: everything in the ring is synced first. Call it when no shard pushes any
+    /// more.
+    pub fn stop(self) -> StopReport {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        self.thread.join().unwrap_or_else(|_| StopReport {
+            clean: false,
+            error: Some("the storage thread panicked".into()),
+            lost_bytes: self.ring.unsynced_bytes(),
+        })
+    }
+}
+
+struct Writer {
+    ring: Arc<StorageRing>,
+    stop: Arc<AtomicBool>,
+    stats: Arc<Mutex<WriterStats>>,
+    notify: Notify,
+    on_notice: OnNotice,
+    acked: Vec<Ack>,
+    measured: WriterStats,
+}
+
+impl Writer {
+    fn run<F: Files>(mut self, mut spool: Spool<F>) -> StopReport {
+        let mut stop_by = None;
+        loop {
+            self.take(&mut spool);
+            let worked = spool.has_work();
+            if worked {
+                self.round(&mut spool);
+            }
+            let state = spool.maintain(now_us());
+            self.publish_state(state);
+            for notice in spool.take_notices() {
+                (self.on_notice)(notice);
+            }
+            self.measured.spool = spool.counters();
+            *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.measured;
+            if self.stop.load(Ordering::Acquire) {
+                let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + STOP_WAIT);
+                let done = self.ring.is_empty() && !spool.has_work();
+                if done || state == StorageState::Failed || Instant::now() > stop_by {
+                    return self.finish(spool);
+                }
+            }
+            self.wait(&spool, state);
+        }
+    }
+
+    /// Moves one round's worth from the ring to the spool, shard by shard in turn.
+    fn take<F: Files>(&self, spool: &mut Spool<F>) {
+        let bytes_max = spool.options.round_bytes_max as u64;
+        let mut found = true;
+        while found {
+            found = false;
+            for shard in 0..self.ring.shards() {
+                if spool.waiting_bytes() >= bytes_max {
+                    return;
+                }
+                if let Some(batch) = self.ring.pop(shard) {
+                    spool.append(shard, batch);
+                    found = true;
+                }
+            }
+        }
+    }
+
+    fn round<F: Files>(&mut self, spool: &mut Spool<F>) {
+        let began = Instant::now();
+        let state = spool.sync(now_us(), &mut self.acked);
+        let took_us = began.elapsed().as_micros() as u64;
+        self.measured.round_us += took_us;
+        self.measured.round_us_max = self.measured.round_us_max.max(took_us);
+        for ack in &self.acked {
+            self.ring.acknowledge(ack.shard, ack.seq, ack.bytes);
+        }
+        let mut shards: Vec<u16> = self.acked.drain(..).map(|ack| ack.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        for shard in shards {
+            (self.notify)(shard);
+        }
+        self.publish_state(state);
+    }
+
+    fn publish_state(&self, state: StorageState) {
+        if self.ring.set_state(state) {
+            (0..self.ring.shards()).for_each(|shard| (self.notify)(shard));
+        }
+    }
+
+    fn wait<F: Files>(&self, spool: &Spool<F>, state: StorageState) {
+        let stop = || self.stop.load(Ordering::Acquire);
+        match state {
+            // Only a restart helps; stay for the stop.
+            StorageState::Failed => self.ring.sleep(IDLE, stop),
+            StorageState::Accepting => {
+                if !spool.has_work() {
+                    self.ring.sleep(IDLE, || stop() || !self.ring.is_empty());
+                }
+            }
+            StorageState::DiskFull | StorageState::SpoolFull => {
+                // The active segment may still have room: then go on.
+                let stuck = spool.is_blocked();
+                let busy = || !stuck && (spool.has_work() || !self.ring.is_empty());
+                self.ring.sleep(Duration::from_micros(RETRY_US as u64), busy);
+            }
+        }
+    }
+
+    fn finish<F: Files>(&mut self, mut spool: Spool<F>) -> StopReport {
+        let lost_bytes = self.ring.unsynced_bytes();
+        for notice in spool.take_notices() {
+            (self.on_notice)(notice);
+        }
+        if lost_bytes > 0 || spool.has_work() {
+            // Not a clean stop: events with positions are lost, so the lineage must not go on.
+            let error = Some("events are left that could not be synced".to_owned());
+            return StopReport { clean: false, error, lost_bytes };
+        }
+        let closed = spool.close(self.ring.incarnation_max());
+        let error = closed.err().map(|e| e.to_string());
+        StopReport { clean: error.is_none(), error, lost_bytes }
+    }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
