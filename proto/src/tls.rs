@@ -25,8 +25,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
-    WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus, WriteTraffic,
 };
 use std::sync::Arc;
 
@@ -213,6 +213,8 @@ pub struct TlsSession {
     failed: Option<TlsError>,
     /// Nothing has been fed yet.
     is_new: bool,
+    /// Nothing has been sent yet, so what is sent is not encrypted.
+    is_silent: bool,
 }
 
 impl std::fmt::Debug for TlsSession {
@@ -241,6 +243,7 @@ impl TlsSession {
             close_sent: false,
             failed: None,
             is_new: true,
+            is_silent: true,
         }
     }
 
@@ -263,17 +266,20 @@ impl TlsSession {
                 return self.fail(TlsError::PlaintextHttp);
             }
             if *first != CONTENT_HANDSHAKE {
-                out_cipher.extend_from_slice(&ALERT_UNEXPECTED_MESSAGE);
-                return self.fail(TlsError::NotTls);
+                return self.fail_loudly(TlsError::NotTls, out_cipher);
             }
         }
         // Records are decrypted in place, so they must be in memory of ours.
         self.spill.extend_from_slice(ciphertext);
-        if let Err(error) = self.advance(out_plain, out_cipher, |_, _| Ok(())) {
-            return self.fail(error);
-        }
-        if self.spill.len() > SPILL_BYTES_MAX {
-            return self.fail(TlsError::TooLarge);
+        let before = out_cipher.len();
+        let result = self.advance(out_plain, out_cipher, |_, _| Ok(()));
+        self.is_silent &= out_cipher.len() == before;
+        match result {
+            Err(error) => return self.fail_loudly(error, out_cipher),
+            Ok(()) if self.spill.len() > SPILL_BYTES_MAX => {
+                return self.fail_loudly(TlsError::TooLarge, out_cipher);
+            }
+            Ok(()) => {}
         }
         Ok(self.progress())
     }
@@ -346,6 +352,25 @@ impl TlsSession {
         Err(error)
     }
 
+    /// Fails with an alert where rustls has not written one and it can still be read.
+    fn fail_loudly(
+        &mut self,
+        error: TlsError,
+        out_cipher: &mut Vec<u8>,
+    ) -> Result<TlsProgress, TlsError> {
+        if self.is_silent && !matches!(error, TlsError::PeerAlert(_)) {
+            //= rfc8446#6.2
+            // unexpected_message, record_overflow, decode_error.
+            let code = match error {
+                TlsError::NotTls => 10,
+                TlsError::TooLarge => 22,
+                _ => 50,
+            };
+            out_cipher.extend_from_slice(&[CONTENT_ALERT, 3, 3, 0, 2, ALERT_FATAL, code]);
+        }
+        self.fail(error)
+    }
+
     /// Runs the connection until it needs more input. When it could carry data, `on_write` is
     /// called once.
     fn advance(
@@ -368,12 +393,7 @@ impl TlsSession {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let encoded = append(out_cipher, 0, |room| match data.encode(room) {
-                        Ok(n) => Ok(n),
-                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size)),
-                        Err(EncodeError::AlreadyEncoded) => Err(None),
-                    });
-                    if let Err(error) = encoded {
+                    if let Err(error) = encode(&mut data, out_cipher) {
                         break Err(error);
                     }
                 }
@@ -410,18 +430,14 @@ impl TlsSession {
 
     /// Writes the alert that rustls has queued for an error.
     fn say_alert(&mut self, error: &rustls::Error, out_cipher: &mut Vec<u8>) -> TlsError {
-        // An empty input: only what is queued comes out, then nothing.
-        for _ in 0..ALERT_STEPS_MAX {
-            match self.connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let _ = append(out_cipher, 0, |room| match data.encode(room) {
-                        Ok(n) => Ok(n),
-                        Err(EncodeError::InsufficientSize(size)) => Err(Some(size)),
-                        Err(EncodeError::AlreadyEncoded) => Err(None),
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-                _ => break,
+        // Only while something is queued: that comes out before rustls looks at its input, which
+        // it must not do after an error. With the same input it panics because it has sent its
+        // alert, with a shorter one because it remembers positions (0.23.46).
+        while self.connection.wants_write() {
+            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
+            if encode(&mut data, out_cipher).is_err() {
+                break;
             }
         }
         session_error(error)
@@ -430,21 +446,26 @@ impl TlsSession {
 
 type ServerData = rustls::server::ServerConnectionData;
 
-/// Handshake messages, tickets and the alert that may be queued at once; rustls queues far fewer.
-const ALERT_STEPS_MAX: usize = 32;
 /// What rustls puts into one record (`rfc8446#5.1`).
 const RECORD_BYTES_MAX: usize = 16 << 10;
 /// Head 5, explicit nonce 8 (TLS 1.2), tag 16, content type 1 (TLS 1.3).
 const RECORD_OVERHEAD_BYTES_MAX: usize = 30;
 const CONTENT_HANDSHAKE: u8 = 22;
-//= rfc8446#6
-// A fatal alert: unexpected_message (10).
-const ALERT_UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+const CONTENT_ALERT: u8 = 21;
+const ALERT_FATAL: u8 = 2;
 const PLAINTEXT_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain\r\n\
     content-length: 46\r\n\
     connection: close\r\n\r\n\
     This port speaks TLS: use https:// or wss://.\n";
+
+fn encode(data: &mut EncodeTlsData<'_, ServerData>, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    append(out, 0, |room| match data.encode(room) {
+        Ok(n) => Ok(n),
+        Err(EncodeError::InsufficientSize(size)) => Err(Some(size)),
+        Err(EncodeError::AlreadyEncoded) => Err(None),
+    })
+}
 
 /// Appends what `write` puts into a slice, first of `guess` bytes, then of the size it asked for.
 fn append(

@@ -228,6 +228,8 @@ pub(super) struct Streams {
     free: Vec<u32>,
     /// Counts inserts.
     generation: u32,
+    /// The most streams that were ever open at once.
+    top: usize,
     list: Arc<ReadyList>,
 }
 
@@ -240,7 +242,7 @@ struct Slot {
 
 impl Streams {
     pub(super) fn new(list: Arc<ReadyList>) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), generation: 0, list }
+        Self { slots: Vec::new(), free: Vec::new(), generation: 0, top: 0, list }
     }
 
     pub(super) fn insert(&mut self, stream: Stream) -> StreamKey {
@@ -251,6 +253,7 @@ impl Streams {
             index
         });
         self.generation = self.generation.wrapping_add(1);
+        self.top = self.top.max(self.len());
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.generation = self.generation;
             slot.stream = Some(stream);
@@ -299,6 +302,10 @@ impl Streams {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn top(&self) -> usize {
+        self.top
     }
 
     pub(super) fn slot_count(&self) -> usize {

@@ -54,7 +54,8 @@ fn check_with(
 #[test]
 fn floods_of_frames_that_cost_and_carry_nothing_end_the_connection() {
     type Write = fn(&mut Vec<u8>, u32);
-    let floods: [(&str, Write, H2Error); 9] = [
+    let calm = H2Error::Protocol(Reason::ENHANCE_YOUR_CALM);
+    let floods: [(&str, Write, H2Error); 11] = [
         ("SETTINGS", |w, _| setting(w, 3, 100), H2Error::TooManyControlFrames),
         ("empty SETTINGS", |w, _| frame(w, SETTINGS, 0, 0, &[]), H2Error::TooManyControlFrames),
         ("PING", |w, _| frame(w, PING, 0, 0, &[0; 8]), H2Error::TooManyControlFrames),
@@ -86,6 +87,16 @@ fn floods_of_frames_that_cost_and_carry_nothing_end_the_connection() {
             },
             H2Error::TooManyResets,
         ),
+        // The peer makes us reset: a window over 2^31-1 is a stream error.
+        (
+            "made you reset",
+            |w, i| {
+                frame(w, HEADERS, END_HEADERS, i * 2 + 1, POST);
+                frame(w, WINDOW_UPDATE, 0, i * 2 + 1, &[0x7f, 255, 255, 255]);
+            },
+            calm,
+        ),
+        ("refused streams", |w, i| frame(w, HEADERS, END_HEADERS, i * 2 + 1, POST), calm),
     ];
     for (name, write, expected) in floods {
         let limits =
@@ -98,7 +109,7 @@ fn floods_of_frames_that_cost_and_carry_nothing_end_the_connection() {
         assert_eq!(outcome.error(), Some(expected), "{name}");
         assert_eq!(goaway_code(&outcome.output), Some(ENHANCE_YOUR_CALM), "{name}");
         assert!(outcome.session.is_finished(), "{name}");
-        assert!(outcome.memory_bytes_top < 2 << 20, "{name}: {}", outcome.memory_bytes_top);
+        assert!(outcome.memory_bytes_top < 3 << 20, "{name}: {}", outcome.memory_bytes_top);
         assert!(outcome.output.len() < 64 << 10, "{name}: {}", outcome.output.len());
     }
 }

@@ -196,6 +196,8 @@ fn a_thousand_streams_at_once_are_served() {
         assert_eq!(got, i.to_string().into_bytes());
     }
     assert_eq!(pair.server.stream_count(), 0);
+    let held = pair.server.memory_bytes();
+    assert!((1 << 20..2 << 20).contains(&held), "h2 keeps its tables: {held}");
 }
 
 #[test]
@@ -452,7 +454,9 @@ fn a_ping_is_answered_once_and_finds_out_that_the_peer_lives() {
     let mut pair = Pair::new(H2Limits::default());
     let mut echo = Echo::default();
     assert!(!pair.server.ping(), "nobody to ask before the handshake");
+    assert!(!pair.server.is_open());
     pair.run(|session, event| echo.handle(session, event));
+    assert!(pair.server.is_open());
     for round in 1..4 {
         assert!(pair.server.ping());
         assert!(!pair.server.ping(), "one is under way");
