@@ -1,0 +1,131 @@
+//! Names that exist in two places: a metric of the catalogue has a source and is what the prose
+//! calls it; a key of the configuration is read somewhere.
+
+use super::text::has_word;
+use super::{File, Findings};
+
+/// Where metrics are declared.
+const CATALOGUE: &str = "server/src/metrics/catalogue.rs";
+/// Where keys are declared.
+const DEFAULTS: &str = "server/src/config/default.toml";
+/// Files that name every key without using it.
+const DECLARATIONS: &[&str] = &["mod.rs", "limits.rs", "namespace.rs", "validate.rs", "tests.rs"];
+
+/// Runs both.
+pub fn check(files: &[File], findings: &mut Findings) {
+    let find = |path: &str| files.iter().find(|file| file.path == path);
+    if let Some(catalogue) = find(CATALOGUE) {
+        check_metrics(catalogue, files, findings);
+    }
+    if let Some(defaults) = find(DEFAULTS) {
+        check_keys(defaults, files, findings);
+    }
+}
+
+fn check_metrics(catalogue: &File, files: &[File], findings: &mut Findings) {
+    let declared = metric_names(catalogue.views.as_ref().map_or("", |views| &views.strings));
+    let sources = |file: &&File| {
+        file.path.starts_with("server/src/metrics/") && file.path != CATALOGUE && !file.is_test()
+    };
+    for name in &declared {
+        let fed = files.iter().filter(sources).any(|file| has_word(&file.text, name));
+        if !fed {
+            findings.error(CATALOGUE, 0, &format!("nothing feeds the metric `{name}`"));
+        }
+    }
+    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
+        for (index, line) in file.text.lines().enumerate() {
+            for name in metric_names(line).iter().filter(|name| !declared.contains(name)) {
+                let message = format!("there is no metric `{name}` in {CATALOGUE}");
+                findings.error(&file.path, index + 1, &message);
+            }
+        }
+    }
+}
+
+/// The words that are names of metrics: `realtime_...` and `shardcast_...`, several parts each.
+fn metric_names(text: &str) -> Vec<String> {
+    let word =
+        |letter: char| !(letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(word) {
+        let metric = name.starts_with("realtime_") || name.starts_with("shardcast_");
+        if metric && !name.ends_with('_') && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+fn check_keys(defaults: &File, files: &[File], findings: &mut Findings) {
+    let declaration = |path: &str| {
+        let name = path.strip_prefix("server/src/config/");
+        name.is_some_and(|name| DECLARATIONS.contains(&name))
+    };
+    let readers: Vec<&File> = files
+        .iter()
+        .filter(|file| file.path.starts_with("server/src/"))
+        .filter(|file| !file.is_test() && !declaration(&file.path))
+        .collect();
+    for (line, key) in keys(&defaults.text) {
+        let field = format!(".{key}");
+        let read = readers.iter().filter_map(|file| file.views.as_ref()).any(|views| {
+            views.code.lines().any(|line| line.contains(&field) && has_word(line, &key))
+        });
+        if !read {
+            findings.warn(DEFAULTS, line, &format!("nothing reads the key `{key}`"));
+        }
+    }
+}
+
+/// The keys of our own TOML file, one a line, with the line.
+fn keys(toml: &str) -> Vec<(usize, String)> {
+    let lines = toml.lines().enumerate().filter(|(_, line)| !line.starts_with(['#', '[']));
+    let keys = lines.filter_map(|(index, line)| {
+        let (key, _) = line.split_once('=')?;
+        Some((index + 1, key.trim().to_owned()))
+    });
+    keys.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_recognised_by_their_prefix() {
+        let names =
+            metric_names("`realtime_a_b` and shardcast_c_total, shardcast_c_total; shardcast");
+        assert_eq!(names, ["realtime_a_b", "shardcast_c_total"]);
+    }
+
+    #[test]
+    fn a_key_that_nothing_reads_is_said() {
+        let toml = File::new(DEFAULTS, "# Words = no key.\nread = 1\n[limits]\nunread = 2\n");
+        let code = "//! A.\nfn f(config: &Config) { config.read; /* config.unread */ }\n";
+        let declared = "//! C.\npub struct Limits { pub unread: u32 }\nfn v() { self.unread; }\n";
+        let files = [
+            toml,
+            File::new("server/src/boot.rs", code),
+            File::new("server/src/config/limits.rs", declared),
+        ];
+        let mut findings = Findings::default();
+        check(&files, &mut findings);
+        assert_eq!(findings.warnings, [format!("{DEFAULTS}:4: nothing reads the key `unread`")]);
+    }
+
+    #[test]
+    fn a_metric_without_a_source_and_a_name_without_a_metric_are_errors() {
+        let catalogue = "//! A.\nfamily(\"shardcast_fed\"); family(\"shardcast_hungry\");\n";
+        let files = [
+            File::new(CATALOGUE, catalogue),
+            File::new("server/src/metrics/snapshot.rs", "//! B.\nrow(\"shardcast_fed\");\n"),
+            File::new("docs/a.md", "Watch `shardcast_fed` and `shardcast_feed`.\n"),
+        ];
+        let mut findings = Findings::default();
+        check(&files, &mut findings);
+        assert_eq!(findings.errors.len(), 2, "{:?}", findings.errors);
+        assert!(findings.errors[0].contains("shardcast_hungry"));
+        assert!(findings.errors[1].contains("docs/a.md:1") && findings.errors[1].contains("feed"));
+    }
+}
