@@ -231,7 +231,7 @@ describe('LiveStore', () => {
     expect(values()?.[0]).toBe(302);
     world.streams[0]!.say(event(601, world.time));
     await world.pass(200);
-    expect(values()?.[0]).toBe(446);
+    expect(values()?.[0]).toBe(447);
     expect(store.channel('a').lost).toBe(0);
   });
 
