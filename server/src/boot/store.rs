@@ -47,13 +47,13 @@ pub struct Reads {
 type Answer = (u64, Result<HistoryBlock, ReadError>);
 
 impl HistoryReads for Reads {
-    fn submit(&self, shard: u16, ticket: u64, step: HistoryRead) -> Result<(), HistoryRead> {
+    fn submit(&self, shard: u16, ticket: u64, step: &HistoryRead) -> bool {
         let (answers, shared) = (Arc::clone(&self.answers), Arc::clone(&self.shared));
         let reply = Box::new(move |block| {
             answers[usize::from(shard)].push((ticket, block));
             shared.wake(usize::from(shard));
         });
-        self.pool.submit(step, reply).map_err(|(_, step, _)| step)
+        self.pool.submit(step.clone(), reply).is_ok()
     }
 
     fn next(&self, shard: u16) -> Option<Answer> {

@@ -52,13 +52,8 @@ pub struct Reads {
 
 /// The reader threads, as a shard sees them: a step goes out, its block comes back.
 pub trait HistoryReads: std::marker::Send + Sync {
-    /// Queues a step; gives it back when every reader is busy and the queue is full.
-    fn submit(
-        &self,
-        shard: u16,
-        ticket: u64,
-        step: storage::HistoryRead,
-    ) -> Result<(), storage::HistoryRead>;
+    /// Queues a step; false when every reader is busy and the queue is full.
+    fn submit(&self, shard: u16, ticket: u64, step: &storage::HistoryRead) -> bool;
     /// The next block for a shard.
     fn next(&self, shard: u16) -> Option<(u64, Result<storage::HistoryBlock, storage::ReadError>)>;
 }
@@ -180,7 +175,7 @@ impl Shard {
             }
             let Some(answer) = self.reads.history.get_mut(&ticket) else { continue };
             let Some(step) = answer.next.take() else { continue };
-            if let Err(step) = readers.submit(self.id.0, ticket, step) {
+            if !readers.submit(self.id.0, ticket, &step) {
                 answer.next = Some(step);
                 return;
             }
