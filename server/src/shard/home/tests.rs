@@ -603,6 +603,40 @@ fn a_stale_index_finds_nothing() {
 }
 
 #[test]
+fn one_call_of_expire_is_bounded_and_calls_of_any_size_get_everywhere() {
+    for work_max in [1, 2, 7, 1_000] {
+        let (mut home, ns) = (home(config()), namespace());
+        for n in 0..50 {
+            publish(&mut home, 0, &format!("c{}", n % 10), &n.to_string(), &ns);
+        }
+        // Fifty events, fifty ids, ten channels, and a look at each.
+        let (mut calls, mut forgotten) = (0, 0);
+        while home.memory().channels > 0 {
+            let expiry = home.expire(60_000, work_max);
+            assert!(expiry.events + expiry.ids <= work_max);
+            assert!(expiry.channels <= work_max);
+            forgotten += expiry.channels;
+            calls += 1;
+            assert!(calls <= 200, "no progress with {work_max}");
+        }
+        assert_eq!(forgotten, 10);
+        assert!(calls >= 100 / work_max);
+        let counters = home.counters();
+        assert_eq!((counters.history_dropped_age, counters.ids_dropped_age), (50, 50));
+    }
+}
+
+#[test]
+fn a_sweep_over_idle_channels_looks_at_no_more_than_it_may() {
+    let (mut home, ns) = (home(config()), namespace());
+    for n in 0..50 {
+        home.open(0, &format!("c{n}"), &ns).unwrap();
+    }
+    assert_eq!(home.expire(60_000, 10).channels, 10);
+    assert_eq!(home.expire(60_000, 10).channels, 10);
+}
+
+#[test]
 fn a_loud_channel_pays_for_itself_and_not_the_quiet_ones() {
     let config = HomeConfig { history_bytes_max: 20_000, ..config() };
     let (mut home, ns) = (home(config), Namespace { history_size: 1_000, ..namespace() });

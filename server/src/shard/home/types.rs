@@ -23,7 +23,7 @@ pub struct HomeConfig {
     pub channels_max: u32,
     /// Bytes of history: images, their overhead and the queues.
     pub history_bytes_max: u64,
-    /// Bytes of remembered ids. Below about 4 KiB nothing is remembered.
+    /// Bytes of remembered ids. Below about 5 KiB nothing is remembered.
     pub dedupe_bytes_max: u64,
     /// Ids remembered per channel.
     pub dedupe_ids_max: u32,
