@@ -205,3 +205,9 @@ pub struct DriverSizes {
     /// Most bytes one connection may hand up per turn, so that one sender cannot take every buffer.
     pub receive_bytes_per_turn: u32,
 }
+
+/// CPU time of the calling thread, kernel and user: what the floors measure with.
+pub fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

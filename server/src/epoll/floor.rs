@@ -1,9 +1,11 @@
 //! The floor of a broadcast without io_uring: one `send` per connection and nothing else. See
 //! `uring::floor`; the same shape, so that the benchmark can run either.
 
+use crate::driver::thread_cpu;
 use rustix::net::{SendFlags, SocketFlags, accept_with, send};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// See the module.
 pub struct Floor {
@@ -29,13 +31,14 @@ impl Floor {
         Ok(())
     }
 
-    /// Sends the frame once to every connection.
-    pub fn round(&mut self, frame: &[u8]) -> io::Result<()> {
+    /// Sends the frame once to every connection; returns the CPU time that took this thread.
+    pub fn round(&mut self, frame: &[u8]) -> io::Result<Duration> {
+        let began = thread_cpu();
         for socket in &self.sockets {
             let sent = send(socket, frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             self.short += u64::from(sent != Ok(frame.len()));
         }
-        Ok(())
+        Ok(thread_cpu() - began)
     }
 
     /// Sends that fell short: the figure is only good when there were none.

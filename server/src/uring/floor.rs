@@ -6,11 +6,13 @@
 //! the readers must keep up. Runs on one thread.
 
 use super::ring::Ring;
+use crate::driver::thread_cpu;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use rustix::net::{SocketFlags, accept_with};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// See the module.
 pub struct Floor {
@@ -37,8 +39,9 @@ impl Floor {
         Ok(())
     }
 
-    /// Sends the frame once to every connection.
-    pub fn round(&mut self, frame: &[u8]) -> io::Result<()> {
+    /// Sends the frame once to every connection; returns the CPU time that took this thread.
+    pub fn round(&mut self, frame: &[u8]) -> io::Result<Duration> {
+        let began = thread_cpu();
         for socket in &self.sockets {
             let fd = Fd(socket.as_raw_fd());
             let entry = opcode::Send::new(fd, frame.as_ptr(), frame.len() as u32)
@@ -51,7 +54,7 @@ impl Floor {
         }
         self.ring.enter(None)?;
         self.short += self.ring.reaped.drain(..).count() as u64;
-        Ok(())
+        Ok(thread_cpu() - began)
     }
 
     /// Sends that fell short: the figure is only good when there were none.

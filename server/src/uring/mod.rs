@@ -14,8 +14,8 @@
 //!   submission queue. The ring is dropped before the memory it may touch, and only after its
 //!   operations ended; otherwise that memory is leaked on purpose.
 //!
-//! User memory per connection: a 44-byte slot and 4 bytes of free list; the ring, its queues and
-//! the buffers are shared.
+//! User memory per connection: a 40-byte slot, 4 bytes of free list, 8 while listed; the ring, its
+//! queues and the buffers are shared.
 //!
 //! Deliberately absent: SQPOLL (wants spare cores), send bundles (misdeliver under fan-out),
 //! SEND_ZC (loopback copies; a size threshold is to be measured on a NIC), file I/O, direct
@@ -31,6 +31,7 @@ pub mod floor;
 mod probe;
 mod receive;
 mod ring;
+mod submit;
 mod token;
 
 #[cfg(test)]
@@ -42,33 +43,29 @@ use crate::driver::{
     AcceptPause, Armed, ArmedSends, Completion, ConnId, Driver, DriverCounters, DriverSizes,
     EventWaker, ReceiveMode, Received, Slots, Waker,
 };
-use buffers::{Buffers, GROUP};
+use buffers::Buffers;
 use bytes::Bytes;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
-use receive::{Receive, Step};
+use receive::Receive;
 use ring::Ring;
 use rustix::net::Shutdown;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use token::Op;
 
-/// Submission queue: a broadcast submits every so many sends. 64 KiB of entries stay in the cache;
-/// more made no difference, a quarter of it cost 2 %.
+/// Submission queue: a broadcast enters the kernel once per so many sends, which makes the entry's
+/// cost vanish, while 64 KiB of entries still fit the second-level cache.
 const SQ_ENTRIES: u32 = 1024;
 /// Completions handed up per turn, stops of sends aside.
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Within a turn, readiness found is followed by its receives at once, so many times. Four buffers
 /// for a connection that just woke up, without holding up the others' turn.
 const PASSES_PER_TURN: usize = 4;
-/// The most one armed SEND carries. The kernel re-polls a send at most 128 times before it gives it
-/// to a worker thread (APOLL_MAX_RETRY in io_uring/poll.h, 6.18); with pieces of this size and
-/// progress of 2 KiB per wake-up that is not reached.
-const ARMED_PIECE_BYTES: usize = 256 << 10;
 
 /// One connection.
 struct Conn {
@@ -156,108 +153,6 @@ impl UringDriver {
         Ok(driver)
     }
 
-    /// Queues an operation that ends with a terminal completion.
-    fn submit(&mut self, entry: squeue::Entry, id: ConnId, op: Op) {
-        self.in_flight += 1;
-        let entry = entry.user_data(token::pack(id, op));
-        // SAFETY: of these operations only SEND points to memory: `self.armed` owns those bytes
-        // until the terminal completion. Received bytes go to `self.buffers`, which outlives the
-        // ring.
-        unsafe { self.ring.push(&entry) };
-    }
-
-    /// Queues a cancel; what it cancels ends with its own completion, whatever the cancel answers.
-    fn cancel(&mut self, builder: CancelBuilder) {
-        let token = token::pack(ConnId { slot: 0, generation: 0 }, Op::Cancel);
-        let entry = opcode::AsyncCancel2::new(builder).build().user_data(token);
-        // SAFETY: a cancel points to no memory.
-        unsafe { self.ring.push(&entry.flags(squeue::Flags::SKIP_SUCCESS)) };
-    }
-
-    /// A multishot poll of the eventfd: each write wakes it, so nobody has to read the counter.
-    fn arm_wake(&mut self) {
-        let fd = Fd(self.waker.as_fd().as_raw_fd());
-        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
-        self.submit(entry, ConnId { slot: 0, generation: 0 }, Op::Wake);
-    }
-
-    fn arm_accept(&mut self, index: usize) {
-        let listener = &mut self.listeners[index];
-        let Some(socket) = &listener.socket else { return };
-        if listener.armed || listener.stopping || self.pause.is_paused() {
-            return;
-        }
-        listener.armed = true;
-        let fd = Fd(socket.as_raw_fd());
-        // Not SOCK_NONBLOCK: on such a socket io_uring answers EAGAIN instead of waiting for room.
-        let entry = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build();
-        self.submit(entry, listener_id(index), Op::Accept);
-    }
-
-    /// Does what the connection's receive machine asks for. True: a receive was queued.
-    fn advance(&mut self, id: ConnId) -> bool {
-        let mut receives = false;
-        loop {
-            let Some(conn) = self.conns.get_mut(id) else { return receives };
-            if conn.closing {
-                return receives;
-            }
-            let used_up = conn.received_turn == self.turn
-                && conn.received_bytes >= self.sizes.receive_bytes_per_turn;
-            let Some(step) = conn.receive.step(!used_up) else { return receives };
-            let fd = Fd(conn.fd.as_raw_fd());
-            let (entry, op) = match step {
-                Step::ArmPoll => {
-                    let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
-                    (opcode::PollAdd::new(fd, events).multi(true).build(), Op::Poll)
-                }
-                Step::Receive => {
-                    let receive = opcode::Recv::new(fd, std::ptr::null_mut(), 0)
-                        .buf_group(GROUP)
-                        .flags(libc::MSG_DONTWAIT)
-                        .build();
-                    (receive.flags(squeue::Flags::BUFFER_SELECT), Op::Receive)
-                }
-                Step::ReceiveMulti => (opcode::RecvMulti::new(fd, GROUP).build(), Op::ReceiveMulti),
-                Step::CancelPoll => {
-                    self.cancel(CancelBuilder::user_data(token::pack(id, Op::Poll)));
-                    continue;
-                }
-                Step::CancelMulti => {
-                    self.cancel(CancelBuilder::user_data(token::pack(id, Op::ReceiveMulti)));
-                    continue;
-                }
-                Step::Later => {
-                    self.later.push_back(id);
-                    continue;
-                }
-            };
-            receives |= op != Op::Poll;
-            conn.in_flight += 1;
-            self.submit(entry, id, op);
-        }
-    }
-
-    /// Lets the listed connections try again: no more of them than there are buffers, and those
-    /// that got nothing last time first.
-    fn serve_lists(&mut self) {
-        let mut buffers = self.buffers.free();
-        for starved in [true, false] {
-            let listed = if starved { self.starved.len() } else { self.later.len() };
-            for _ in 0..listed {
-                if buffers == 0 {
-                    return;
-                }
-                let list = if starved { &mut self.starved } else { &mut self.later };
-                let Some(id) = list.pop_front() else { break };
-                if let Some(conn) = self.conns.get_mut(id) {
-                    conn.receive.unlist();
-                }
-                buffers -= u16::from(self.advance(id));
-            }
-        }
-    }
-
     /// How long this turn may sleep, if at all.
     fn may_wait(&self, timeout: Duration) -> Option<Duration> {
         let listed = !self.starved.is_empty() || !self.later.is_empty();
@@ -311,17 +206,6 @@ impl UringDriver {
         assert!(!conn.armed.is_some(), "an armed send is in flight");
         self.conns.remove(id);
         out.push(Completion::Closed { conn: id });
-    }
-
-    fn submit_armed_piece(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        conn.in_flight += 1;
-        let rest = self.armed.get_mut(conn.armed).rest();
-        let len = rest.len().min(ARMED_PIECE_BYTES) as u32;
-        let entry = opcode::Send::new(Fd(conn.fd.as_raw_fd()), rest.as_ptr(), len)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build();
-        self.submit(entry, id, Op::SendArmed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::driver::SendStop;
+use crate::driver::engine::{Engine, EngineChoice, choose};
 use crate::driver::tests::{Rig, pattern};
 use std::io::Write;
 
@@ -60,6 +61,52 @@ fn every_stop_of_a_turn_is_reported_by_the_next_even_from_an_overflow() {
 }
 
 #[test]
+fn a_refusing_seccomp_profile_leads_to_epoll_with_the_remedy() {
+    let refused_with = |errno: i32| {
+        // The filter binds the thread that installs it, which ends here.
+        let choice = std::thread::spawn(move || {
+            refuse_io_uring(errno);
+            (choose(EngineChoice::Auto, &SIZES), choose(EngineChoice::Uring, &SIZES))
+        });
+        let (auto, explicit) = choice.join().unwrap();
+        let (engine, why) = auto.unwrap();
+        assert_eq!(engine, Engine::Epoll);
+        assert_eq!(why.as_ref(), explicit.as_ref().err());
+        why.unwrap().to_string()
+    };
+    let docker = refused_with(libc::EPERM);
+    assert!(docker.contains("seccomp profile"), "{docker}");
+    let other = refused_with(libc::ENOSYS);
+    assert!(other.contains("Linux 6.1"), "{other}");
+    let starved = refused_with(libc::ENOMEM);
+    assert!(starved.contains("LimitMEMLOCK"), "{starved}");
+    assert_eq!(choose(EngineChoice::Auto, &SIZES), Ok((Engine::Uring, None)), "allowed here");
+}
+
+/// What Docker's default profile does: `io_uring_setup` fails, everything else is allowed.
+fn refuse_io_uring(errno: i32) {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                libc::SYS_io_uring_setup as u32,
+            )
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which lives through the call.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+    }
+}
+
+#[test]
 fn a_slot_stays_small() {
-    assert!(size_of::<Option<Conn>>() + size_of::<u32>() <= 48, "{}", size_of::<Conn>());
+    assert!(size_of::<Option<Conn>>() + size_of::<u32>() <= 44, "{}", size_of::<Conn>());
 }
