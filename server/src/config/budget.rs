@@ -106,6 +106,8 @@ pub struct ShardBudget {
     pub storage_ring_bytes: u64,
     /// HTTP/2 connections.
     pub h2_connections_max: u32,
+    /// Bytes of one of them when every stream it may have has been open at once.
+    pub h2_session_bytes: u64,
     /// Bytes of request bodies that are being received.
     pub body_bytes: u64,
 }
@@ -242,10 +244,17 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
         h2_connections_max: limits
             .h2_connections_max
             .div_ceil(shards)
-            .min(fits(share(2), H2_SESSION_BYTES)),
+            .min(fits(share(2), h2_session_bytes(limits))),
+        h2_session_bytes: h2_session_bytes(limits),
         // At least one body of the largest legal size, or such a request could never be served.
         body_bytes: share(1).clamp(u64::from(limits.body_bytes_max), 1 << 30),
     }
+}
+
+/// An HTTP/2 connection at its largest: its stream tables grow and never shrink.
+fn h2_session_bytes(limits: &Limits) -> u64 {
+    let streams = u64::from(limits.h2_streams_max) * proto::h2::STREAM_IN_H2_BYTES as u64;
+    proto::h2::IDLE_BYTES as u64 + streams
 }
 
 /// A power of two that fits.
@@ -285,7 +294,7 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
         line(Holder::Lanes, u64::from(shards) * 2, shard.lane_bytes),
         line(Holder::Acks, u64::from(shard.ack_slots), ACK_SLOT_BYTES),
         line(Holder::StorageRing, 1, shard.storage_ring_bytes),
-        line(Holder::H2Sessions, u64::from(shard.h2_connections_max), H2_SESSION_BYTES),
+        line(Holder::H2Sessions, u64::from(shard.h2_connections_max), shard.h2_session_bytes),
         line(Holder::Bodies, 1, shard.body_bytes),
         line(Holder::Baseline, 1, BASELINE_BYTES),
     ]
@@ -380,8 +389,6 @@ pub const CONNECTION_BYTES: u64 = 1_024;
 const KERNEL_SOCKET_BYTES: u64 = 4_096;
 /// `UnbufferedServerConnection` after the handshake: 3.2 KB measured.
 const TLS_SESSION_BYTES: u64 = 4_096;
-/// An h2 server connection: 29 KB measured.
-const H2_SESSION_BYTES: u64 = 32_768;
 /// A channel's name, counters and interest, without history and ids.
 pub const CHANNEL_BYTES: u64 = 256;
 const RECEIVE_BUFFER_BYTES: u32 = 16_384;

@@ -181,3 +181,17 @@ impl Connections {
             + self.live * size_of::<Connection>()
     }
 }
+
+/// What one idle subscribed WebSocket costs here, against what the budget plans with: the slot, the
+/// session, the subscriber, its place in the channel's list and its timer.
+pub const IDLE_WEB_SOCKET_BYTES: usize = size_of::<Option<Box<Connection>>>()
+    + size_of::<Connection>()
+    + size_of::<super::session_ws::WebSocket>()
+    + size_of::<Subscriber>()
+    + 2 * size_of::<super::channels::Entry>()
+    + 16;
+
+const _: () = assert!(
+    IDLE_WEB_SOCKET_BYTES as u64 <= crate::config::budget::CONNECTION_BYTES / 2,
+    "an idle connection costs more than half of what the budget plans per connection"
+);

@@ -336,8 +336,9 @@ fn move_run(frames: &mut TurnFrames, outbox: &mut Outbox) {
 fn encrypt(connection: &mut Connection, plain: Bytes) -> Option<Bytes> {
     let Some(tls) = &mut connection.tls else { return Some(plain) };
     let mut out = std::mem::take(&mut tls.pending);
-    if !plain.is_empty() {
-        tls.session.write(&plain, &mut out).ok()?;
+    // A failed session takes nothing more, but its alert must still reach the peer.
+    if !plain.is_empty() && tls.session.write(&plain, &mut out).is_err() && out.is_empty() {
+        return None;
     }
     if connection.end == End::Flushing && connection.outbox.run.is_empty() {
         tls.session.close_notify(&mut out);

@@ -553,7 +553,8 @@ impl Shard {
         }
     }
 
-    fn resume_receiving(&mut self, conn: ConnId) {
+    /// Reads again, unless what was read before still waits.
+    pub(super) fn resume_receiving(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let stuck =
             matches!(&connection.session, Session::Http1(http1) if !http1.leftover.is_empty());

@@ -101,6 +101,10 @@ impl Shard {
         http2.pinged_ms = None;
         http2.session.feed(self.now.ms, input);
         self.run_http2(conn, &mut http2);
+        if !http2.session.wants_input() {
+            // Its output is full: what comes in now would wait unread, without a bound.
+            self.stop_receiving(conn);
+        }
         (Session::Http2(http2), input.len())
     }
 
@@ -379,12 +383,42 @@ impl Shard {
             self.run_http2(conn, &mut http2);
         }
         let output = http2.session.take_output();
+        if http2.session.wants_input() {
+            self.resume_receiving(conn);
+        }
         if let Some(connection) = self.connections.get(conn)
             && connection.closing.is_none()
         {
             connection.session = Session::Http2(http2);
         }
         output
+    }
+
+    /// Resets the streams whose peer has taken nothing for `span_ms`: a window that stays shut holds
+    /// our memory and says nothing.
+    pub(super) fn reset_stalled(&mut self, conn: ConnId, span_ms: u64) {
+        let now = self.now.ms;
+        let Some(http2) = self.http2(conn) else { return };
+        let stalled: Vec<StreamKey> = http2
+            .session
+            .backlogs()
+            .filter(|(_, backlog)| now >= backlog.since_ms + span_ms && backlog.sent_bytes == 0)
+            .map(|(stream, _)| stream)
+            .collect();
+        for stream in stalled {
+            let Some(http2) = self.http2(conn) else { return };
+            http2.session.reset(stream, Reason::CANCEL);
+            match http2.streams.remove(&stream) {
+                Some(Doing::Publish { publish, .. }) => self.drop_publish(publish),
+                Some(Doing::Sse { index }) => {
+                    self.unsubscribe(EndpointId::stream(index));
+                    self.streams.remove(index);
+                }
+                Some(Doing::Waiting { .. }) | None => {}
+            }
+            self.stats.closed(CloseReason::Slow);
+            self.dirty.push(conn.slot);
+        }
     }
 
     /// Moves on the connections whose session has ended.

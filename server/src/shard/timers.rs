@@ -12,7 +12,7 @@ use crate::driver::ConnId;
 use proto::reason::CloseReason;
 use proto::{sse, ws};
 
-/// Event streams whose peer has not read for so many heartbeats are closed.
+/// A connection or stream whose peer has taken nothing for so many heartbeats is closed.
 const STALLED_HEARTBEATS: u64 = 4;
 
 /// What a fired timer leads to.
@@ -65,6 +65,9 @@ impl Shard {
         let beat = seconds(limits.heartbeat_s);
         let (heard, said) = (connection.heard_ms, connection.said_ms);
         let blocked = connection.outbox.state == SendState::Blocked;
+        if blocked && now >= said + beat * STALLED_HEARTBEATS {
+            return Due::End(CloseReason::Slow);
+        }
         match &connection.session {
             Session::Http1(http1) => match http1.waits_for() {
                 // From accept or the last answer, whatever trickles in: slowloris ends here.
@@ -85,7 +88,7 @@ impl Shard {
                 None if now >= heard + beat => Due::Ping(now + seconds(limits.pong_timeout_s)),
                 None => Due::Later(heard + beat),
             },
-            Session::Sse if blocked => after(said, beat * STALLED_HEARTBEATS, CloseReason::Slow),
+            Session::Sse if blocked => Due::Later(said + beat * STALLED_HEARTBEATS),
             Session::Sse if now >= said + beat => Due::Ping(now + beat),
             Session::Sse => Due::Later(said + beat),
             Session::Http2(http2) => match http2.pinged_ms {
@@ -137,6 +140,7 @@ impl Shard {
         if !bytes.is_empty() {
             self.say(EndpointId::connection(conn.slot), bytes);
         }
+        self.reset_stalled(conn, beat * STALLED_HEARTBEATS);
         for index in streams {
             let quiet = self.streams.get(index).is_some_and(|stream| now >= stream.said_ms + beat);
             if quiet {
