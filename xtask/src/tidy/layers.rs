@@ -131,8 +131,8 @@ const WALLS: &[Wall] = &[
     Wall {
         around: "server/src/shard/",
         except: &[],
-        banned: &["crate::uring", "crate::epoll", "crate::reactor", "crate::control", "tokio"],
-        why: "the shard knows neither the driver's kernel side nor the control plane",
+        banned: &["crate::uring", "crate::epoll", "crate::reactor", "crate::boot", "tokio"],
+        why: "the shard knows neither who drives it nor a runtime",
     },
     Wall {
         around: "server/src/uring/",

@@ -27,7 +27,12 @@ fn check_link(file: &File, line: usize, link: &str, findings: &mut Findings) {
         return;
     }
     let message = format!("the link to `{link}` leads nowhere");
-    findings.error(&file.path, line, &message);
+    // A picture is taken of a running page, so it may come after the text that shows it.
+    if link.ends_with(".png") {
+        findings.warn(&file.path, line, &message);
+    } else {
+        findings.error(&file.path, line, &message);
+    }
 }
 
 /// Links and pictures to other files of the tree.
