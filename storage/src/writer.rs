@@ -100,6 +100,12 @@ impl StorageHandle {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same figures for whoever outlives a borrow of this handle.
+    pub fn stats_view(&self) -> impl Fn() -> WriterStats + Send + Sync + 'static {
+        let stats = Arc::clone(&self.stats);
+        move || *stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// True if the writer thread has ended although nobody stopped it.
     pub fn is_dead(&self) -> bool {
         self.thread.is_finished()

@@ -158,7 +158,7 @@ impl Server {
             config: Arc::new(config),
             budget: Arc::new(budget),
             shards: handles.collect(),
-            storage: store.snapshot_slot(),
+            storage: store.view(),
             readiness: Arc::clone(&readiness),
             operator: drainer.clone(),
         };
@@ -294,6 +294,9 @@ fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings, Bo
     let mut settings = Settings::new(namespaces, config.limits.clone());
     settings.connections_max = budget.shard.connections_max;
     settings.h2_connections_max = budget.shard.h2_connections_max;
+    settings.partial_input_bytes_max = budget.shard.partial_input_bytes as usize;
+    settings.outbox_pool_bytes = budget.shard.outbox_bytes as usize;
+    settings.body_pool_bytes = budget.shard.body_bytes as usize;
     settings.origins = OriginRules {
         allowed: config.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
         loopback_only: config.listen.iter().all(|address| address.ip().is_loopback()),

@@ -4,9 +4,9 @@ use super::BootError;
 use super::restore;
 use crate::config::Config;
 use crate::config::budget::Budget;
-use crate::control::State;
+use crate::control::{State, StorageView};
 use crate::log;
-use crate::metrics::{SnapshotSlot, StorageSnapshot};
+use crate::metrics::StorageSnapshot;
 use crate::reactor::{Clock, Shared};
 use crate::shard::home::Home;
 use crate::shard::{HistoryReads, Settings};
@@ -14,7 +14,7 @@ use crossbeam_queue::SegQueue;
 use std::sync::Arc;
 use storage::{
     HistoryBlock, HistoryRead, Notice, Options, ReadError, ReadPool, RealFiles, Retention,
-    StopReport, StorageHandle, StorageRing,
+    StopReport, StorageHandle, StorageRing, StorageState,
 };
 
 /// Batches one shard's lane to the writer holds.
@@ -33,7 +33,6 @@ pub struct Store {
     /// Random; keys hashes and ids.
     pub seed: u64,
     writer: StorageHandle,
-    slot: Arc<SnapshotSlot<StorageSnapshot>>,
 }
 
 /// The readers, with one answer queue per shard. An answer queue needs no bound of its own: a
@@ -58,6 +57,29 @@ impl HistoryReads for Reads {
 
     fn next(&self, shard: u16) -> Option<Answer> {
         self.answers[usize::from(shard)].pop()
+    }
+}
+
+/// The storage side as the admin listener sees it.
+struct View<S> {
+    ring: Arc<StorageRing>,
+    stats: S,
+}
+
+impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for View<S> {
+    fn read(&self) -> StorageSnapshot {
+        let spool = (self.stats)().spool;
+        let mut snapshot = StorageSnapshot::default();
+        snapshot.counters.events_appended = spool.events;
+        snapshot.counters.bytes_appended = spool.bytes;
+        snapshot.counters.syncs = spool.rounds;
+        snapshot.counters.syncs_failed = spool.rewrites;
+        snapshot.counters.segments_deleted = spool.segments_removed;
+        snapshot.gauges.lag_bytes = self.ring.unsynced_bytes();
+        snapshot.gauges.bytes = spool.disk_bytes;
+        snapshot.gauges.segments = spool.segments;
+        snapshot.gauges.refusing = u64::from(self.ring.state() != StorageState::Accepting);
+        snapshot
     }
 }
 
@@ -111,13 +133,12 @@ impl Store {
             }),
         )
         .map_err(thread)?;
-        let slot = Arc::new(SnapshotSlot::default());
-        Ok((Self { ring, reads: Arc::new(reads), seed, writer, slot }, homes))
+        Ok((Self { ring, reads: Arc::new(reads), seed, writer }, homes))
     }
 
-    /// Where the storage's figures are for the admin listener.
-    pub fn snapshot_slot(&self) -> Arc<SnapshotSlot<StorageSnapshot>> {
-        Arc::clone(&self.slot)
+    /// The storage's figures for the admin listener.
+    pub fn view(&self) -> Arc<dyn StorageView> {
+        Arc::new(View { ring: Arc::clone(&self.ring), stats: self.writer.stats_view() })
     }
 
     /// Syncs everything and stops the writer. Every shard has ended.

@@ -35,6 +35,12 @@ pub trait Operator: Send + Sync + 'static {
     fn drain(&self, order: DrainOrder) -> bool;
 }
 
+/// The storage side, as the admin listener sees it.
+pub trait StorageView: Send + Sync + 'static {
+    /// Its figures now.
+    fn read(&self) -> StorageSnapshot;
+}
+
 /// One shard, as the admin listener sees it.
 #[derive(Clone)]
 pub struct ShardHandle {
@@ -53,8 +59,8 @@ pub struct Context {
     pub budget: Arc<Budget>,
     /// In order of their ids.
     pub shards: Vec<ShardHandle>,
-    /// Filled by the storage thread.
-    pub storage: Arc<SnapshotSlot<StorageSnapshot>>,
+    /// What the storage thread counts.
+    pub storage: Arc<dyn StorageView>,
     /// Shared with the shards, which answer `/health/*` too.
     pub readiness: Arc<Readiness>,
     /// Carries out what was asked.

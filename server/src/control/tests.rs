@@ -1,5 +1,14 @@
 use super::port::DrainOrder;
 use super::*;
+
+/// A server that has stored nothing.
+struct NoStorage;
+
+impl StorageView for NoStorage {
+    fn read(&self) -> StorageSnapshot {
+        StorageSnapshot::default()
+    }
+}
 use crate::config::budget::Facts;
 use crate::config::ledger::{HOLDERS, Holder};
 use crate::driver::Waker;
@@ -36,7 +45,7 @@ fn context(orders: Arc<Orders>) -> Context {
         config: Arc::new(config),
         budget: Arc::new(budget),
         shards: vec![shard(), shard()],
-        storage: Arc::default(),
+        storage: Arc::new(NoStorage),
         readiness: Arc::default(),
         operator: orders,
     }

@@ -85,6 +85,8 @@ pub struct Connection {
     pub closing: Option<CloseReason>,
     /// Phases of the end, see `closing`.
     pub end: End,
+    /// Unfinished input, as charged to the shard's pool.
+    pub partial_bytes: u32,
     /// The peer sends no more.
     pub peer_done: bool,
     /// Receiving is stopped by back-pressure.

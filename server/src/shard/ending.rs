@@ -21,6 +21,9 @@ const LINGER_MS: u64 = 2_000;
 /// How often a drain closes some.
 const DRAIN_STEP_MS: u64 = 50;
 
+/// How often the sum of all outboxes is compared with their pool.
+const SHED_MS: u64 = 250;
+
 /// A drain under way.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain {
@@ -78,6 +81,37 @@ impl Shard {
             self.end_with_position(conn, CloseReason::Shutdown, position);
         }
         self.drain = Some(drain);
+    }
+
+    /// Keeps all outboxes together within their pool: over it the fullest are closed as slow, fullest
+    /// first, and nobody new may subscribe. The sum counts shared frames once per reference, so
+    /// the memory held is less.
+    pub(super) fn run_shedding(&mut self) {
+        if self.now.ms < self.shed_at_ms {
+            return;
+        }
+        self.shed_at_ms = self.now.ms + SHED_MS;
+        let mut held: Vec<(usize, ConnId)> = self
+            .connections
+            .iter()
+            .filter(|connection| connection.end == End::Open)
+            .map(|connection| (connection.outbox.queued_bytes(), connection.id))
+            .filter(|(bytes, _)| *bytes > 0)
+            .collect();
+        let mut total: usize = held.iter().map(|(bytes, _)| bytes).sum();
+        let pool = self.settings.outbox_pool_bytes;
+        self.overloaded = total > pool;
+        if !self.overloaded {
+            return;
+        }
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        for (bytes, conn) in held {
+            if total <= pool {
+                break;
+            }
+            total -= bytes;
+            self.close_slow(conn);
+        }
     }
 
     /// Ends an endpoint: its connection, or only its HTTP/2 stream.

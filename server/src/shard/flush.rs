@@ -179,7 +179,7 @@ impl Shard {
 
     /// The close of a client that reads too slowly. What it has not been sent is thrown away; the
     /// reason carries the position up to which it was.
-    fn close_slow(&mut self, conn: ConnId) {
+    pub(super) fn close_slow(&mut self, conn: ConnId) {
         let position = self.position_sent(conn);
         let Some(connection) = self.connections.get(conn) else { return };
         let discarded = connection.outbox.backlog.as_mut().map_or(0, |backlog| backlog.discard());

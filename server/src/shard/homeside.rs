@@ -23,7 +23,7 @@ use crate::metrics::DropReason;
 use proto::channel::ChannelName;
 use proto::event::Event;
 use proto::position::{Epoch, Position};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use storage::{StorageState, StoreBatch};
 
 /// Events that wait for their sync before they are delivered, in bytes; beyond it no publish is
@@ -33,14 +33,16 @@ const AWAITING_BYTES_MAX: usize = 16 << 20;
 /// Most publish batches taken per turn and peer, so that a turn stays short.
 const BATCHES_PER_TURN: usize = 16;
 
-/// Work units of one call of `expire`.
-const EXPIRE_WORK: u32 = 256;
+/// Work units of one call of `expire`, ten times a second: a million channels are looked at in less
+/// than a minute.
+const EXPIRE_WORK: u32 = 2_048;
 
 /// What waits for the disk.
 pub struct HomeSide {
     /// The number of the next store batch; sequences start at 1.
     next_seq: u64,
-    answers: VecDeque<(u64, ShardId, Answer)>,
+    /// By the sequence they wait for: a duplicate may wait for an earlier one than its neighbours.
+    answers: BTreeMap<u64, Vec<(ShardId, Answer)>>,
     deliveries: VecDeque<(u64, Waiting)>,
     awaiting_bytes: usize,
     /// Where the round over the peers starts next turn.
@@ -59,7 +61,7 @@ impl HomeSide {
     pub fn new(_: &Settings) -> Self {
         Self {
             next_seq: 1,
-            answers: VecDeque::new(),
+            answers: BTreeMap::new(),
             deliveries: VecDeque::new(),
             awaiting_bytes: 0,
             turn_peer: 0,
@@ -70,13 +72,13 @@ impl HomeSide {
     /// True if the spool has synced something that is waited for.
     pub fn has_releases(&self, synced: u64) -> bool {
         let due = |seq: &u64| *seq <= synced;
-        self.answers.front().is_some_and(|(seq, ..)| due(seq))
+        self.answers.first_key_value().is_some_and(|(seq, _)| due(seq))
             || self.deliveries.front().is_some_and(|(seq, _)| due(seq))
     }
 
     /// Bytes held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        self.awaiting_bytes + self.answers.capacity() * size_of::<(u64, ShardId, Answer)>()
+        self.awaiting_bytes + self.answers.len() * size_of::<(u64, ShardId, Answer)>()
     }
 }
 
@@ -191,7 +193,7 @@ impl Shard {
         }
         let answer = Answer { slot, outcomes };
         if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
-            self.homeside.answers.push_back((wait_for, from, answer));
+            self.homeside.answers.entry(wait_for).or_default().push((from, answer));
         } else {
             self.mesh.answer(from, answer);
         }
@@ -230,13 +232,12 @@ impl Shard {
             }
             self.send_fan_out(fan_out);
         }
-        // Duplicates may wait for an earlier sequence than their neighbours: look at all of them.
-        for _ in 0..self.homeside.answers.len() {
-            let Some((seq, from, answer)) = self.homeside.answers.pop_front() else { break };
-            if seq <= synced {
+        while let Some(entry) = self.homeside.answers.first_entry() {
+            if *entry.key() > synced {
+                break;
+            }
+            for (from, answer) in entry.remove() {
                 self.mesh.answer(from, answer);
-            } else {
-                self.homeside.answers.push_back((seq, from, answer));
             }
         }
     }

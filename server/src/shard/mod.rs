@@ -149,6 +149,12 @@ pub struct Shard {
     /// Connections to flush again next turn.
     again: Vec<u32>,
     h2_connections: u32,
+    /// Unfinished input of all connections.
+    partial_bytes: usize,
+    /// When the sum of all outboxes is looked at next, milliseconds.
+    shed_at_ms: u64,
+    /// The outboxes hold more than their pool: no new subscribers until they do not.
+    overloaded: bool,
     wheel: Wheel,
     due: Vec<u32>,
     plain: Vec<u8>,
@@ -193,6 +199,9 @@ impl Shard {
             http2_over: Vec::new(),
             again: Vec::new(),
             h2_connections: 0,
+            partial_bytes: 0,
+            shed_at_ms: 0,
+            overloaded: false,
             wheel: Wheel::new(now.ms),
             due: Vec::new(),
             plain: Vec::new(),
@@ -231,6 +240,7 @@ impl Shard {
             closing: None,
             end: connection::End::Open,
             receive_paused: false,
+            partial_bytes: 0,
             peer_done: false,
             chatty: false,
         });
@@ -333,6 +343,7 @@ impl Shard {
         self.detach(conn);
         self.wheel.cancel(conn.slot);
         if let Some(connection) = self.connections.remove(conn) {
+            self.partial_bytes -= connection.partial_bytes as usize;
             self.stats.counters.connections_closed += 1;
             let lived_ms = self.now.ms - connection.accepted_ms;
             self.stats.connection_duration.observe(lived_ms);
@@ -354,6 +365,7 @@ impl Shard {
         self.run_asks();
         self.run_catching_up();
         self.run_drain();
+        self.run_shedding();
     }
 
     /// True if there is work that no input announces: the reactor must not sleep.

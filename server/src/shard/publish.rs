@@ -85,6 +85,8 @@ pub struct Publish {
     parked_ms: Option<u64>,
     /// Body bytes whose HTTP/2 credit is still held back.
     pub unreleased: usize,
+    /// Bytes charged to the shard's pool of bodies.
+    charged: usize,
 }
 
 /// A batch that is being filled.
@@ -116,6 +118,8 @@ pub struct Publishes {
     parked: VecDeque<PublishId>,
     /// Requests that may have become complete.
     touched: Vec<PublishId>,
+    /// Bytes of bodies held by all requests.
+    charged: usize,
 }
 
 impl Publishes {
@@ -149,6 +153,7 @@ impl Publishes {
         let publish = self.take(id)?;
         self.slots[id.index as usize].0 = id.generation.wrapping_add(1);
         self.free.push(id.index);
+        self.charged -= publish.charged;
         Some(publish)
     }
 
@@ -358,6 +363,7 @@ impl Shard {
             stopped: None,
             parked_ms: None,
             unreleased: 0,
+            charged: 0,
         }))
     }
 
@@ -388,6 +394,7 @@ impl Shard {
             stopped: None,
             parked_ms: None,
             unreleased: 0,
+            charged: 0,
         };
         let id = self.publishes.insert(publish);
         self.end_publish_input(id);
@@ -446,8 +453,10 @@ impl Shard {
             waiting,
             input_ended,
             decoded: was_decoded,
+            charged,
             ..
         } = &mut *publish;
+        let pool_left = self.settings.body_pool_bytes.saturating_sub(self.publishes.charged);
         let ended = *input_ended && waiting.is_empty();
         let mut context = Context {
             channel: channel.as_ref().map(ChannelName::as_str),
@@ -479,6 +488,8 @@ impl Shard {
             Body::Buffered { bytes, kind, decoder, done } => {
                 if bytes.len() + input.len() > body_bytes_max {
                     Step::TooLarge
+                } else if input.len() > pool_left && !bytes.is_empty() {
+                    Step::NoRoom
                 } else {
                     bytes.extend_from_slice(input);
                     let request = RawRequest { kind: *kind, content_type, headers: cloudevent };
@@ -496,6 +507,11 @@ impl Shard {
                 }
             }
         };
+        let held = match body {
+            Body::Ndjson(decoder) => decoder.spilled_bytes(),
+            Body::Buffered { bytes, .. } => bytes.capacity(),
+        };
+        self.publishes.charged = self.publishes.charged + held - std::mem::replace(charged, held);
         let used = match step {
             Step::Used { bytes, mut parked, decoded } => {
                 parked |= admission.hand_over_all().is_break();
@@ -506,6 +522,12 @@ impl Shard {
                     self.publishes.parked.push_back(id);
                 }
                 bytes
+            }
+            Step::NoRoom => {
+                let message = "too many bodies are being received; send this one again";
+                publish.stopped = Some(Response::error(503, "overloaded", message));
+                publish.waiting.clear();
+                input.len()
             }
             Step::TooLarge => {
                 let message = format!(
@@ -635,7 +657,9 @@ impl Shard {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
         let unread = !publish.input_ended;
         let response = match publish.stopped {
-            Some(response) if publish.answer.accepted() == 0 && response.status == 413 => response,
+            Some(response) if publish.answer.accepted() == 0 && !response.body.is_empty() => {
+                response
+            }
             _ => {
                 let status = publish.answer.status();
                 let mut body = Vec::new();
@@ -664,8 +688,15 @@ fn decoder_of(kind: ContentKind) -> Option<BodyDecoder> {
 
 /// How far a body was decoded.
 enum Step {
-    Used { bytes: usize, parked: bool, decoded: bool },
+    Used {
+        bytes: usize,
+        parked: bool,
+        decoded: bool,
+    },
+    /// Over the limit of one body.
     TooLarge,
+    /// Over the pool of all bodies.
+    NoRoom,
 }
 
 /// What the one-event kinds need of the request.

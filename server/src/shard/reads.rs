@@ -284,6 +284,10 @@ impl Shard {
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; connect elsewhere"));
         }
+        if self.overloaded {
+            let text = "too much waits for slow subscribers; try again in a moment";
+            return Err(Response::error(503, "overloaded", text));
+        }
         Ok(())
     }
 

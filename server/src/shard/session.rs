@@ -12,6 +12,7 @@ use super::session_http2::Http2;
 use super::session_ws::WebSocket;
 use super::settings::Settings;
 use crate::driver::ConnId;
+use proto::reason::CloseReason;
 
 /// What is spoken.
 #[derive(Debug, Default)]
@@ -46,6 +47,15 @@ impl Session {
         }
     }
 
+    /// Unfinished input it holds: half a head, half a message, what waits behind an answer.
+    pub fn partial_bytes(&self) -> usize {
+        match self {
+            Self::Http1(http1) => http1.partial_bytes(),
+            Self::WebSocket(socket) => socket.partial_bytes(),
+            Self::Http2(_) | Self::Sse | Self::Silent => 0,
+        }
+    }
+
     /// Heap beyond the connection's slot, for the ledger.
     pub fn memory_bytes(&self) -> usize {
         match self {
@@ -76,6 +86,20 @@ impl Shard {
                 connection.session = session;
             }
             input = input.get(used..).unwrap_or_default();
+        }
+        self.charge_partial(conn);
+    }
+
+    /// Charges what a connection's session holds of unfinished input to the shard's pool. Full: the
+    /// connection that took it over ends, so that many senders of halves cannot take the memory.
+    pub(super) fn charge_partial(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let held = connection.session.partial_bytes();
+        let before = std::mem::replace(&mut connection.partial_bytes, held as u32) as usize;
+        self.partial_bytes = self.partial_bytes + held - before;
+        if held > before && self.partial_bytes > self.settings.partial_input_bytes_max {
+            self.stats.counters.connections_failed += 1;
+            self.end_connection(conn, CloseReason::Overload);
         }
     }
 

@@ -78,7 +78,12 @@ impl Http1 {
 
     /// Heap held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.leftover.capacity() + self.parser.buffered_bytes()
+        size_of::<Self>()
+    }
+
+    /// What it holds of an unfinished head, and of what waits behind an answer.
+    pub fn partial_bytes(&self) -> usize {
+        self.leftover.capacity() + self.parser.buffered_bytes()
     }
 
     /// The publish under way, if any.

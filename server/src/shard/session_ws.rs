@@ -38,7 +38,12 @@ impl WebSocket {
 
     /// Heap held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.decoder.buffered_bytes()
+        size_of::<Self>()
+    }
+
+    /// What it holds of an unfinished message.
+    pub fn partial_bytes(&self) -> usize {
+        self.decoder.buffered_bytes()
     }
 
     /// Counts a control frame; `true` when the peer sends too many.

@@ -31,6 +31,12 @@ pub struct Settings {
     pub connections_max: u32,
     /// Slots for HTTP/2 connections of one shard.
     pub h2_connections_max: u32,
+    /// Unfinished heads and messages of one shard, in bytes; the connection that goes over ends.
+    pub partial_input_bytes_max: usize,
+    /// All outboxes of one shard, in bytes; over it the largest are closed as slow.
+    pub outbox_pool_bytes: usize,
+    /// Buffered request bodies of one shard, in bytes; over it requests get 503.
+    pub body_pool_bytes: usize,
     /// Host and Origin rules.
     pub origins: OriginRules,
     /// Channels of one SSE stream.
@@ -57,6 +63,9 @@ impl Settings {
             limits,
             connections_max: 10_000,
             h2_connections_max: 1_000,
+            partial_input_bytes_max: 64 << 20,
+            outbox_pool_bytes: 256 << 20,
+            body_pool_bytes: 256 << 20,
             origins: OriginRules::default(),
             sse_channels_max: 16,
             sse_retry_ms: (1_000, 5_000),

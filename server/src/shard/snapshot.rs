@@ -52,6 +52,9 @@ impl Shard {
         for stream in self.streams.iter() {
             outboxes += stream.outbox.queued_bytes();
         }
+        // What a clean stop writes down, so that the next run gives none of these out again.
+        let used = u32::try_from(self.home.incarnation_next().saturating_sub(1));
+        self.ring.incarnation_used(used.unwrap_or(u32::MAX));
         let home = self.home.memory();
         gauges.connections = self.connections.len() as u64;
         gauges.queue_depth = self.mesh.depth() as u64;
@@ -79,6 +82,7 @@ impl Shard {
         ledger.set(Holder::H2Sessions, h2 as u64);
         ledger.set(Holder::TlsSessions, tls as u64);
         ledger.set(Holder::Bodies, self.publishes.memory_bytes() as u64);
+        ledger.set(Holder::PartialInput, self.partial_bytes as u64);
         for (name, bytes) in driver {
             let holder = match *name {
                 "receive_buffers" => Holder::ReceiveBuffers,
