@@ -4,6 +4,7 @@
 
 use super::connection::{End, EndpointId};
 use super::http::Response;
+use super::notices;
 use super::session::Session;
 use super::{Command, Shard};
 use crate::driver::ConnId;
@@ -72,7 +73,11 @@ impl Shard {
                 continue;
             }
             // A request under way is answered first; at the end of the time it is not waited for.
-            let busy = matches!(&connection.session, Session::Http1(h) if h.publish().is_some());
+            let busy = match &connection.session {
+                Session::Http1(http1) => http1.publish().is_some(),
+                Session::Http2(http2) => http2.publishes().next().is_some(),
+                _ => false,
+            };
             if busy && steps > 1 {
                 continue;
             }
@@ -151,6 +156,12 @@ impl Shard {
                 };
                 Some(ws::close_frame(row.ws_code, &text))
             }
+            Session::Http2(http2) if reason == CloseReason::Shutdown => {
+                http2.end_streams();
+                http2.session.goaway();
+                http2.session.poll(self.now.ms);
+                http2.session.take_output()
+            }
             Session::Http2(http2) => {
                 let code = match reason {
                     CloseReason::ProtocolError => Reason::PROTOCOL_ERROR,
@@ -161,7 +172,11 @@ impl Shard {
                 http2.session.poll(self.now.ms);
                 http2.session.take_output()
             }
-            // An event stream simply ends: the browser reconnects after its `retry:` and resumes.
+            // An event stream says when to come back and ends; the browser resumes by itself.
+            Session::Sse if reason == CloseReason::Shutdown => {
+                let retry_ms = self.retry_ms();
+                Some(notices::shutdown(retry_ms))
+            }
             Session::Http1(_) | Session::Sse | Session::Silent => None,
         };
         self.finish_connection(conn, reason, last);

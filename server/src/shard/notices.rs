@@ -53,6 +53,16 @@ pub fn dropped(out: &mut Vec<u8>, channel: &str, first: u64, last: u64, format: 
     out.extend_from_slice(&wrap(format, sse::EVENT_NOTICE, None, &text));
 }
 
+/// The last words of an event stream when the server drains: when to come back, and why.
+pub fn shutdown(retry_ms: u32) -> Bytes {
+    let (mut out, mut text) = (Vec::new(), Vec::new());
+    sse::write_retry(&mut out, retry_ms);
+    envelope::write_notice(&mut text, "", NoticeReason::Shutdown, None, None);
+    let written = sse::write_event(&mut out, None, Some(sse::EVENT_NOTICE), &text);
+    debug_assert!(written.is_ok(), "our own names are legal");
+    out.into()
+}
+
 fn wrap(format: Format, event: &str, id: Option<Position>, text: &[u8]) -> Bytes {
     if !format.is_sse() {
         return ws::encode_frame(ws::Opcode::Text, text);

@@ -63,6 +63,16 @@ impl Http2 {
         })
     }
 
+    /// Ends every event stream in order, so that a browser reconnects and resumes.
+    pub fn end_streams(&mut self) {
+        for (stream, doing) in &self.streams {
+            // What still waits on a stream is lost to it either way: it resumes from its last id.
+            if matches!(doing, Doing::Sse { .. }) {
+                let _ = self.session.send_data(*stream, Bytes::new(), true);
+            }
+        }
+    }
+
     /// True if no request is under way.
     pub fn is_idle(&self) -> bool {
         self.streams.is_empty()
