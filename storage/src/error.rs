@@ -17,7 +17,7 @@ pub enum OpenError {
         holder: String,
     },
     /// The operating system refused.
-    #[error("cannot {what} {file} in the data directory {dir}: {source}")]
+    #[error("cannot {what} {file} in the data directory {dir}: {source}{}", hint(source))]
     Io {
         /// What was tried.
         what: &'static str,
@@ -67,6 +67,15 @@ pub enum OpenError {
         /// The sequence number the checkpoint expects.
         expected: u64,
     },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space there",
+        io::ErrorKind::PermissionDenied => "; the server's user must own the directory",
+        io::ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another --data-dir",
+        _ => "; check the disk (its errors are in `dmesg`)",
+    }
 }
 
 /// What to do about damage in the last segment.

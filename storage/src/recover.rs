@@ -286,7 +286,9 @@ impl<F: Files> Opening<F> {
     ) -> Result<Scanned, OpenError> {
         let saved_seq = self.checkpoint.map_or(0, |(_, next_seq, _)| next_seq);
         let count = self.segments.len();
-        let covered = |segment: &SegmentFile| segment.header.first_seq <= saved_seq;
+        // At least the segment with the last saved event, even if it is saved to its end: what may
+        // follow its end is cut off by the scan.
+        let covered = |segment: &SegmentFile| segment.header.first_seq < saved_seq;
         let from = self.segments.iter().rposition(covered).unwrap_or(0);
         // Retention may have removed segments after the checkpoint was written, and then it does
         // not know the last offsets of channels that had their last events there.

@@ -225,6 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn a_push_wakes_a_sleeping_writer_and_none_is_missed() {
+        let ring = std::sync::Arc::new(StorageRing::new(1, 2, 1 << 20));
+        let writer = std::thread::spawn({
+            let ring = ring.clone();
+            move || {
+                for seq in 1..=2_000 {
+                    let batch = loop {
+                        match ring.pop(0) {
+                            Some(batch) => break batch,
+                            None => {
+                                ring.set_writer(std::thread::current());
+                                ring.sleep(std::time::Duration::MAX, || !ring.is_empty());
+                            }
+                        }
+                    };
+                    assert_eq!(batch.seq, seq);
+                    ring.acknowledge(0, seq, batch.bytes());
+                }
+            }
+        });
+        for seq in 1..=2_000 {
+            let mut batch = StoreBatch { seq, events: Vec::new() };
+            while let Err(back) = ring.push(0, batch) {
+                batch = back;
+                std::thread::yield_now();
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(ring.synced_seq(0), 2_000);
+    }
+
+    #[test]
     fn slots_bound_a_lane_of_empty_batches() {
         let ring = StorageRing::new(1, 2, 1 << 20);
         for seq in 1..=2 {

@@ -74,8 +74,8 @@ enum DirOp {
 pub struct Faults {
     /// Bytes that all files together may take; `None`: no end.
     pub capacity_bytes: Option<u64>,
-    /// The n-th `sync_data` from now fails (1 is the next).
-    pub fail_sync_in: Option<u64>,
+    /// The n-th `sync_data` from now fails (1 is the next), for each n here.
+    pub fail_syncs_in: Vec<u64>,
     /// Every `sync_data` fails.
     pub fail_every_sync: bool,
     /// The n-th operation of any kind from now, and all after it, fail: the power is off.
@@ -492,13 +492,11 @@ impl FileIo for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         self.with(|disk| {
             let mut fails = disk.faults.fail_every_sync;
-            if let Some(left) = &mut disk.faults.fail_sync_in {
+            disk.faults.fail_syncs_in.retain_mut(|left| {
                 *left = left.saturating_sub(1);
-                if *left == 0 {
-                    disk.faults.fail_sync_in = None;
-                    fails = true;
-                }
-            }
+                fails |= *left == 0;
+                *left > 0
+            });
             let Disk { inodes, random, .. } = disk;
             let inode = inodes.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
             if fails {

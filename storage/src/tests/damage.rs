@@ -216,6 +216,54 @@ fn damaged_small_files_cost_a_lineage_and_nothing_else() {
 }
 
 #[test]
+fn a_checkpoint_of_another_time_is_not_taken_for_the_clean_stops() {
+    let (files, stored, lineage) = several(true);
+    let older = files.fork(9);
+    let (spool, recovered, _) = reopen(&older, small());
+    assert!(recovered.clean);
+    spool.close(50).unwrap(); // the same events, another highest incarnation
+    let checkpoint = older.content(crate::checkpoint::NAME).unwrap();
+    files.edit(crate::checkpoint::NAME, |bytes| *bytes = checkpoint);
+    let (spool, recovered, _) = reopen(&files, small());
+    assert!(!recovered.clean && recovered.current_lineage != lineage);
+    assert_eq!(replayed(&spool), stored);
+}
+
+#[test]
+fn a_mark_that_counts_otherwise_is_damage() {
+    let (files, _, _, round) = killed();
+    files.edit(&segment_name(1), |bytes| {
+        let mark = crate::format::Mark::decode(&bytes[round + 8..round + 40]).unwrap();
+        let mark = crate::format::Mark { seq: mark.seq + 1, ..mark };
+        bytes[round..round + 40].copy_from_slice(&mark.encode());
+    });
+    let error = refusal(&files, small()).to_string();
+    assert!(error.contains("event 5 is missing") && error.contains(&round.to_string()), "{error}");
+}
+
+#[test]
+fn what_follows_a_sealed_segment_never_comes_back_as_events() {
+    let (files, _, stored, _) = killed();
+    // A run that stores nothing leaves an empty segment 7; then bytes appear behind segment 1,
+    // as after a failed sync whose truncation was lost.
+    let (spool, recovered, _) = reopen(&files, small());
+    drop(spool);
+    let record = {
+        let mut record = Vec::new();
+        let ghost = event("a", recovered.lineages[0], 6, 40);
+        crate::format::push_record(&mut record, ghost.as_bytes());
+        record
+    };
+    assert!(files.edit(&segment_name(1), |bytes| bytes.extend_from_slice(&record)));
+    let (spool, _, _) = reopen(&files, small());
+    assert_eq!(replayed(&spool), stored);
+    spool.close(0).unwrap(); // segment 7 is empty and goes
+    let (spool, recovered, notices) = reopen(&files, small());
+    assert!(recovered.clean, "{notices:?}");
+    assert_eq!(replayed(&spool), stored);
+}
+
+#[test]
 fn a_clean_marker_is_used_once() {
     let (files, _, lineage) = several(true);
     let (spool, recovered, _) = reopen(&files, small());
