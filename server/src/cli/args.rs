@@ -3,7 +3,9 @@
 use super::reference::Page;
 use crate::config::Sources;
 use crate::config::layers::FlagValue;
+use crate::demo::clients::ClientsArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use toml::Value;
 
@@ -20,9 +22,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(ServeArgs),
+    Demo(DemoArgs),
     Publish(PublishArgs),
     Tail(TailArgs),
     Config(ConfigArgs),
+    #[command(hide = true)]
+    DemoClients(ClientsArgs),
+    #[command(hide = true)]
+    DemoServer(DemoServerArgs),
 }
 
 /// Flags that make a configuration; shared by every subcommand that needs one.
@@ -119,9 +126,26 @@ pub struct DemoArgs {
     /// Address for the page and the clients; loopback only.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8000")]
     pub listen: String,
+    /// Address for metrics and debugging; loopback only.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9000")]
+    pub admin_listen: String,
+    /// Shard threads; 0 takes one per core this process may use.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub shards: u32,
+    /// I/O engine: auto, uring or epoll.
+    #[arg(long, value_name = "ENGINE", default_value = "auto")]
+    pub engine: String,
     /// Folder of the demo's spool. [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+/// Become `serve`, and stop when the parent process does (started by `demo`).
+#[derive(Debug, Clone, Args)]
+pub struct DemoServerArgs {
+    /// The command line to become.
+    #[arg(last = true, required = true)]
+    pub arguments: Vec<OsString>,
 }
 
 /// Publish events: the messages given, or one per line of standard input, in one stream.

@@ -1,5 +1,5 @@
-//! A blocking HTTP/1.1 client over one socket, as much as `publish` and `tail` need. The parsing is
-//! `proto::http1`'s.
+//! A blocking HTTP/1.1 client over one socket, as much as `publish`, `tail` and the demo need. The
+//! parsing is `proto::http1`'s.
 //!
 //! Deliberately absent: TLS, redirects, pooling, proxies.
 
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 /// Where the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Server {
+pub(crate) struct Server {
     /// Host and port, as the Host field says them.
-    pub(super) authority: String,
+    pub(crate) authority: String,
 }
 
 impl Server {
     /// From `--url`, `SHARDCAST_URL` or the default.
-    pub(super) fn new(url: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn new(url: Option<&str>) -> Result<Self, String> {
         let from_environment = std::env::var("SHARDCAST_URL").ok();
         Self::parse(url.or(from_environment.as_deref()).unwrap_or(URL_DEFAULT))
     }
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// Connects. The error says what to do.
-    pub(super) fn connect(&self) -> Result<Connection, String> {
+    pub(crate) fn connect(&self) -> Result<Connection, String> {
         let explain = |error: io::Error| {
             let remedy = match error.kind() {
                 io::ErrorKind::ConnectionRefused => "; is `shardcast serve` running there?",
@@ -66,7 +66,7 @@ impl Server {
 }
 
 /// One connection, from request to answer.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// Received and not consumed.
     input: Vec<u8>,
@@ -89,12 +89,12 @@ impl Connection {
     }
 
     /// Sends bytes.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// Reads the head of the final answer.
-    pub(super) fn read_head(&mut self) -> io::Result<Response> {
+    pub(crate) fn read_head(&mut self) -> io::Result<Response> {
         loop {
             let input = std::mem::take(&mut self.input);
             let (consumed, response) = self.parser.feed(&input).map_err(io::Error::other)?;
@@ -115,7 +115,7 @@ impl Connection {
     }
 
     /// Reads the next piece of the body; `None` at its end.
-    pub(super) fn read_body(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn read_body(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             let ended = match &self.body {
                 None => true,
@@ -148,7 +148,7 @@ impl Connection {
     }
 
     /// Reads a whole body of an answer that is not a stream; more than `bytes_max` is cut off.
-    pub(super) fn read_text(&mut self, bytes_max: usize) -> io::Result<String> {
+    pub(crate) fn read_text(&mut self, bytes_max: usize) -> io::Result<String> {
         let mut bytes = Vec::new();
         while let Some(piece) = self.read_body()? {
             bytes.extend_from_slice(&piece);
@@ -178,7 +178,7 @@ impl Connection {
 }
 
 /// Percent-encodes a path segment or a query value.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

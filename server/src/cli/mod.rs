@@ -7,7 +7,7 @@
 //! (`publish` and `tail` are blocking programs over one socket).
 
 pub mod args;
-mod client;
+pub(crate) mod client;
 mod configure;
 mod publish;
 mod reference;
@@ -32,6 +32,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     ExitCode::from(match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => crate::demo::run(&args),
+        Command::DemoClients(args) => crate::demo::clients::run(&args),
+        Command::DemoServer(args) => crate::demo::server::become_server(&args.arguments),
         Command::Publish(args) => publish::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Config(args) => configure::run(&args),

@@ -13,7 +13,7 @@ pub fn run(args: &ServeArgs) -> u8 {
         Err(error) => return fail(exit::CONFIG, &error.to_string()),
     };
     log::init(&loaded.config.log);
-    let running = match Server::start(loaded.config) {
+    let running = match Server::start_with(loaded.config, crate::page::page()) {
         Ok(running) => running,
         Err(error) => return fail(exit::CONFIG, &error.to_string()),
     };
