@@ -22,7 +22,9 @@ pub fn load() -> Result<Replay, String> {
         let replay = whole(&text)?;
         // By renaming, so that nobody ever finds half a file.
         let part = folder.join("whole");
-        fs::write(&part, &text).and_then(|()| fs::rename(&part, &file)).map_err(|e| e.to_string())?;
+        fs::write(&part, &text)
+            .and_then(|()| fs::rename(&part, &file))
+            .map_err(|e| e.to_string())?;
         Ok(replay)
     });
     let _ = fs::remove_dir_all(&folder);

@@ -54,12 +54,7 @@ pub fn speak(shared: &Arc<Shared>, server: SocketAddr, admin: SocketAddr) {
     }
 }
 
-fn figures(
-    shared: &Shared,
-    admin: &mut Http,
-    report: &Report,
-    rate: u64,
-) -> Result<Stats, String> {
+fn figures(shared: &Shared, admin: &mut Http, report: &Report, rate: u64) -> Result<Stats, String> {
     let scrape = scrape(admin)?;
     let connections = admin.get("/debug/connections?limit=100")?.body;
     let connections: Value = serde_json::from_str(&connections).map_err(|e| e.to_string())?;

@@ -47,7 +47,8 @@ impl Http {
             Some(connection) => connection,
             None => self.server.connect()?,
         };
-        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.server.authority);
+        let mut request =
+            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.server.authority);
         if let Some((kind, body)) = body {
             let length = body.len();
             let _ = write!(request, "Content-Type: {kind}\r\nContent-Length: {length}\r\n");

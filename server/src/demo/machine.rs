@@ -167,7 +167,8 @@ fn disk(diskstats: &str) -> [u64; 2] {
     let is_partition = |name: &str| {
         let trimmed = name.trim_end_matches(|c: char| c.is_ascii_digit());
         let parent = if trimmed.len() == name.len() { "" } else { trimmed };
-        disks.contains_key(parent) || parent.strip_suffix('p').is_some_and(|p| disks.contains_key(p))
+        disks.contains_key(parent)
+            || parent.strip_suffix('p').is_some_and(|p| disks.contains_key(p))
     };
     let whole = disks.iter().filter(|(name, _)| !is_partition(name));
     whole.fold([0; 2], |sum, (_, own)| [sum[0] + own[0], sum[1] + own[1]])
@@ -243,7 +244,10 @@ mod tests {
         let empty = Reading::parse(&Files::default(), 13.0);
         assert_eq!(parse(&empty.cpu_json(&now, "1")), json!({"t": 1, "total": 0.0, "cores": []}));
         assert!(parse(&empty.disk_json(&now, "1")).is_object());
-        assert_eq!(Reading::parse(&Files { net_dev: "x: y".into(), ..Files::default() }, 0.0), Reading::default());
+        assert_eq!(
+            Reading::parse(&Files { net_dev: "x: y".into(), ..Files::default() }, 0.0),
+            Reading::default()
+        );
     }
 
     #[test]

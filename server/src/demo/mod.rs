@@ -155,8 +155,8 @@ fn temporary_folder() -> std::io::Result<PathBuf> {
 fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
     let run = format!("{:x}", rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_nsec);
     let acked = Arc::new(Mutex::new(Acked::default()));
-    let publishers = ["m", "o"]
-        .map(|feed| Publisher::new(launch.listen, &format!("{feed}{run}"), &acked));
+    let publishers =
+        ["m", "o"].map(|feed| Publisher::new(launch.listen, &format!("{feed}{run}"), &acked));
     let clients = clients_possible(args.clients);
     let shared = Arc::new(Shared {
         status: Mutex::new((1, first_status(clients))),
@@ -205,10 +205,7 @@ fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
 }
 
 fn first_status(clients: u32) -> Status {
-    let feeds = FeedNotes {
-        system: "from /proc, every second".to_owned(),
-        orders: String::new(),
-    };
+    let feeds = FeedNotes { system: "from /proc, every second".to_owned(), orders: String::new() };
     Status {
         phase: Phase::Starting,
         pid: 0,

@@ -46,7 +46,8 @@ impl Replay {
             if order.date != date {
                 (day, date) = (day + 1, order.date);
             }
-            let place = (at as u64 ^ u64::from(order.customer) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let place =
+                (at as u64 ^ u64::from(order.customer) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             order.due_ms = day * DAY_MS + (place >> 32) % DAY_MS;
         }
         orders.sort_by_key(|order| order.due_ms);

@@ -131,7 +131,8 @@ impl Publisher {
         }
         for refused in outcome.rejections {
             // Full or failing is temporary; anything else is a fault of ours that must not block.
-            let temporary = matches!(refused.code.as_str(), "overloaded" | "unavailable" | "rate_limited");
+            let temporary =
+                matches!(refused.code.as_str(), "overloaded" | "unavailable" | "rate_limited");
             if !temporary && let Some(done) = done.get_mut(refused.index) {
                 *done = true;
                 let fields: [crate::log::Field; 2] =

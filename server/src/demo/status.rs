@@ -69,7 +69,9 @@ impl Verdict {
             _ => format!("{missing} acknowledged events missing, {stored_twice} stored twice"),
         };
         let late = if self.finished { "" } else { " (time ran out)" };
-        format!("kill {kill}: resumed {resumed} of {of}, lost {lost}, doubled {doubled}, {stored}{late}")
+        format!(
+            "kill {kill}: resumed {resumed} of {of}, lost {lost}, doubled {doubled}, {stored}{late}"
+        )
     }
 }
 
@@ -163,6 +165,10 @@ mod tests {
         let line = "kill 2: resumed 5000 of 5000, lost 0, doubled 0, acknowledged = stored";
         assert_eq!(clean.line(), line);
         let missing = Verdict { missing: 1, finished: false, ..clean };
-        assert!(missing.line().ends_with("1 acknowledged events missing, 0 stored twice (time ran out)"));
+        assert!(
+            missing
+                .line()
+                .ends_with("1 acknowledged events missing, 0 stored twice (time ran out)")
+        );
     }
 }

@@ -98,7 +98,10 @@ impl Supervisor {
         let phase = self.shared.status().1.phase;
         let is_whole = report.connected == self.shared.status().1.clients;
         if phase == Phase::Starting && is_whole && self.listening.load(Relaxed) {
-            println!("  ready     {} clients are connected; the button is on the page", report.connected);
+            println!(
+                "  ready     {} clients are connected; the button is on the page",
+                report.connected
+            );
             self.shared.change(|status| status.phase = Phase::Running);
         }
         match pressed && phase == Phase::Running {

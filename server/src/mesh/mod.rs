@@ -205,11 +205,11 @@ impl MeshEnd {
         })
     }
 
-    /// True if an answer or a delivery waits: the subscriber side can always work.
-    pub fn has_subscriber_input(&self) -> bool {
+    /// True if anything but a publish waits: only publishes may have to wait for room.
+    pub fn has_other_input(&self) -> bool {
         self.peers().any(|from| {
             let lanes = self.mesh.lanes(from, self.shard);
-            !lanes.deliver.is_empty() || !lanes.answer.is_empty()
+            !lanes.deliver.is_empty() || !lanes.answer.is_empty() || !lanes.control.is_empty()
         })
     }
 

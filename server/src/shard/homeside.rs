@@ -102,10 +102,9 @@ impl FanOut {
 }
 
 impl Shard {
-    /// True if a publish batch or an ask could be taken now.
-    pub(super) fn home_can_work(&self) -> bool {
-        // Messages for the subscriber side are always taken; only the home side may have to wait.
-        self.home_has_room() || self.mesh.has_subscriber_input()
+    /// True if something waits on a lane and could be taken now.
+    pub(super) fn lanes_have_work(&self) -> bool {
+        self.mesh.has_other_input() || (self.mesh.has_input() && self.home_has_room())
     }
 
     fn home_has_room(&self) -> bool {

@@ -370,7 +370,7 @@ impl Shard {
 
     /// True if there is work that no input announces: the reactor must not sleep.
     pub fn has_work(&self) -> bool {
-        self.mesh.has_input() && self.home_can_work()
+        self.lanes_have_work()
             || !self.resumable.is_empty()
             || !self.flushing.is_empty()
             || !self.dirty.is_empty()

@@ -15,7 +15,8 @@ use super::session_ws::WebSocket;
 use super::settings::Settings;
 use crate::driver::{ConnId, ReceiveMode};
 use proto::http1::{
-    self, Body, BodyReader, Fields, Framing, Limits, Request, RequestParser, Sniff, Sniffer,
+    self, Body, BodyReader, Fields, Framing, HeadError, Limits, Request, RequestParser, Sniff,
+    Sniffer,
 };
 use proto::reason::CloseReason;
 use proto::{sse, ws};
@@ -163,7 +164,7 @@ impl Shard {
         while used < input.len() {
             let rest = &input[used..];
             match &mut http1.phase {
-                Phase::Head => match http1.parser.feed(rest) {
+                Phase::Head => match self.feed_head(conn, &mut http1, rest) {
                     Ok((taken, None)) => used += taken,
                     Ok((taken, Some(request))) => {
                         used += taken;
@@ -227,6 +228,24 @@ impl Shard {
             }
         }
         (Session::Http1(http1), used)
+    }
+
+    /// Feeds the parser. A head that begins and does not end starts its own deadline: an idle
+    /// connection's is far later.
+    fn feed_head(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        input: &[u8],
+    ) -> Result<(usize, Option<Request>), HeadError> {
+        let begins = http1.parser.is_idle();
+        let step = http1.parser.feed(input)?;
+        if begins && step.1.is_none() {
+            http1.since_ms = self.now.ms;
+            let timeout_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
+            self.wheel.schedule(conn.slot, self.now.ms + timeout_ms);
+        }
+        Ok(step)
     }
 
     fn on_request(&mut self, conn: ConnId, http1: &mut Http1, request: &Request) -> Next {
@@ -320,6 +339,8 @@ impl Shard {
             return;
         }
         http1.phase = Phase::Body { reader, publish };
+        let timeout_ms = u64::from(self.settings.limits.body_idle_timeout_s) * 1_000;
+        self.wheel.schedule(conn.slot, self.now.ms + timeout_ms);
         if request.expect_continue {
             let mut out = Vec::new();
             http1::write_continue(&mut out);

@@ -235,7 +235,8 @@ impl Run {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             outcome => outcome?,
         };
-        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
+        let now_us =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64);
         let peer = at.checked_sub(self.clients);
         let (window, latency_us) = (&mut self.window, &mut self.latency_us);
         let mut out = Vec::new();
@@ -272,8 +273,7 @@ impl Run {
         }
         self.slow_read_ms = now;
         let slow = self.clients + 1;
-        if !self.slots[slow].connecting && self.receive(slow, allowed as usize).is_err()
-        {
+        if !self.slots[slow].connecting && self.receive(slow, allowed as usize).is_err() {
             self.cut(slow);
         }
     }
@@ -353,7 +353,8 @@ impl Run {
     /// Says where everything stands; false if nobody listens.
     fn say(&self) -> bool {
         let slots = &self.slots[..self.clients];
-        let count = |is: &dyn Fn(&Slot) -> bool| slots.iter().filter(|slot| is(slot)).count() as u32;
+        let count =
+            |is: &dyn Fn(&Slot) -> bool| slots.iter().filter(|slot| is(slot)).count() as u32;
         let expected: Vec<u64> = self
             .channels
             .iter()

@@ -1,7 +1,7 @@
 //! The client against bytes as the server sends them: what is counted must be what happened.
 
 use super::*;
-use proto::http1::{RequestParser, Limits as RequestLimits};
+use proto::http1::{Limits as RequestLimits, RequestParser};
 use proto::ws::handshake;
 
 /// Plays the server for one client.
