@@ -147,6 +147,9 @@ pub trait Driver: Sized {
     /// Takes over an already accepted descriptor (handed on by another shard). `None`: no slot.
     fn adopt(&mut self, socket: OwnedFd) -> Option<ConnId>;
 
+    /// The peer's address, asked of the kernel: for reports, not for turns.
+    fn peer(&mut self, conn: ConnId) -> Option<SocketAddr>;
+
     /// Gives up a connection that nothing was armed on yet, so that another shard adopts it.
     fn release(&mut self, conn: ConnId) -> Option<OwnedFd>;
 

@@ -30,6 +30,7 @@ use rustix::net::{SendFlags, Shutdown};
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,6 +201,11 @@ impl Driver for EpollDriver {
 
     fn adopt(&mut self, socket: OwnedFd) -> Option<ConnId> {
         self.conns.insert(Conn::new(socket)).ok()
+    }
+
+    fn peer(&mut self, conn: ConnId) -> Option<SocketAddr> {
+        let fd = &self.conns.get_mut(conn)?.fd;
+        SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()
     }
 
     fn release(&mut self, conn: ConnId) -> Option<OwnedFd> {

@@ -235,7 +235,11 @@ impl<D: Driver> Reactor<D> {
         while let Some(command) = self.port.take() {
             match command {
                 ControlCommand::Connections { limit, reply } => {
-                    reply.send(self.shard.report_connections(limit));
+                    let mut reports = self.shard.report_connections(limit);
+                    for (conn, report) in &mut reports {
+                        report.peer = self.driver.peer(*conn);
+                    }
+                    reply.send(reports.into_iter().map(|(_, report)| report).collect());
                 }
                 ControlCommand::Drain(order) => self.start_drain(now_ms, order.rate_per_s),
             }

@@ -85,6 +85,10 @@ pub struct Connection {
     pub closing: Option<CloseReason>,
     /// Phases of the end, see `closing`.
     pub end: End,
+    /// Bytes given to the socket so far.
+    pub sent_bytes: u64,
+    /// Events that the `drop_oldest` policy took from it.
+    pub dropped_events: u32,
     /// Unfinished input, as charged to the shard's pool.
     pub partial_bytes: u32,
     /// The peer sends no more.

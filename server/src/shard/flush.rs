@@ -74,6 +74,7 @@ impl Shard {
             let bytes = self.frames.flatten(run);
             connection.outbox.attempt = (self.turn, self.sends.len() as u32);
             connection.said_ms = self.now.ms;
+            connection.sent_bytes += bytes.len() as u64;
             self.stats.counters.bytes_sent += bytes.len() as u64;
             self.sends.push(Send { conn: connection.id, bytes });
             return;
@@ -119,6 +120,7 @@ impl Shard {
         };
         connection.outbox.attempt = (self.turn, self.sends.len() as u32);
         connection.said_ms = self.now.ms;
+        connection.sent_bytes += bytes.len() as u64;
         self.stats.counters.bytes_sent += bytes.len() as u64;
         self.sends.push(Send { conn, bytes });
     }
@@ -163,6 +165,11 @@ impl Shard {
         let Some(outbox) = self.outbox_mut(endpoint) else { return Verdict::Keep };
         let dropped = outbox.backlog.as_mut().map_or(0, |backlog| backlog.drop_oldest(budget));
         self.stats.dropped(DropReason::DropOldest, dropped);
+        if let Some((conn, _)) = self.place_of(endpoint)
+            && let Some(connection) = self.connections.get(conn)
+        {
+            connection.dropped_events = connection.dropped_events.saturating_add(dropped as u32);
+        }
         let outbox = self.outbox_mut(endpoint).and_then(|outbox| outbox.backlog.as_ref());
         match outbox.is_some_and(|b| b.bytes() > budget.saturating_mul(CONTROL_FACTOR)) {
             true => Verdict::Close,
@@ -221,6 +228,7 @@ impl Shard {
         if let Some(backlog) = &mut connection.outbox.backlog {
             backlog.set_armed(bytes.len());
         }
+        connection.sent_bytes += bytes.len() as u64;
         self.stats.counters.bytes_sent += bytes.len() as u64;
         self.commands.push(Command::SendArmed(conn, bytes));
     }

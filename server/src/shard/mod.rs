@@ -240,6 +240,8 @@ impl Shard {
             closing: None,
             end: connection::End::Open,
             receive_paused: false,
+            sent_bytes: 0,
+            dropped_events: 0,
             partial_bytes: 0,
             peer_done: false,
             chatty: false,

@@ -9,6 +9,7 @@ use super::outbox::SendState;
 use super::session::Session;
 use crate::config::ledger::Holder;
 use crate::control::ConnectionReport;
+use crate::driver::ConnId;
 use crate::mesh::Mesh;
 use crate::metrics::ShardSnapshot;
 
@@ -94,8 +95,9 @@ impl Shard {
         snapshot
     }
 
-    /// The connections that hold most, at most `limit`, with the reason in words.
-    pub fn report_connections(&mut self, limit: usize) -> Vec<ConnectionReport> {
+    /// The connections that hold most, at most `limit`, with the reason in words; the peer's address
+    /// is the driver's to add.
+    pub fn report_connections(&mut self, limit: usize) -> Vec<(ConnId, ConnectionReport)> {
         let mut held: Vec<(usize, u32)> = self
             .connections
             .iter()
@@ -110,7 +112,7 @@ impl Shard {
         held.into_iter().filter_map(|(_, slot)| self.report(slot)).collect()
     }
 
-    fn report(&mut self, slot: u32) -> Option<ConnectionReport> {
+    fn report(&mut self, slot: u32) -> Option<(ConnId, ConnectionReport)> {
         let endpoint = EndpointId::connection(slot);
         let keys: Vec<u32> = self
             .subscriber_mut(endpoint)
@@ -126,7 +128,7 @@ impl Shard {
         let now = self.now.ms;
         let connection = self.connections.slot(slot)?;
         let backlog = connection.outbox.backlog.as_ref();
-        Some(ConnectionReport {
+        let report = ConnectionReport {
             id: format!("{}.{}", connection.id.slot, connection.id.generation),
             peer: None,
             protocol: connection.session.name(),
@@ -136,10 +138,11 @@ impl Shard {
             blocked_ms: backlog.map(|backlog| now.saturating_sub(backlog.since_ms)),
             age_ms: now.saturating_sub(connection.accepted_ms),
             silent_ms: now.saturating_sub(connection.heard_ms),
-            sent_bytes: 0,
-            dropped_events: 0,
+            sent_bytes: connection.sent_bytes,
+            dropped_events: u64::from(connection.dropped_events),
             why: why(connection),
-        })
+        };
+        Some((connection.id, report))
     }
 }
 

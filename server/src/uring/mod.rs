@@ -53,6 +53,7 @@ use rustix::net::Shutdown;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,6 +237,11 @@ impl Driver for UringDriver {
         // See `arm_accept` for why.
         rustix::io::ioctl_fionbio(&socket, false).ok()?;
         self.conns.insert(Conn::new(socket)).ok()
+    }
+
+    fn peer(&mut self, conn: ConnId) -> Option<SocketAddr> {
+        let fd = &self.conns.get_mut(conn)?.fd;
+        SocketAddr::try_from(rustix::net::getpeername(fd).ok()??).ok()
     }
 
     fn release(&mut self, conn: ConnId) -> Option<OwnedFd> {
