@@ -83,9 +83,6 @@ impl Shard {
             Deliver::Events(events) => self.deliver_events(&events),
             Deliver::Joined { channel, token, top, continuity, events, more } => {
                 let Some(index) = self.local.find(channel.as_str()) else { return };
-                if let Some(local) = self.local.get(index) {
-                    local.top = Some(top);
-                }
                 self.on_joined(index, token, top, continuity, &events, more);
             }
             Deliver::Page { channel, token, found, top, events, more } => {
@@ -182,7 +179,12 @@ impl Shard {
         events: &[Event],
         more: bool,
     ) {
+        // An answer to a subscription that has gone says nothing: the channel may have been left and
+        // entered again since, and then its own join is still on the way.
         let Some((endpoint, format)) = self.entry_in(index, token, Phase::Joining) else { return };
+        if let Some(local) = self.local.get(index) {
+            local.top = Some(top);
+        }
         let counters = &mut self.stats.counters;
         match continuity {
             Continuity::Live => {}

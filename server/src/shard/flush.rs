@@ -34,15 +34,15 @@ impl Shard {
     pub fn flush(&mut self) {
         self.sends.clear();
         self.turn = self.turn.wrapping_add(1);
-        let mut streams = std::mem::take(&mut self.dirty_streams);
-        for index in streams.drain(..) {
-            self.flush_stream(index);
-        }
-        self.dirty_streams = streams;
-        // Flushing an HTTP/2 connection may find events that make others dirty.
+        // Flushing an HTTP/2 connection may find requests that make streams and connections dirty: no
+        // run is left behind, since it would not survive the end of the turn.
         let mut at = 0;
-        while at < self.dirty.len() {
-            self.flush_connection(self.dirty[at]);
+        loop {
+            while let Some(index) = self.dirty_streams.pop() {
+                self.flush_stream(index);
+            }
+            let Some(slot) = self.dirty.get(at) else { break };
+            self.flush_connection(*slot);
             at += 1;
         }
         self.dirty.clear();
@@ -50,6 +50,7 @@ impl Shard {
         self.sends.shrink_to(4_096);
         std::mem::swap(&mut self.dirty, &mut self.again);
         self.frames.clear();
+        self.take_carried();
         for (accepted_us, recipients) in self.delivered.drain(..) {
             let took_us = (self.now.wall_us - accepted_us).max(0) as u64;
             self.stats.delivered(took_us, recipients);
@@ -60,6 +61,11 @@ impl Shard {
         let Some(connection) = self.connections.slot(slot) else { return };
         if connection.outbox.state == SendState::Blocked {
             self.queue(slot);
+            return;
+        }
+        if connection.outbox.attempt.0 == self.turn {
+            // One attempt a turn: what came after it waits for the next.
+            self.keep_for_next_turn(slot);
             return;
         }
         let run = std::mem::take(&mut connection.outbox.run);
@@ -82,6 +88,22 @@ impl Shard {
         let conn = connection.id;
         let Some(plain) = self.gather_bytes(conn, run) else { return };
         self.attempt(conn, plain);
+    }
+
+    /// A run does not outlive its turn: its frames are carried over by reference.
+    fn keep_for_next_turn(&mut self, slot: u32) {
+        let Some(connection) = self.connections.slot(slot) else { return };
+        let run = std::mem::take(&mut connection.outbox.run);
+        self.carried.extend(self.frames.frames(run).map(|frame| (slot, frame.clone())));
+        self.again.push(slot);
+    }
+
+    /// Gives carried frames back to their connections, before anything new is gathered.
+    fn take_carried(&mut self) {
+        for (slot, frame) in std::mem::take(&mut self.carried) {
+            let index = self.frames.add(frame.bytes, frame.mark);
+            self.gather(EndpointId::connection(slot), index);
+        }
     }
 
     /// Everything a connection has to say this turn, in the clear.

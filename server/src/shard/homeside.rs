@@ -310,7 +310,10 @@ impl Shard {
         let page =
             index.and_then(|index| self.home.history_after(index, after, page_limit(bytes_max)));
         match (top, page) {
-            (Some(top), Some(page)) if page.contiguous && top.epoch == epoch => {
+            // The lineage cannot change while we run, and the top may still be of an older one.
+            (Some(top), Some(page))
+                if page.contiguous && top.epoch.incarnation() == epoch.incarnation() =>
+            {
                 let more = page.next.is_some();
                 Deliver::Page { channel, token, found: true, top, events: page.events, more }
             }

@@ -148,6 +148,8 @@ pub struct Shard {
     http2_over: Vec<ConnId>,
     /// Connections to flush again next turn.
     again: Vec<u32>,
+    /// Frames that came after their connection's attempt of the turn.
+    carried: Vec<(u32, frames::Frame)>,
     h2_connections: u32,
     /// Unfinished input of all connections.
     partial_bytes: usize,
@@ -198,6 +200,7 @@ impl Shard {
             flushing: Vec::new(),
             http2_over: Vec::new(),
             again: Vec::new(),
+            carried: Vec::new(),
             h2_connections: 0,
             partial_bytes: 0,
             shed_at_ms: 0,

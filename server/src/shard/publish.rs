@@ -75,6 +75,8 @@ pub struct Publish {
     answer: PublishAnswer,
     batches: Vec<Building>,
     in_flight: u32,
+    /// Batches handed over so far.
+    handed: u64,
     /// Input that waits while the request is parked.
     waiting: VecDeque<Bytes>,
     input_ended: bool,
@@ -195,6 +197,7 @@ struct Admission<'a> {
     client: bool,
     batches: &'a mut Vec<Building>,
     under_way: &'a mut u32,
+    handed: &'a mut u64,
     answer: &'a mut PublishAnswer,
 }
 
@@ -270,6 +273,7 @@ impl Admission<'_> {
         self.in_flight[slot as usize] =
             Some(InFlight { publish: self.id, indices, channels, channel_of });
         *self.under_way += 1;
+        *self.handed += 1;
         let pushed = self.mesh.publish(home, PublishBatch { slot, ack: self.ack, items });
         assert!(pushed.is_ok(), "the lane had room a moment ago and this shard is its only writer");
         ControlFlow::Continue(())
@@ -357,6 +361,7 @@ impl Shard {
             answer: PublishAnswer::new(),
             batches: Vec::new(),
             in_flight: 0,
+            handed: 0,
             waiting: VecDeque::new(),
             input_ended: false,
             decoded: false,
@@ -367,14 +372,15 @@ impl Shard {
         }))
     }
 
-    /// A message from a WebSocket client, as one event.
+    /// A message from a WebSocket client, as one event. `false`: it is parked, so nothing more may
+    /// be read from that client before it has gone.
     pub(super) fn publish_message(
         &mut self,
         conn: ConnId,
         channel: ChannelName,
         text: bool,
         data: &[u8],
-    ) {
+    ) -> bool {
         let content_type = if text { "text/plain" } else { "application/octet-stream" };
         let kind = ContentKind::Raw;
         let publish = Publish {
@@ -388,6 +394,7 @@ impl Shard {
             answer: PublishAnswer::new(),
             batches: Vec::new(),
             in_flight: 0,
+            handed: 0,
             waiting: VecDeque::new(),
             input_ended: false,
             decoded: false,
@@ -398,6 +405,7 @@ impl Shard {
         };
         let id = self.publishes.insert(publish);
         self.end_publish_input(id);
+        self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
     }
 
     /// Gives a request a piece of its body. `false`: the request is parked (or stopped) and keeps
@@ -450,6 +458,7 @@ impl Shard {
             answer,
             batches,
             in_flight,
+            handed,
             waiting,
             input_ended,
             decoded: was_decoded,
@@ -474,6 +483,7 @@ impl Shard {
             client: matches!(asker, Asker::WebSocket(_)),
             batches,
             under_way: in_flight,
+            handed,
             answer,
         };
         let body_bytes_max = self.settings.limits.body_bytes_max as usize;
@@ -550,13 +560,14 @@ impl Shard {
             let Some(id) = self.publishes.parked.pop_front() else { break };
             let Some(publish) = self.publishes.get(id) else { continue };
             let waited_ms = publish.parked_ms.map_or(0, |since| self.now.ms.saturating_sub(since));
-            let since = publish.parked_ms.take();
+            let (since, handed) = (publish.parked_ms.take(), publish.handed);
             if waited_ms >= u64::from(self.settings.limits.publish_wait_s) * 1_000 {
                 self.overload(id);
                 continue;
             }
             self.go_on(id);
             if let Some(publish) = self.publishes.get(id)
+                && publish.handed == handed
                 && let Some(parked_ms) = &mut publish.parked_ms
             {
                 // Parked again without having moved: its clock runs on.

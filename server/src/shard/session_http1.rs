@@ -553,7 +553,14 @@ impl Shard {
                 let bytes = std::mem::take(&mut request.unreleased);
                 self.release_http2(conn, stream, bytes);
             }
-            Asker::WebSocket(_) => {}
+            Asker::WebSocket(conn) => {
+                if let Some(connection) = self.connections.get(conn)
+                    && let Session::WebSocket(socket) = &mut connection.session
+                {
+                    socket.parked = false;
+                    self.resumable.push(conn);
+                }
+            }
         }
     }
 
@@ -561,8 +568,11 @@ impl Shard {
     pub(super) fn run_resumable(&mut self) {
         for conn in std::mem::take(&mut self.resumable) {
             let Some(connection) = self.connections.get(conn) else { continue };
-            let Session::Http1(http1) = &mut connection.session else { continue };
-            let leftover = std::mem::take(&mut http1.leftover);
+            let leftover = match &mut connection.session {
+                Session::Http1(http1) => std::mem::take(&mut http1.leftover),
+                Session::WebSocket(socket) => std::mem::take(&mut socket.leftover),
+                _ => continue,
+            };
             if !leftover.is_empty() {
                 self.process(conn, &leftover);
             }

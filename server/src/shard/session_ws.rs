@@ -17,6 +17,11 @@ pub struct WebSocket {
     pub channel: ChannelName,
     /// A ping is unanswered since then, milliseconds.
     pub pinged_ms: Option<u64>,
+    /// A publish of this client is parked: nothing more is read, so that its messages keep their
+    /// order and take no memory.
+    pub parked: bool,
+    /// What had been received behind the parked message.
+    pub leftover: Vec<u8>,
     /// Control frames in the current second, and which second that is.
     control_frames: (u32, u64),
 }
@@ -32,6 +37,8 @@ impl WebSocket {
             decoder: Decoder::new(Role::Server, limits),
             channel,
             pinged_ms: None,
+            parked: false,
+            leftover: Vec::new(),
             control_frames: (0, 0),
         }
     }
@@ -43,7 +50,7 @@ impl WebSocket {
 
     /// What it holds of an unfinished message.
     pub fn partial_bytes(&self) -> usize {
-        self.decoder.buffered_bytes()
+        self.decoder.buffered_bytes() + self.leftover.capacity()
     }
 
     /// Counts a control frame; `true` when the peer sends too many.
@@ -69,6 +76,11 @@ impl Shard {
         // Whatever it is, the peer lives.
         socket.pinged_ms = None;
         while used < input.len() {
+            if socket.parked {
+                socket.leftover.extend_from_slice(&input[used..]);
+                self.stop_receiving(conn);
+                break;
+            }
             let step = socket.decoder.feed(&input[used..], &mut scratch);
             let (taken, message) = match step {
                 Ok(step) => step,
@@ -118,10 +130,10 @@ impl Shard {
         }
     }
 
-    fn on_data(&mut self, conn: ConnId, socket: &WebSocket, text: bool, data: &[u8]) -> bool {
+    fn on_data(&mut self, conn: ConnId, socket: &mut WebSocket, text: bool, data: &[u8]) -> bool {
         self.stats.counters.messages_received += 1;
         if self.settings.namespace(socket.channel.as_str()).client_publish {
-            self.publish_message(conn, socket.channel.clone(), text, data);
+            socket.parked = !self.publish_message(conn, socket.channel.clone(), text, data);
             return true;
         }
         let text = "this namespace does not permit publishing from clients";
