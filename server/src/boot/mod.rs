@@ -241,6 +241,9 @@ impl Running {
                 ],
             );
         }
+        if let Some(address) = self.admin_address() {
+            log::info("administration", &[("address", &address)]);
+        }
     }
 }
 

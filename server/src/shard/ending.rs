@@ -253,9 +253,8 @@ impl Shard {
     pub(super) fn peer_finished(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         match &mut connection.session {
-            Session::Http1(http1) if http1.waits_for() == super::session_http1::WaitsFor::Us => {
-                // It has sent its request and waits: it gets its answer, then the end.
-            }
+            // It has sent its requests and waits: it gets its answers, then the end.
+            Session::Http1(http1) if http1.has_work() => {}
             Session::Http2(http2) => {
                 http2.session.end_input();
                 http2.session.poll(self.now.ms);

@@ -92,6 +92,11 @@ impl Http1 {
         self.publish
     }
 
+    /// True while an answer is due for what has been received, whatever else comes.
+    pub fn has_work(&self) -> bool {
+        !self.leftover.is_empty() || self.waits_for() == WaitsFor::Us
+    }
+
     /// What the deadline is about.
     pub fn waits_for(&self) -> WaitsFor {
         match self.phase {
@@ -159,6 +164,11 @@ impl Shard {
                     }
                 }
             }
+        }
+        if !http1.leftover.is_empty() {
+            // What the driver had on its way when receiving stopped comes after what waits.
+            http1.leftover.extend_from_slice(input);
+            return (Session::Http1(http1), input.len());
         }
         let mut used = 0;
         while used < input.len() {
@@ -472,7 +482,9 @@ impl Shard {
                 return;
             }
         };
-        http1.keep_alive &= !unread && !connection.peer_done;
+        // A client that has closed its side still gets an answer to all that it has sent.
+        let done = connection.peer_done && http1.leftover.is_empty();
+        http1.keep_alive &= !unread && !done;
         http1.phase = Phase::Head;
         self.write_http1(conn, &mut http1, response);
         if let Some(connection) = self.connections.get(conn)
@@ -575,8 +587,18 @@ impl Shard {
             };
             if !leftover.is_empty() {
                 self.process(conn, &leftover);
+                self.end_if_done(conn);
             }
             self.resume_receiving(conn);
+        }
+    }
+
+    /// Ends a connection whose client has closed its side, once nothing of what it sent is left.
+    fn end_if_done(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Http1(http1) = &connection.session else { return };
+        if connection.peer_done && !http1.has_work() {
+            self.finish_connection(conn, CloseReason::Normal, None);
         }
     }
 

@@ -99,6 +99,9 @@ fn channel_route(
     let channel = channel_name(channel)?;
     match what {
         "events" if head.method == "POST" => publish(head, Some(channel)),
+        "events" if !matches!(head.method, "GET" | "HEAD") => {
+            Err(not_allowed("GET to read or POST to publish", "GET, HEAD, POST"))
+        }
         "events" | "last" => read(head, channel, what == "last"),
         "ws" => web_socket(head, channel, channels_max),
         _ => Err(not_found(head.path)),
@@ -294,15 +297,21 @@ fn get<T>(head: &Head<'_>, value: T) -> Result<T, Response> {
     if matches!(head.method, "GET" | "HEAD") {
         return Ok(value);
     }
-    Err(Response::error(405, "method_not_allowed", "use GET").with("allow", "GET, HEAD"))
+    Err(not_allowed("GET", "GET, HEAD"))
 }
 
 fn only(head: &Head<'_>, method: &'static str) -> Result<(), Response> {
     if head.method == method {
         return Ok(());
     }
-    let message = format!("use {method}");
-    Err(Response::error(405, "method_not_allowed", &message).with("allow", method))
+    Err(not_allowed(method, method))
+}
+
+//= rfc9110#15.5.6
+// A 405 names every method that the resource does take.
+fn not_allowed(remedy: &str, methods: &'static str) -> Response {
+    let message = format!("use {remedy}");
+    Response::error(405, "method_not_allowed", &message).with("allow", methods)
 }
 
 fn not_found(path: &str) -> Response {

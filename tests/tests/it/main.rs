@@ -1,0 +1,13 @@
+//! The server against real sockets and clients that others wrote: curl, h2load, npm `ws`,
+//! `eventsource` and undici, Python `websockets` and `aiohttp`, tungstenite, Prometheus' parser.
+//!
+//! One binary, a module per area. Every test of the data path runs on both engines and with one
+//! and two shards ([`cells!`]). Most servers run inside the test; those that are killed, limited or
+//! measured are processes of their own. A peer that is missing fails the test with the command that
+//! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous caps.
+
+#[macro_use]
+#[allow(dead_code)]
+mod rig;
+
+mod http;
