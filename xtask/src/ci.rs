@@ -35,7 +35,7 @@ const STEPS: &[Step] = &[
     Step { name: "tidy", again: "cargo xtask tidy", run: |_| tidy::run(false) },
     Step {
         name: "rustdoc",
-        again: "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps",
+        again: "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items",
         run: |_| rustdoc(),
     },
     Step { name: "tests", again: "cargo xtask test", run: tests },
@@ -103,7 +103,8 @@ fn clippy() -> Result<Note> {
 }
 
 fn rustdoc() -> Result<Note> {
-    let mut doc = cargo(["doc", "--workspace", "--no-deps"]);
+    // For people who change the crates: nothing here is published, so private items are the point.
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     run::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     Ok(String::new())
 }
