@@ -96,9 +96,11 @@ impl ServerChild {
         self.child.id()
     }
 
-    fn log_tail(&self) -> String {
+    /// The last lines of its log, for errors.
+    pub fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().rev().take(3).collect::<Vec<_>>().join(" | ")
+        let last: Vec<&str> = log.lines().rev().take(40).filter(|line| !line.contains("  at ")).collect();
+        format!("the server's last words: {}", last.join(" | "))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::machine;
 use crate::process;
 use crate::report::{Report, count, median, range};
 use crate::server_child::ServerChild;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
 use std::sync::Arc;
@@ -128,7 +128,8 @@ fn measure(
     let scratch = common.scratch()?;
     let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
     let warm = make(ACKS[0], usize::MAX);
-    http2::send(server.address, &Load { requests: warm.requests.div_ceil(10), ..warm })?;
+    let warm = Load { requests: warm.requests.div_ceil(10), ..warm };
+    http2::send(server.address, &warm).with_context(|| server.log_tail())?;
     let mut rates: [Vec<f64>; 2] = Default::default();
     let mut walls: [Vec<f64>; 2] = Default::default();
     let mut used = [Used::default(); 2];
@@ -138,7 +139,7 @@ fn measure(
         for (at, ack) in ACKS.iter().enumerate() {
             let load = make(ack, block);
             let meter = Meter::start(server.pid(), std::process::id());
-            let answers = http2::send(server.address, &load)?;
+            let answers = http2::send(server.address, &load).with_context(|| server.log_tail())?;
             let took = meter.stop();
             rates[at].push(answers.accepted as f64 * 1e9 / took.server_ns as f64);
             walls[at].push(answers.accepted as f64 * 1e9 / took.wall_ns as f64);
