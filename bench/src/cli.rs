@@ -1,0 +1,83 @@
+//! What can be typed. Each scenario has its own flags; `all` runs them one after the other.
+
+use crate::floor::FloorArgs;
+use crate::scenarios::{Common, broadcast, idle, ingest, latency, resume};
+use crate::swarm::SwarmArgs;
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Measure the server: memory per connection, CPU per delivery and per ingested event, latency.
+#[derive(Debug, Parser)]
+#[command(name = "bench", arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The scenarios, and the children they start.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// N idle WebSocket subscribers: memory of the process and of the kernel for each.
+    Idle(idle::IdleArgs),
+    /// One message to N subscribers at a time, in turns with the bare send loop.
+    Broadcast(broadcast::BroadcastArgs),
+    /// Eight messages per turn to N subscribers, in turns with the bare send loop.
+    Burst(broadcast::BroadcastArgs),
+    /// HTTP/2, one event per request, many streams at once.
+    IngestSingle(ingest::SingleArgs),
+    /// HTTP/2, NDJSON of 1,000 events per request, both acknowledgements, spool on.
+    IngestBatch(ingest::BatchArgs),
+    /// Messages at a fixed rate, whatever the server does; latency from the intended time.
+    Latency(latency::LatencyArgs),
+    /// N clients are drained, resume on a new process, and count what they got.
+    Resume(resume::ResumeArgs),
+    /// Everything above.
+    All(AllArgs),
+    /// Used by the scenarios: the clients.
+    #[command(hide = true)]
+    Swarm(SwarmArgs),
+    /// Used by the scenarios: the bare send loop.
+    #[command(hide = true)]
+    Floor(FloorArgs),
+}
+
+/// Flags of `all`.
+#[derive(Debug, Clone, Args)]
+pub struct AllArgs {
+    /// A few connections and rounds: shows that everything runs; the figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Runs what was asked for.
+pub fn run(cli: Cli) -> Result<()> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Swarm(args) => return crate::swarm::run(args),
+        Command::Floor(args) => return crate::floor::run(args),
+        _ => crate::machine::print_header(common)?,
+    }
+    match &cli.command {
+        Command::Idle(args) => idle::run(common, args),
+        Command::Broadcast(args) => broadcast::run(common, args, 1),
+        Command::Burst(args) => broadcast::run(common, args, 8),
+        Command::IngestSingle(args) => ingest::single(common, args),
+        Command::IngestBatch(args) => ingest::batch(common, args),
+        Command::Latency(args) => latency::run(common, args),
+        Command::Resume(args) => resume::run(common, args),
+        Command::All(args) => all(common, args.quick),
+        Command::Swarm(_) | Command::Floor(_) => Ok(()),
+    }
+}
+
+fn all(common: &Common, quick: bool) -> Result<()> {
+    idle::run(common, &idle::IdleArgs::sized(quick))?;
+    broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 1)?;
+    broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 8)?;
+    ingest::single(common, &ingest::SingleArgs::sized(quick))?;
+    ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
+    latency::run(common, &latency::LatencyArgs::sized(quick))?;
+    resume::run(common, &resume::ResumeArgs::sized(quick))
+}

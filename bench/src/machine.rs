@@ -1,0 +1,73 @@
+//! The machine: pinning, what stands in the head of every report, and how busy others keep it.
+
+use crate::scenarios::Common;
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::fs;
+
+/// Pins the calling thread; children started from it inherit that.
+pub fn pin(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("core {core} is not available"))
+}
+
+/// Runs something pinned to a core, as for starting a child there, and comes back to where it was.
+pub fn on_core<T>(core: usize, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = sched_getaffinity(None)?;
+    pin(core)?;
+    let result = run();
+    sched_setaffinity(None, &before)?;
+    result
+}
+
+/// Nanoseconds of the clock that all processes share.
+pub fn now_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Raises the soft limit of descriptors to the hard one.
+pub fn raise_descriptors() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Whatever is left is said when connecting fails.
+    let _ = setrlimit(Resource::Nofile, raised);
+    limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// CPU time all cores spent on anything, and steal, in nanoseconds since boot.
+pub fn busy_ns() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    let fields: Vec<u64> = line.split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+    let idle: u64 = fields.iter().skip(3).take(2).sum();
+    let all: u64 = fields.iter().take(8).sum();
+    (all - idle) * (1_000_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Kernel memory that grows with connections: slab, in bytes.
+pub fn slab_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Slab:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0_u64) * 1024
+}
+
+/// The line that names the machine.
+pub fn print_header(common: &Common) -> Result<()> {
+    let uname = rustix::system::uname();
+    let kernel = uname.release().to_string_lossy();
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.unwrap_or("?").trim_start_matches(['\t', ' ', ':']);
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("?");
+    println!(
+        "machine: Linux {kernel}, {model}, {cores} cores; server on core {}, clients on core {}; \
+         load average at start {load}",
+        common.server_core, common.client_core
+    );
+    Ok(())
+}

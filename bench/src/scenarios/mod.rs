@@ -1,0 +1,139 @@
+//! What is measured. Each file is one scenario: its flags, what it does, and what its rows mean.
+
+pub mod broadcast;
+pub mod idle;
+pub mod ingest;
+pub mod latency;
+pub mod resume;
+
+use crate::machine::{busy_ns, now_ns};
+use crate::process;
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Flags of every scenario.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The I/O engine of the server and of the floor.
+    #[arg(long, global = true, value_enum, default_value_t = EngineName::Uring)]
+    pub engine: EngineName,
+    /// The server's program. [default: `shardcast` beside this one]
+    #[arg(long, global = true)]
+    server: Option<PathBuf>,
+    /// The core that the whole server process runs on.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub server_core: usize,
+    /// The core that the clients run on.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub client_core: usize,
+    /// Folder for data directories: what it lies on is what `durable` waits for.
+    #[arg(long, global = true)]
+    scratch: Option<PathBuf>,
+}
+
+/// An I/O engine of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineName {
+    Uring,
+    Epoll,
+}
+
+impl EngineName {
+    /// As the server's flag names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+impl Common {
+    /// The program to measure.
+    pub fn server_program(&self) -> Result<PathBuf> {
+        let beside = || Ok(std::env::current_exe()?.with_file_name("shardcast"));
+        let program = self.server.clone().map_or_else(beside, Ok::<_, std::io::Error>)?;
+        if !program.exists() {
+            bail!(
+                "there is no {}: build it with `cargo build --release -p server`, or name it with \
+                 --server",
+                program.display()
+            );
+        }
+        Ok(program)
+    }
+
+    /// An empty folder that is removed when dropped.
+    pub fn scratch(&self) -> Result<tempfile::TempDir> {
+        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(tempfile::Builder::new().prefix("shardcast-bench-").tempdir_in(parent)?)
+    }
+}
+
+/// What processes used over a stretch of time.
+#[derive(Debug)]
+pub struct Meter {
+    server: u32,
+    client: u32,
+    start: (u64, u64, u64, u64),
+}
+
+/// What a [`Meter`] found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Used {
+    /// CPU of the server's process.
+    pub server_ns: u64,
+    /// CPU of the clients' process.
+    pub client_ns: u64,
+    /// Time passed.
+    pub wall_ns: u64,
+    /// CPU used by everything else on the machine.
+    pub others_ns: u64,
+}
+
+impl Meter {
+    /// Starts measuring.
+    pub fn start(server: u32, client: u32) -> Self {
+        Self { server, client, start: Self::read(server, client) }
+    }
+
+    fn read(server: u32, client: u32) -> (u64, u64, u64, u64) {
+        (process::cpu_ns(server), process::cpu_ns(client), now_ns(), busy_ns())
+    }
+
+    /// Ends measuring.
+    pub fn stop(self) -> Used {
+        let end = Self::read(self.server, self.client);
+        let server_ns = end.0.saturating_sub(self.start.0);
+        let client_ns = end.1.saturating_sub(self.start.1);
+        let busy_ns = end.3.saturating_sub(self.start.3);
+        Used {
+            server_ns,
+            client_ns,
+            wall_ns: end.2 - self.start.2,
+            others_ns: busy_ns.saturating_sub(server_ns + client_ns),
+        }
+    }
+}
+
+impl Used {
+    /// Sums two stretches.
+    pub fn add(&mut self, other: Self) {
+        self.server_ns += other.server_ns;
+        self.client_ns += other.client_ns;
+        self.wall_ns += other.wall_ns;
+        self.others_ns += other.others_ns;
+    }
+
+    /// Who was saturated, in words.
+    pub fn saturation(&self) -> String {
+        let percent = |ns: u64| ns * 100 / self.wall_ns.max(1);
+        format!(
+            "server {} % of its core, clients {} % of theirs, everybody else on the machine {} %",
+            percent(self.server_ns),
+            percent(self.client_ns),
+            percent(self.others_ns)
+        )
+    }
+}
