@@ -1,12 +1,14 @@
 //! `shardcast demo`: see it work on real input, and kill it.
 //!
-//!     supervisor ── server (killed and restarted)        serves the page, clients and feeds
-//!         ├──────── clients, a process of their own      5,000 WebSockets that check every event
-//!         ├ thread  feed: this machine from /proc
-//!         ├ thread  feed: 69,659 real orders, replayed
-//!         ├ thread  the button: a subscriber of `demo:button`
-//!         ├ thread  figures and status: a publisher of `demo:stats` and `demo:status`
-//!         └ thread  reads the clients' reports
+//! ```text
+//! supervisor ── server (killed and restarted)        serves the page, clients and feeds
+//!     ├──────── clients, a process of their own      5,000 WebSockets that check every event
+//!     ├ thread  feed: this machine from /proc
+//!     ├ thread  feed: 69,659 real orders, replayed
+//!     ├ thread  the button: a subscriber of `demo:button`
+//!     ├ thread  figures and status: a publisher of `demo:stats` and `demo:status`
+//!     └ thread  reads the clients' reports
+//! ```
 //!
 //! Everything goes through the server's public doors; nothing in it knows of the demo. The feeds ask
 //! for `ack=durable` and repeat with the same ids until they have it; the clients resume from their

@@ -95,8 +95,8 @@ impl Home {
         events + ids
     }
 
-    /// See [`Orderer::expire`]. `pressed`: channels are wanted, so those that were never published
-    /// to go at once; they lose nothing but an epoch.
+    /// See [`super::Orderer::expire`]. `pressed`: channels are wanted, so those that were never
+    /// published to go at once; they lose nothing but an epoch.
     pub(super) fn sweep(&mut self, now_ms: i64, mut work_max: u32, pressed: bool) -> Expiry {
         let mut expiry = Expiry::default();
         for _ in 0..self.directory.slots() {
