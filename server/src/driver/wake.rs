@@ -5,6 +5,9 @@
 //! and the shard looks at `pending` again after it announced its sleep. All accesses are SeqCst:
 //! either the waker sees `sleeping`, or the shard sees `pending`.
 //!
+//! An eventfd also between two rings, not MSG_RING: threads without a ring wake a shard in the same
+//! way, the driver does not have to know whom it wakes, and only a sleeping shard costs anything.
+//!
 //! Threads: `wake` from any, the rest from the shard's own.
 
 use super::Waker;

@@ -18,7 +18,9 @@ impl UringDriver {
     /// Processes what was reaped, as far as `left` allows.
     pub(super) fn process(&mut self, left: &mut usize, out: &mut Vec<Completion>) {
         while *left > 0 {
-            let Some(completed) = self.ring.reaped.pop_front() else { return };
+            let Some(completed) = self.ring.reaped.pop_front() else {
+                return self.ring.shrink();
+            };
             *left -= 1;
             self.complete(completed, out);
         }
