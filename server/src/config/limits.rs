@@ -67,7 +67,7 @@ impl Default for Limits {
             body_idle_timeout_s: 30,
             keep_alive_s: 75,
             outbox_bytes_max: 1 << 20,
-            channels_per_connection_max: 16,
+            channels_per_connection_max: 256,
             channels_max: 1_000_000,
             history_bytes_max: 256 << 20,
             dedupe_ids_max: 100_000,

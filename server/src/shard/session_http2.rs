@@ -256,6 +256,16 @@ impl Shard {
             Err(response) if response.status == 503 => true,
             Err(response) => return Some(response),
         };
+        let held: usize = http2
+            .sse_indices()
+            .filter_map(|index| self.streams.get(index)?.subscriber.as_ref())
+            .map(|subscriber| subscriber.subscriptions.len())
+            .sum();
+        let channels_max = usize::from(self.settings.limits.channels_per_connection_max);
+        if held + subscribe.channels.len() > channels_max {
+            let text = format!("this connection already follows {held} of {channels_max} channels");
+            return Some(Response::error(429, "too_many_channels", &text));
+        }
         let mut response = sse_response();
         origin::add_cors(&mut response, cors);
         let mut prelude = Vec::new();
