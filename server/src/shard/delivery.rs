@@ -21,6 +21,13 @@ use proto::position::{Cursor, Position};
 use proto::reason::CloseReason;
 use smallvec::SmallVec;
 
+/// References one turn gathers before it flushes: 2 MiB of them. Many events for many subscribers
+/// would otherwise be held as a product.
+const GATHERED_MAX: usize = 256 << 10;
+
+/// Bytes one turn encodes before it flushes: many resumes at once each want their own page.
+const ENCODED_MAX: usize = 16 << 20;
+
 impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
     pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
@@ -69,10 +76,15 @@ impl Shard {
         self.say_start(endpoint, channel, top, continuity, format);
     }
 
-    /// Takes everything off the deliver lanes.
+    /// Takes what is on the deliver lanes, up to what one turn may gather; the rest follows in the
+    /// next turn, before anything else.
     pub(super) fn run_deliveries(&mut self) {
+        if let Some((events, at)) = self.undelivered.take() {
+            self.deliver_events(events, at);
+        }
         for from in self.mesh.peers() {
-            while let Some(message) = self.mesh.next_deliver(from) {
+            while self.undelivered.is_none() && self.frames.bytes() < ENCODED_MAX {
+                let Some(message) = self.mesh.next_deliver(from) else { break };
                 self.on_deliver(message);
             }
         }
@@ -80,7 +92,7 @@ impl Shard {
 
     fn on_deliver(&mut self, message: Deliver) {
         match message {
-            Deliver::Events(events) => self.deliver_events(&events),
+            Deliver::Events(events) => self.deliver_events(events, 0),
             Deliver::Joined { channel, token, top, continuity, events, more } => {
                 let Some(index) = self.local.find(channel.as_str()) else { return };
                 self.on_joined(index, token, top, continuity, &events, more);
@@ -106,9 +118,14 @@ impl Shard {
         }
     }
 
-    fn deliver_events(&mut self, events: &[Event]) {
+    fn deliver_events(&mut self, events: Vec<Event>, start: usize) {
         let mut known: Option<(&str, Option<u32>)> = None;
-        for event in events {
+        let mut stop = None;
+        for (at, event) in events.iter().enumerate().skip(start) {
+            if self.frames.gathered() >= GATHERED_MAX {
+                stop = Some(at);
+                break;
+            }
             let name = event.channel();
             let index = match known {
                 Some((last, index)) if last == name => index,
@@ -119,6 +136,7 @@ impl Shard {
                 self.deliver(index, event);
             }
         }
+        self.undelivered = stop.map(|at| (events, at));
     }
 
     /// One event to every live subscription of a channel.

@@ -46,8 +46,6 @@ impl Shard {
             at += 1;
         }
         self.dirty.clear();
-        self.dirty.shrink_to(4_096);
-        self.sends.shrink_to(4_096);
         std::mem::swap(&mut self.dirty, &mut self.again);
         self.frames.clear();
         self.take_carried();

@@ -160,6 +160,8 @@ pub struct TurnFrames {
     flat: Bytes,
     /// Scratch for the comparison.
     key: Vec<u32>,
+    /// Bytes of all frames of the turn.
+    bytes: usize,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
@@ -168,6 +170,7 @@ const KEPT: usize = 4_096;
 impl TurnFrames {
     /// Adds a frame and returns its index, to be given to any number of runs.
     pub fn add(&mut self, bytes: Bytes, mark: Option<EventMark>) -> u32 {
+        self.bytes += bytes.len();
         self.frames.push(Frame { bytes, mark });
         (self.frames.len() - 1) as u32
     }
@@ -184,6 +187,16 @@ impl TurnFrames {
         self.nodes[run.tail as usize].next = node;
         run.tail = node;
         false
+    }
+
+    /// References gathered so far this turn.
+    pub fn gathered(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Bytes encoded so far this turn.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The frames of a run, in order.
@@ -230,6 +243,7 @@ impl TurnFrames {
         self.frames.clear();
         self.nodes.clear();
         self.flat_key.clear();
+        self.bytes = 0;
         self.flat = Bytes::new();
         self.frames.shrink_to(KEPT);
         self.nodes.shrink_to(KEPT * 8);

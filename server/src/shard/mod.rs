@@ -139,6 +139,8 @@ pub struct Shard {
     commands: Vec<Command>,
     /// Asks that found their lane full.
     asks: VecDeque<(ShardId, Ask)>,
+    /// Events of a delivery that were too many for the turn, and where to go on.
+    undelivered: Option<(Vec<proto::event::Event>, usize)>,
     catching_up: Vec<SubscriptionToken>,
     /// HTTP/1.1 connections that can go on with what they had received already.
     resumable: Vec<ConnId>,
@@ -195,6 +197,7 @@ impl Shard {
             sends: Vec::new(),
             commands: Vec::new(),
             asks: VecDeque::new(),
+            undelivered: None,
             catching_up: Vec::new(),
             resumable: Vec::new(),
             flushing: Vec::new(),
@@ -376,6 +379,7 @@ impl Shard {
     /// True if there is work that no input announces: the reactor must not sleep.
     pub fn has_work(&self) -> bool {
         self.lanes_have_work()
+            || self.undelivered.is_some()
             || !self.resumable.is_empty()
             || !self.flushing.is_empty()
             || !self.dirty.is_empty()
