@@ -46,4 +46,4 @@ pub use real_files::RealFiles;
 pub use recover::{Opened, Recovered, RecoveredChannel, open};
 pub use ring::{StorageRing, StorageState, StoreBatch};
 pub use spool::{Ack, Options, Retention, Spool};
-pub use writer::{StopReport, StorageHandle, WriterStats};
+pub use writer::{Pump, StopReport, StorageHandle, WriterStats};

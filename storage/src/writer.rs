@@ -68,20 +68,14 @@ impl StorageHandle {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stats = Arc::new(Mutex::new(WriterStats::default()));
-        let writer = Writer {
-            ring: ring.clone(),
-            stop: stop.clone(),
-            stats: stats.clone(),
-            notify,
-            on_notice,
-            acked: Vec::new(),
-            measured: WriterStats::default(),
-        };
-        writer.publish_state(spool.state());
+        let pump = Pump::new(spool, ring.clone(), notify, on_notice);
+        let (stop_asked, stats_kept) = (stop.clone(), stats.clone());
         let run = move || {
-            let ring = writer.ring.clone();
-            let notify = writer.notify.clone();
-            std::panic::catch_unwind(AssertUnwindSafe(move || writer.run(spool))).unwrap_or_else(
+            let ring = pump.ring.clone();
+            let notify = pump.notify.clone();
+            let measured = WriterStats::default();
+            let writer = Writer { pump, stop: stop_asked, stats: stats_kept, measured };
+            std::panic::catch_unwind(AssertUnwindSafe(move || writer.run())).unwrap_or_else(
                 |_| {
                     ring.set_state(StorageState::Failed);
                     (0..ring.shards()).for_each(|shard| notify(shard));
@@ -124,67 +118,50 @@ impl StorageHandle {
     }
 }
 
-struct Writer {
+/// What the writer does with a spool, step by step and without a thread, a clock or a sleep: the
+/// thread drives it, and so does the simulated world.
+pub struct Pump<F: Files> {
+    spool: Spool<F>,
     ring: Arc<StorageRing>,
-    stop: Arc<AtomicBool>,
-    stats: Arc<Mutex<WriterStats>>,
     notify: Notify,
     on_notice: OnNotice,
     acked: Vec<Ack>,
-    measured: WriterStats,
 }
 
-impl Writer {
-    fn run<F: Files>(mut self, mut spool: Spool<F>) -> StopReport {
-        let mut stop_by = None;
-        loop {
-            self.take(&mut spool);
-            let worked = spool.has_work();
-            if worked {
-                self.round(&mut spool);
-            }
-            let state = spool.maintain(now_us());
-            self.publish_state(state);
-            for notice in spool.take_notices() {
-                (self.on_notice)(notice);
-            }
-            self.measured.spool = spool.counters();
-            *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.measured;
-            if self.stop.load(Ordering::Acquire) {
-                let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + STOP_WAIT);
-                let done = self.ring.is_empty() && !spool.has_work();
-                if done || state == StorageState::Failed || Instant::now() > stop_by {
-                    return self.finish(spool);
-                }
-            }
-            self.wait(&spool, state);
-        }
+impl<F: Files> Pump<F> {
+    /// Joins a spool and a ring. `notify` must not block.
+    pub fn new(
+        spool: Spool<F>,
+        ring: Arc<StorageRing>,
+        notify: Notify,
+        on_notice: OnNotice,
+    ) -> Self {
+        let pump = Self { spool, ring, notify, on_notice, acked: Vec::new() };
+        pump.publish_state(pump.spool.state());
+        pump
     }
 
     /// Moves one round's worth from the ring to the spool, shard by shard in turn.
-    fn take<F: Files>(&self, spool: &mut Spool<F>) {
-        let bytes_max = spool.options.round_bytes_max as u64;
+    pub fn take(&mut self) {
+        let bytes_max = self.spool.options.round_bytes_max as u64;
         let mut found = true;
         while found {
             found = false;
             for shard in 0..self.ring.shards() {
-                if spool.waiting_bytes() >= bytes_max {
+                if self.spool.waiting_bytes() >= bytes_max {
                     return;
                 }
                 if let Some(batch) = self.ring.pop(shard) {
-                    spool.append(shard, batch);
+                    self.spool.append(shard, batch);
                     found = true;
                 }
             }
         }
     }
 
-    fn round<F: Files>(&mut self, spool: &mut Spool<F>) {
-        let began = Instant::now();
-        let state = spool.sync(now_us(), &mut self.acked);
-        let took_us = began.elapsed().as_micros() as u64;
-        self.measured.round_us += took_us;
-        self.measured.round_us_max = self.measured.round_us_max.max(took_us);
+    /// Makes one round durable and tells the shards.
+    pub fn round(&mut self, now_us: i64) -> StorageState {
+        let state = self.spool.sync(now_us, &mut self.acked);
         for ack in &self.acked {
             self.ring.acknowledge(ack.shard, ack.seq, ack.bytes);
         }
@@ -195,6 +172,45 @@ impl Writer {
             (self.notify)(shard);
         }
         self.publish_state(state);
+        state
+    }
+
+    /// What can wait, and what people should know.
+    pub fn maintain(&mut self, now_us: i64) -> StorageState {
+        let state = self.spool.maintain(now_us);
+        self.publish_state(state);
+        self.say();
+        state
+    }
+
+    /// True if everything that came is synced.
+    pub fn is_done(&self) -> bool {
+        self.ring.is_empty() && !self.spool.has_work()
+    }
+
+    /// The spool, for reading and counting.
+    pub fn spool(&self) -> &Spool<F> {
+        &self.spool
+    }
+
+    /// The end: clean if everything is synced.
+    pub fn finish(mut self) -> StopReport {
+        let lost_bytes = self.ring.unsynced_bytes();
+        self.say();
+        if lost_bytes > 0 || self.spool.has_work() {
+            // Not a clean stop: events with positions are lost, so the lineage must not go on.
+            let error = Some("events are left that could not be synced".to_owned());
+            return StopReport { clean: false, error, lost_bytes };
+        }
+        let closed = self.spool.close(self.ring.incarnation_max());
+        let error = closed.err().map(|e| e.to_string());
+        StopReport { clean: error.is_none(), error, lost_bytes }
+    }
+
+    fn say(&mut self) {
+        for notice in self.spool.take_notices() {
+            (self.on_notice)(notice);
+        }
     }
 
     fn publish_state(&self, state: StorageState) {
@@ -202,39 +218,60 @@ impl Writer {
             (0..self.ring.shards()).for_each(|shard| (self.notify)(shard));
         }
     }
+}
 
-    fn wait<F: Files>(&self, spool: &Spool<F>, state: StorageState) {
+/// The thread around a [`Pump`]: time, sleep and the stop.
+struct Writer<F: Files> {
+    pump: Pump<F>,
+    stop: Arc<AtomicBool>,
+    stats: Arc<Mutex<WriterStats>>,
+    measured: WriterStats,
+}
+
+impl<F: Files> Writer<F> {
+    fn run(mut self) -> StopReport {
+        let mut stop_by = None;
+        loop {
+            self.pump.take();
+            if self.pump.spool.has_work() {
+                let began = Instant::now();
+                self.pump.round(now_us());
+                let took_us = began.elapsed().as_micros() as u64;
+                self.measured.round_us += took_us;
+                self.measured.round_us_max = self.measured.round_us_max.max(took_us);
+            }
+            let state = self.pump.maintain(now_us());
+            self.measured.spool = self.pump.spool.counters();
+            *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.measured;
+            if self.stop.load(Ordering::Acquire) {
+                let stop_by = *stop_by.get_or_insert_with(|| Instant::now() + STOP_WAIT);
+                let failed = state == StorageState::Failed;
+                if self.pump.is_done() || failed || Instant::now() > stop_by {
+                    return self.pump.finish();
+                }
+            }
+            self.wait(state);
+        }
+    }
+
+    fn wait(&self, state: StorageState) {
+        let (ring, spool) = (&self.pump.ring, &self.pump.spool);
         let stop = || self.stop.load(Ordering::Acquire);
         match state {
             // Only a restart helps; stay for the stop.
-            StorageState::Failed => self.ring.sleep(IDLE, stop),
+            StorageState::Failed => ring.sleep(IDLE, stop),
             StorageState::Accepting => {
                 if !spool.has_work() {
-                    self.ring.sleep(IDLE, || stop() || !self.ring.is_empty());
+                    ring.sleep(IDLE, || stop() || !ring.is_empty());
                 }
             }
             StorageState::DiskFull | StorageState::SpoolFull => {
                 // The active segment may still have room: then go on.
                 let stuck = spool.is_blocked();
-                let busy = || !stuck && (spool.has_work() || !self.ring.is_empty());
-                self.ring.sleep(Duration::from_micros(RETRY_US as u64), busy);
+                let busy = || !stuck && (spool.has_work() || !ring.is_empty());
+                ring.sleep(Duration::from_micros(RETRY_US as u64), busy);
             }
         }
-    }
-
-    fn finish<F: Files>(&mut self, mut spool: Spool<F>) -> StopReport {
-        let lost_bytes = self.ring.unsynced_bytes();
-        for notice in spool.take_notices() {
-            (self.on_notice)(notice);
-        }
-        if lost_bytes > 0 || spool.has_work() {
-            // Not a clean stop: events with positions are lost, so the lineage must not go on.
-            let error = Some("events are left that could not be synced".to_owned());
-            return StopReport { clean: false, error, lost_bytes };
-        }
-        let closed = spool.close(self.ring.incarnation_max());
-        let error = closed.err().map(|e| e.to_string());
-        StopReport { clean: error.is_none(), error, lost_bytes }
     }
 }
 

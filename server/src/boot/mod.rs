@@ -7,7 +7,7 @@
 //!
 //! Used by `main`, `bench` and `tests` alike. Lives on the caller's thread.
 
-mod restore;
+pub mod restore;
 mod shards;
 mod store;
 
@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
-pub use store::Store;
+pub use store::{RING_BATCHES, Store, spool_options};
 
 /// Why the server did not start, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,7 +292,8 @@ fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, BootErr
     config.listen.iter().map(bind).collect()
 }
 
-fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings, BootError> {
+/// What the shards need of the configuration.
+pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings, BootError> {
     let namespaces = config.namespaces.iter().map(|(name, n)| (name.clone(), n.clone()));
     let mut settings = Settings::new(namespaces, config.limits.clone());
     settings.connections_max = budget.shard.connections_max;

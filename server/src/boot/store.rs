@@ -18,7 +18,7 @@ use storage::{
 };
 
 /// Batches one shard's lane to the writer holds.
-const RING_BATCHES: usize = 256;
+pub const RING_BATCHES: usize = 256;
 /// Threads that read the embedded store.
 const READER_THREADS: usize = 2;
 /// Steps that may wait for a reader.
@@ -99,7 +99,7 @@ impl Store {
             let message = format!("{}: {error}", at("cannot use the data directory"));
             BootError::new(message, "choose another with --data-dir, or check its permissions")
         })?;
-        let options = options(config, budget);
+        let options = spool_options(config, budget);
         let opened = storage::open(files, options, now.wall_us, &mut |notice| say(&notice))
             .map_err(|error| BootError::new(error.to_string(), "choose another --data-dir"))?;
         let mut seed = [0; 8];
@@ -154,7 +154,8 @@ impl Store {
     }
 }
 
-fn options(config: &Config, budget: &Budget) -> Options {
+/// How the spool works under this configuration.
+pub fn spool_options(config: &Config, budget: &Budget) -> Options {
     let spool = &config.spool;
     let age_s = (spool.retention_age_s > 0).then_some(spool.retention_age_s);
     Options {

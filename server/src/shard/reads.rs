@@ -16,7 +16,7 @@ use proto::channel::ChannelName;
 use proto::envelope;
 use proto::event::Event;
 use proto::position::Position;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Polling requests and history reads that may be under way at once on one shard.
 const READS_MAX: usize = 4_096;
@@ -45,8 +45,8 @@ struct HistoryAnswer {
 /// All reads of a shard.
 #[derive(Debug, Default)]
 pub struct Reads {
-    waiting: HashMap<u64, Waiting>,
-    history: HashMap<u64, HistoryAnswer>,
+    waiting: BTreeMap<u64, Waiting>,
+    history: BTreeMap<u64, HistoryAnswer>,
     ticket: u64,
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use proto::h2::{H2Event, H2Limits, H2Session, Reason, StreamKey};
 use proto::reason::CloseReason;
 use proto::sse;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// What a stream of a session is doing.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ enum Doing {
 pub struct Http2 {
     /// The protocol machine.
     pub session: H2Session,
-    streams: HashMap<StreamKey, Doing>,
+    streams: BTreeMap<StreamKey, Doing>,
     /// A ping is unanswered since then, milliseconds.
     pub pinged_ms: Option<u64>,
 }
@@ -44,7 +44,7 @@ pub struct Http2 {
 impl Http2 {
     /// Heap held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        self.session.memory_bytes() + self.streams.capacity() * 64
+        self.session.memory_bytes() + self.streams.len() * 64
     }
 
     /// Event streams of this connection, by index.
@@ -99,7 +99,7 @@ impl Shard {
             connection.chatty = true;
             self.commands.push(Command::Arm(conn, ReceiveMode::Multishot));
         }
-        Session::Http2(Box::new(Http2 { session, streams: HashMap::new(), pinged_ms: None }))
+        Session::Http2(Box::new(Http2 { session, streams: BTreeMap::new(), pinged_ms: None }))
     }
 
     pub(super) fn feed_http2(
