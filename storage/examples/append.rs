@@ -1,29 +1,33 @@
 //! What an event costs on the way to the disk, outside the kernel: `cargo run --release -p storage
-//! --example append [events] [directory]`.
+//! --example append [events] [batch] [directory]`.
 //!
-//! Events of 300 bytes in batches of 1,000 over 100 channels go through a spool on a file seam
+//! Events of 300 bytes in batches (of 1,000) over 100 channels go through a spool on a file seam
 //! whose files are nowhere (the cost of our code alone) and then, if a directory is named, through
 //! the real thread to a real disk. Prints nanoseconds of CPU per event.
 
+use proto::channel::ChannelName;
 use proto::event::{DataKind, Draft, Event};
 use proto::position::{Epoch, Position};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::files::{FileIo, Files};
-use storage::{Options, RealFiles, StorageHandle, StorageRing, StoreBatch, open};
-
-const BATCH: u64 = 1_000;
+use storage::{
+    Bound, HistoryRead, Options, RealFiles, StorageHandle, StorageRing, StoreBatch, open,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let count: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let size: u64 = arguments.next().map_or(Ok(1_000), |text| text.parse())?;
     let batches = |lineage| -> Vec<Vec<Event>> {
-        (0..count / BATCH).map(|b| (0..BATCH).map(|i| event(lineage, b, i)).collect()).collect()
+        let batch = |b| (0..size).map(|i| event(lineage, b * size + i)).collect();
+        (0..count / size).map(batch).collect()
     };
     let mut opened = open(Nowhere, Options::default(), 0, &mut |_| {})?;
     let prepared = batches(opened.recovered.current_lineage);
-    let size = prepared[0][0].size();
-    let (began, cpu) = (Instant::now(), cpu_time());
+    let image = prepared[0][0].size();
+    let (began, cpu) = (Instant::now(), cpu_time(None));
     let mut acked = Vec::new();
     for (events, seq) in prepared.into_iter().zip(1..) {
         opened.spool.append(0, StoreBatch { seq, events });
@@ -31,14 +35,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         opened.spool.maintain(0);
     }
     let ns = |time: Duration| time.as_nanos() as u64 / count;
-    println!("spool alone, {size}-byte images, batches of {BATCH}:");
-    println!("  {} ns of CPU per event, {} ns elapsed", ns(cpu_time() - cpu), ns(began.elapsed()));
+    println!("spool alone, {image}-byte images, batches of {size}:");
+    println!(
+        "  {} ns of CPU per event, {} ns elapsed",
+        ns(cpu_time(None) - cpu),
+        ns(began.elapsed())
+    );
 
     let Some(directory) = arguments.next() else { return Ok(()) };
-    let opened = open(RealFiles::open(directory)?, Options::default(), 0, &mut |_| {})?;
+    let opened = open(RealFiles::open(&directory)?, Options::default(), 0, &mut |_| {})?;
     let prepared = batches(opened.recovered.current_lineage);
     let ring = Arc::new(StorageRing::new(1, 64, 64 << 20));
-    let (began, cpu) = (Instant::now(), cpu_time());
+    let began = Instant::now();
     let notices = Box::new(|notice| println!("  {notice}"));
     let handle = StorageHandle::start(opened.spool, ring.clone(), Arc::new(|_| ()), notices)?;
     for (events, seq) in prepared.into_iter().zip(1..) {
@@ -51,19 +59,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while ring.unsynced_bytes() > 0 {
         std::thread::sleep(Duration::from_micros(100));
     }
-    let (elapsed, cpu) = (began.elapsed(), cpu_time() - cpu);
+    let (elapsed, cpu) = (began.elapsed(), cpu_time(Some("storage")));
     let stats = handle.stats();
     println!("thread and disk, {} rounds, longest {} us:", stats.spool.rounds, stats.round_us_max);
     println!("  {} ns of CPU per event (kernel included), {} ns elapsed", ns(cpu), ns(elapsed));
+    println!("  {} us of CPU per round", cpu.as_micros() as u64 / stats.spool.rounds.max(1));
     println!("  {:?}", handle.stop());
+    let began = Instant::now();
+    let opened = open(RealFiles::open(directory)?, Options::default(), 0, &mut |_| {})?;
+    println!("opened in {} us", began.elapsed().as_micros());
+    let began = Instant::now();
+    let replayed = opened.spool.replay_tail(1 << 30, &mut |_| {})?;
+    println!("replay: {} ns per event", began.elapsed().as_nanos() as u64 / replayed);
+    let (began, channel) = (Instant::now(), ChannelName::new("orders:7")?);
+    let mut found = 0;
+    let read = HistoryRead::new(channel, None, Bound::Open, Bound::Open, u32::MAX);
+    opened.spool.reader().history(read, &mut |events| {
+        found += events.len();
+        ControlFlow::Continue(())
+    })?;
+    let took = began.elapsed();
+    println!("one channel's {found} events of {replayed}: {} us", took.as_micros());
     Ok(())
 }
 
-fn event(lineage: u32, batch: u64, i: u64) -> Event {
-    let number = batch * BATCH + i;
+fn event(lineage: u32, number: u64) -> Event {
     let id = format!("{number:032}");
     let draft = Draft {
-        channel: &format!("orders:{}", i / 10),
+        channel: &format!("orders:{}", number / 10 % 100),
         id: &id,
         kind: "order.placed",
         data_kind: DataKind::Json,
@@ -77,16 +100,17 @@ fn event(lineage: u32, batch: u64, i: u64) -> Event {
     }
 }
 
-/// User and system time of the process.
-fn cpu_time() -> Duration {
-    let usage = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let own = usage.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+/// CPU time, user and system, of this thread or of the one named.
+fn cpu_time(thread: Option<&str>) -> Duration {
+    let own = format!("/proc/self/task/{}", rustix::thread::gettid().as_raw_nonzero());
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let all = tasks.filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
+    let named = tasks.map(|task| task.path()).find(|path| {
+        let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+        thread.is_some_and(|thread| name.trim() == thread)
     });
-    Duration::from_nanos(all.sum::<u64>().max(own))
+    let path = named.unwrap_or(own.into());
+    let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0))
 }
 
 /// Files that take everything and keep nothing.

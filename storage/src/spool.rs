@@ -124,6 +124,8 @@ pub struct Spool<F: Files> {
     pub(crate) channels: Channels,
     pub(crate) catalog: Catalog<F::File>,
     pub(crate) active: Option<Active<F::File>>,
+    /// The newest sealed segments and their lengths; see `segment`.
+    pub(crate) cached: VecDeque<(Arc<F::File>, u64)>,
     /// The next segment, preallocated, and its length.
     pub(crate) next: Option<(F::File, u64)>,
     waiting: VecDeque<Waiting>,
@@ -183,6 +185,7 @@ impl<F: Files> Spool<F> {
             lineage: start.lineage,
             channels: start.channels,
             active: None,
+            cached: VecDeque::new(),
             next: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -345,7 +348,6 @@ impl<F: Files> Spool<F> {
         }
         debug_assert_eq!(end, active.end + bytes);
         active.end = end;
-        active.forget_cold();
         let count = self.round.events.len() as u64;
         self.end_seq += count;
         self.unsaved_bytes += bytes;
