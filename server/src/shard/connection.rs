@@ -9,6 +9,7 @@ use super::frames::Format;
 use super::outbox::Outbox;
 use super::session::Session;
 use crate::driver::ConnId;
+use crate::mesh::Since;
 use proto::reason::CloseReason;
 use proto::tls::TlsSession;
 use smallvec::SmallVec;
@@ -58,6 +59,9 @@ pub struct Subscriber {
     pub subscriptions: SmallVec<[Option<SubscriptionKey>; 1]>,
     /// FNV of the channel list, for the cursor.
     pub channels_hash: u32,
+    /// Where each channel was asked to start: what the cursor says of it until its join is answered.
+    /// Empty without a cursor.
+    pub starts: Box<[Since]>,
 }
 
 /// A socket of the shard.

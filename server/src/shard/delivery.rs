@@ -32,9 +32,11 @@ impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
     pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
         let several = request.channels.len() > 1;
+        let cursor = several && request.format.is_sse();
         let subscriber = Subscriber {
             format: request.format,
-            cursor: several && request.format.is_sse(),
+            cursor,
+            starts: if cursor { request.since.as_slice().into() } else { Box::default() },
             subscriptions: SmallVec::new(),
             channels_hash: request.channels_hash,
         };
@@ -315,20 +317,27 @@ impl Shard {
         }
     }
 
-    /// The cursor over all channels of an endpoint, as one `id:` block.
+    /// The cursor over all channels of an endpoint, as one `id:` block. A client that is cut off
+    /// comes back with it, so it never forgets what the client came with: a channel whose join is
+    /// not answered yet keeps the position it was asked from. One that came with no position that
+    /// we know gets no cursor before it was told the gap.
     pub(super) fn cursor_block(&self, subscriber: &Subscriber) -> Vec<u8> {
-        let position = |key: &Option<SubscriptionKey>| {
-            let key = key.as_ref()?;
-            let channel = self.local.peek(key.channel)?;
-            let entry = channel.entries.get(key.at as usize)?;
-            let epoch = channel.epoch()?;
-            (entry.phase != Phase::Joining)
-                .then(|| Position { epoch, offset: entry.next.saturating_sub(1) })
-        };
-        let cursor = Cursor {
-            channels_hash: subscriber.channels_hash,
-            positions: subscriber.subscriptions.iter().map(position).collect(),
-        };
+        let mut positions = Vec::with_capacity(subscriber.subscriptions.len());
+        for (key, start) in subscriber.subscriptions.iter().zip(&subscriber.starts) {
+            let local = key.as_ref().and_then(|key| {
+                let channel = self.local.peek(key.channel)?;
+                Some((channel.epoch(), channel.entries.get(key.at as usize)?))
+            });
+            positions.push(match (local, start) {
+                (Some((Some(epoch), entry)), _) if entry.phase != Phase::Joining => {
+                    Some(Position { epoch, offset: entry.next.saturating_sub(1) })
+                }
+                (_, Since::After(position)) => Some(*position),
+                (_, Since::Now) => None,
+                (_, Since::Unknown) => return Vec::new(),
+            });
+        }
+        let cursor = Cursor { channels_hash: subscriber.channels_hash, positions };
         let (mut id, mut out) = (Vec::new(), Vec::new());
         cursor.write_to(&mut id);
         let id = std::str::from_utf8(&id).unwrap_or_default();

@@ -255,11 +255,6 @@ impl Host {
         self.pump.finish()
     }
 
-    /// What the storage says.
-    pub fn storage_state(&self) -> StorageState {
-        self.ring.state()
-    }
-
     /// Looks whether every bound holds.
     pub fn check_limits(&mut self, event_bytes_max: u64) -> Result<(), String> {
         for (shard, driver) in self.shards.iter_mut().zip(&self.drivers) {

@@ -70,6 +70,8 @@ pub struct Oracle {
     of_serial: BTreeMap<Serial, Vec<Place>>,
     /// By channel and incarnation: offsets acknowledged as durable.
     durable: BTreeMap<(String, u32), BTreeMap<u64, Serial>>,
+    /// By channel and epoch: the highest offset acknowledged as durable.
+    durable_top: BTreeMap<(String, u64), u64>,
     boot: u32,
     lineage: u32,
     /// Runs that ended without a clean stop.
@@ -88,6 +90,7 @@ impl Oracle {
             places: BTreeMap::new(),
             of_serial: BTreeMap::new(),
             durable: BTreeMap::new(),
+            durable_top: BTreeMap::new(),
             boot: 0,
             lineage: 0,
             lineages_lost: BTreeSet::new(),
@@ -227,6 +230,8 @@ impl Oracle {
             if !Options::is_stored(&channel) {
                 return Err(format!("#{serial} of {channel} was called durable"));
             }
+            let top = self.durable_top.entry((channel.clone(), position.epoch.0)).or_default();
+            *top = position.offset.max(*top);
             let incarnation = (channel, position.epoch.incarnation());
             self.durable.entry(incarnation).or_default().insert(position.offset, serial);
             let places = self.of_serial.entry(serial).or_default();
@@ -271,10 +276,8 @@ impl Oracle {
         let Some(since) = since else {
             return if reason == GapReason::Malformed { Ok(()) } else { bad("nothing was asked") };
         };
-        let same = since.epoch.incarnation() == before.epoch.incarnation();
-        let incarnation = (channel.to_owned(), since.epoch.incarnation());
-        let durable = self.durable.get(&incarnation);
-        let stored = durable.is_some_and(|at| at.range(since.offset.max(1)..).next().is_some());
+        let top = self.durable_top.get(&(channel.to_owned(), since.epoch.0));
+        let stored = top.is_some_and(|top| since.offset <= *top);
         match reason {
             GapReason::Malformed => bad("the position was one"),
             GapReason::RolledBack if stored => bad("it was acknowledged as durable"),
@@ -282,13 +285,14 @@ impl Oracle {
                 bad("its run did not end uncleanly")
             }
             GapReason::RolledBack => Ok(()),
-            GapReason::Unknown if same && self.lineages_lost.len() < 14 => bad("it was given"),
-            GapReason::Unknown if stored && self.options.remembers_all() => {
+            GapReason::Unknown if since.epoch == before.epoch => bad("it was given"),
+            GapReason::Unknown if stored && self.lineages_lost.len() < 14 => {
                 bad("the channel is known to the disk")
             }
             GapReason::Unknown => Ok(()),
             GapReason::Expired => {
-                let top = self.top_of(channel, since.epoch.incarnation());
+                let heard = self.top_of(channel, since.epoch.incarnation());
+                let top = heard.max(before.offset);
                 let behind = top.saturating_sub(since.offset);
                 let kept = self.options.history_of(channel);
                 if self.options.remembers_all() && behind <= kept {
@@ -380,12 +384,6 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-
-    /// The durable events of a channel, by incarnation and offset.
-    pub fn durable_of(&self, channel: &str) -> Vec<(u32, u64, Serial)> {
-        let of = self.durable.iter().filter(|(key, _)| key.0 == channel);
-        of.flat_map(|(key, at)| at.iter().map(|(o, s)| (key.1, *o, *s))).collect()
     }
 
     /// How many events are acknowledged as durable.

@@ -85,6 +85,9 @@ impl EventStream {
             return track.event(scene.oracle, position, serial, false);
         }
         let message = parse(scene.oracle, text)?;
+        if matches!(&message, Message::Control(control) if control.is_farewell()) {
+            return Ok(());
+        }
         let (Message::Control(super::track::Control { channel, .. })
         | Message::Event { channel, .. }) = &message;
         let Some(track) = self.tracks.iter_mut().find(|track| track.channel == *channel) else {

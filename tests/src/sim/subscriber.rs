@@ -282,6 +282,7 @@ fn begin(mode: Mode, channels: &[String], resume: &Option<String>, lineage: u32)
 
 fn socket_message(track: &mut Track, text: &str, scene: &mut Scene<'_>) -> Verdict {
     match parse(scene.oracle, text)? {
+        Message::Control(control) if control.is_farewell() => Ok(()),
         Message::Control(control) => {
             let policy = scene.options.policy_of(&track.channel);
             track.control(scene.oracle, &control, policy == OutboxPolicy::DropOldest)?;

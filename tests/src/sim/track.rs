@@ -27,9 +27,17 @@ pub struct Track {
 pub struct Control {
     pub name: String,
     pub channel: String,
-    reason: String,
+    pub reason: String,
     run: Option<(u64, u64)>,
     pub position: Option<Position>,
+}
+
+impl Control {
+    /// It speaks of the whole connection, which is about to end.
+    pub fn is_farewell(&self) -> bool {
+        let known = matches!(self.reason.as_str(), "shutdown" | "overload");
+        self.channel.is_empty() && self.name == "notice" && known
+    }
 }
 
 /// An envelope's members, each as it was written.
@@ -45,11 +53,6 @@ impl Track {
     /// A subscription that is being asked for.
     pub fn new(channel: &str, since: Option<Position>, garbled: bool) -> Self {
         Self { channel: channel.to_owned(), since, garbled, started: false, at: None }
-    }
-
-    /// Where a client that is cut off now goes on, if it knows.
-    pub fn resume(&self) -> Option<Position> {
-        self.at.or(self.since)
     }
 
     /// An event came. `silent_start`: this kind of stream says nothing when it starts live.

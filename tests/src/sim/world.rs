@@ -42,6 +42,8 @@ pub struct World {
     lurkers: Vec<Lurker>,
     now: Now,
     calm: bool,
+    /// The next stop is the end of the run.
+    last_stop: bool,
     /// When the stopped server comes back.
     boot_at_ms: u64,
     /// The stop was clean: the next start must say so.
@@ -49,6 +51,8 @@ pub struct World {
     /// Storing has failed for good since.
     failed_since_ms: Option<u64>,
     heal_disk_at_ms: u64,
+    /// A single sync was told to fail since the last start.
+    sync_will_fail: bool,
     pump_part: u64,
     boots: u64,
 }
@@ -80,10 +84,12 @@ impl World {
             lurkers: (0..options.lurkers).map(|_| Lurker::default()).collect(),
             now: Now { ms: 1_000, wall_us: WALL_START_US },
             calm: false,
+            last_stop: false,
             boot_at_ms: 0,
             stopped_clean: true,
             failed_since_ms: None,
             heal_disk_at_ms: 0,
+            sync_will_fail: false,
             pump_part: 0,
             boots: 0,
             options: options.clone(),
@@ -236,8 +242,18 @@ impl World {
         Ok(())
     }
 
+    fn disk_is_ill(&self) -> bool {
+        let ill = |faults: &mut storage::sim_files::Faults| {
+            faults.fail_every_sync
+                || faults.capacity_bytes.is_some()
+                || self.sync_will_fail
+        };
+        self.files.faults(ill)
+    }
+
     fn heal_disk(&mut self) {
         self.heal_disk_at_ms = 0;
+        self.sync_will_fail = false;
         self.files.faults(|faults| {
             faults.capacity_bytes = None;
             faults.fail_every_sync = false;
@@ -283,6 +299,7 @@ impl World {
             }
             6 => {
                 self.note(format_args!("a sync will fail"));
+                self.sync_will_fail = true;
                 self.files.faults(|faults| faults.fail_syncs_in = vec![1]);
             }
             7 => {
@@ -343,7 +360,10 @@ impl World {
         let report = host.finish(self.now);
         self.note(format_args!("stopped, clean {} {:?}", report.clean, report.error));
         self.stopped_clean = report.clean;
-        self.boot_at_ms = self.now.ms + self.chance.size(1_000);
+        self.boot_at_ms = match self.last_stop {
+            true => u64::MAX,
+            false => self.now.ms + self.chance.size(1_000),
+        };
         Ok(())
     }
 
@@ -372,7 +392,7 @@ impl World {
         let host = match booted {
             Ok(host) => host,
             // A disk that is full or does not sync may refuse the start; it is tried again.
-            Err(why) if self.heal_disk_at_ms > 0 => {
+            Err(why) if self.disk_is_ill() => {
                 self.note(format_args!("no start: {why}"));
                 self.heal_disk();
                 return Ok(());
@@ -432,6 +452,7 @@ impl World {
         }
         self.settle(began_ms, "subscribers behind", |world| world.behind().is_none())?;
         self.oracle.check_raw()?;
+        self.last_stop = true;
         self.restart();
         self.settle(began_ms, "the drain does not end", |world| world.host.is_none())?;
         if !self.stopped_clean {
