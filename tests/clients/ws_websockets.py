@@ -3,6 +3,7 @@ first that does not go as it says. Steps: see tests/tests/it/ws.rs."""
 
 import asyncio
 import json
+import os
 import sys
 
 from websockets.asyncio.client import connect
@@ -10,9 +11,12 @@ from websockets.exceptions import ConnectionClosed
 
 
 async def main(url, script):
-    async with connect(url, max_size=64 << 20, compression=None, proxy=None) as socket:
-        for name, argument in script:
-            await play(socket, name, argument)
+    socket = await connect(url, max_size=64 << 20, compression=None, proxy=None)
+    for name, argument in script:
+        await play(socket, name, argument)
+    # Without a closing handshake: after a close in the middle of a long message the library trips
+    # over its own transport. `close` is a step.
+    os._exit(0)
 
 
 async def play(socket, name, argument):

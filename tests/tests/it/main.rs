@@ -11,4 +11,5 @@
 mod rig;
 
 mod http;
+mod sse;
 mod ws;

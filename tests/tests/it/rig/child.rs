@@ -1,8 +1,10 @@
 //! Programs that others wrote, run with a time cap.
 
 use super::CAP;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Runs a program to its end and gives what it printed; a missing program fails with the remedy.
@@ -46,6 +48,52 @@ pub fn run(command: &mut Command) -> String {
     let (out, err) = (lossy(&output.stdout), lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
     out
+}
+
+/// A program that runs beside the test and prints lines. It is killed when this goes away.
+pub struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Watch {
+    pub fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| {
+            panic!(
+                "cannot start {command:?} ({error}); `cargo xtask test` installs what tests need"
+            )
+        });
+        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok())
+        });
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The next line; the program must print one.
+    pub fn line(&mut self) -> String {
+        let Ok(line) = self.lines.recv_timeout(CAP) else {
+            panic!("no further line after {:?}", self.seen);
+        };
+        self.seen.push(line.clone());
+        line
+    }
+
+    /// The next line as JSON.
+    pub fn json(&mut self) -> serde_json::Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// curl with a time cap of its own.

@@ -2,6 +2,7 @@
 //! with code that shares nothing with the server.
 
 use super::CAP;
+use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -52,7 +53,19 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server listens");
+        Self::over(TcpStream::connect(address).expect("the server listens"))
+    }
+
+    /// A connection whose kernel takes hardly anything until the test reads.
+    pub fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        // It has to be set before the handshake announces a window.
+        sockopt::set_socket_recv_buffer_size(&socket, 2_048).expect("a small buffer");
+        rustix::net::connect(&socket, &address).expect("the server listens");
+        Self::over(TcpStream::from(socket))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(CAP)).expect("a legal time");
         stream.set_write_timeout(Some(CAP)).expect("a legal time");
@@ -222,9 +235,13 @@ pub fn metric(admin: SocketAddr, name: &str) -> f64 {
     sum_of(&get_from(admin, "/metrics").text(), name)
 }
 
-/// The sum of the series whose line begins with `name`, which may carry part of the labels.
-pub fn sum_of(exposition: &str, name: &str) -> f64 {
-    let series = exposition.lines().filter(|line| line.starts_with(name));
-    let values = series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum()
+/// The sum of the series of a metric, written `name` or `name{label="value"}`.
+pub fn sum_of(exposition: &str, series: &str) -> f64 {
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let labels = labels.trim_end_matches('}');
+    let of_name = exposition.lines().filter(|line| {
+        let rest = line.strip_prefix(name).unwrap_or_default();
+        rest.starts_with('{') && rest.contains(labels)
+    });
+    of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

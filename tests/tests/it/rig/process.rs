@@ -24,7 +24,7 @@ impl Plan {
     /// A server with its data in a folder; its log goes beside it.
     pub fn new(cell: Cell, folder: &Path) -> Self {
         let mut arguments = Vec::new();
-        for set in ["drain_time_s=1", "spool.segment_bytes=4194304", "server_name=\"test\""] {
+        for set in ["drain_time_s=1", "spool.segment_bytes=4194304", "server_name=test"] {
             arguments.extend(["--set".to_owned(), set.to_owned()]);
         }
         let (data_dir, log) = (folder.join("data"), folder.join("server.log"));

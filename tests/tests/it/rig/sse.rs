@@ -24,7 +24,11 @@ pub struct Stream {
 impl Stream {
     /// Opens a stream; a non-empty `last_id` is sent as Last-Event-ID.
     pub fn open(address: SocketAddr, query: &str, last_id: &str) -> Self {
-        let mut wire = Wire::connect(address);
+        Self::over(Wire::connect(address), query, last_id)
+    }
+
+    /// The same on a connection that stands.
+    pub fn over(mut wire: Wire, query: &str, last_id: &str) -> Self {
         let resume = match last_id {
             "" => String::new(),
             id => format!("Last-Event-ID: {id}\r\n"),
