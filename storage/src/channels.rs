@@ -95,6 +95,14 @@ impl Channels {
         self.table.iter()
     }
 
+    /// Without the old tops: few channels have any.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        // A name's allocation has two counters and, typically, a few dozen bytes.
+        const NAME_BYTES: usize = 16 + 32;
+        let entry = size_of::<(ChannelName, ChannelState)>() + 1;
+        (self.table.capacity() * entry + self.table.len() * NAME_BYTES) as u64
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }

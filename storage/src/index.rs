@@ -132,6 +132,12 @@ impl IndexBuilder {
         &self.blocks
     }
 
+    /// Memory held, about.
+    pub fn memory_bytes(&self) -> u64 {
+        let hashes: usize = self.blocks.iter().map(|block| block.channels.len()).sum();
+        (self.blocks.len() * (size_of::<Block>() + 24) + hashes * size_of::<u32>()) as u64
+    }
+
     /// Ends the segment.
     pub fn finish(mut self) -> Index {
         if self.open.count > 0 {

@@ -42,6 +42,10 @@ impl Round {
         (self.buffer.len() as u64).max(MARK_BYTES)
     }
 
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        (self.buffer.capacity() + self.events.capacity() * size_of::<Event>()) as u64
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.acks.is_empty()
     }

@@ -111,6 +111,9 @@ pub struct SpoolCounters {
     pub channels: u64,
     /// Channels that left a full table.
     pub channels_evicted: u64,
+    /// Memory held, about: the round, the channel table, the active segment's index. Queued
+    /// events are counted by the ring.
+    pub memory_bytes: u64,
     /// Events whose offset did not grow within their incarnation: a bug upstream.
     pub out_of_order: u64,
 }
@@ -460,6 +463,9 @@ impl<F: Files> Spool<F> {
             channels: self.channels.len() as u64,
             channels_evicted: self.channels.evicted,
             out_of_order: self.channels.out_of_order,
+            memory_bytes: self.round.memory_bytes()
+                + self.channels.memory_bytes()
+                + self.active.as_ref().map_or(0, |active| active.index.memory_bytes()),
             ..self.counters
         }
     }

@@ -75,14 +75,12 @@ impl StorageHandle {
             let notify = pump.notify.clone();
             let measured = WriterStats::default();
             let writer = Writer { pump, stop: stop_asked, stats: stats_kept, measured };
-            std::panic::catch_unwind(AssertUnwindSafe(move || writer.run())).unwrap_or_else(
-                |_| {
-                    ring.set_state(StorageState::Failed);
-                    (0..ring.shards()).for_each(|shard| notify(shard));
-                    let error = Some("the storage thread panicked".to_owned());
-                    StopReport { clean: false, error, lost_bytes: ring.unsynced_bytes() }
-                },
-            )
+            std::panic::catch_unwind(AssertUnwindSafe(move || writer.run())).unwrap_or_else(|_| {
+                ring.set_state(StorageState::Failed);
+                (0..ring.shards()).for_each(|shard| notify(shard));
+                let error = Some("the storage thread panicked".to_owned());
+                StopReport { clean: false, error, lost_bytes: ring.unsynced_bytes() }
+            })
         };
         let thread = std::thread::Builder::new().name("storage".into()).spawn(run)?;
         ring.set_writer(thread.thread().clone());

@@ -211,4 +211,6 @@ fn a_channel_table_that_is_full_lets_the_quietest_go_and_says_so() {
     store(&mut spool, 1, batch, 0);
     let counters = spool.counters();
     assert!(counters.channels <= 16 && counters.channels_evicted >= 84);
+    let memory = counters.memory_bytes;
+    assert!((1_000..200_000).contains(&memory), "bounded and said: {memory}");
 }
