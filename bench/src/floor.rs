@@ -47,8 +47,8 @@ enum Loop {
 impl Loop {
     fn round(&mut self, frame: &[u8]) -> std::io::Result<u64> {
         match self {
-            Self::Uring(floor) => floor.round(frame).map(|()| floor.short()),
-            Self::Epoll(floor) => floor.round(frame).map(|()| floor.short()),
+            Self::Uring(floor) => floor.round(frame).map(|_| floor.short()),
+            Self::Epoll(floor) => floor.round(frame).map(|_| floor.short()),
         }
     }
 }

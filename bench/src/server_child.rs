@@ -99,7 +99,8 @@ impl ServerChild {
     /// The last lines of its log, for errors.
     pub fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last: Vec<&str> = log.lines().rev().take(40).filter(|line| !line.contains("  at ")).collect();
+        let last: Vec<&str> =
+            log.lines().rev().take(40).filter(|line| !line.contains("  at ")).collect();
         format!("the server's last words: {}", last.join(" | "))
     }
 }
