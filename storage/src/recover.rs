@@ -161,6 +161,8 @@ struct Scanned {
 struct Cut {
     name: String,
     end: u64,
+    /// Where the last round begins: what stands before it was proved to be synced by its mark.
+    round_at: u64,
     /// What was torn, in the last segment.
     torn: Option<&'static str>,
     last: bool,
@@ -328,7 +330,7 @@ impl<F: Files> Opening<F> {
         let mut scanner = Scanner::new(&file, HEADER_BYTES, segment.bytes);
         let mut index = IndexBuilder::new(first_seq, HEADER_BYTES);
         let mut seq = first_seq;
-        let mut end = HEADER_BYTES;
+        let (mut end, mut round_at) = (HEADER_BYTES, HEADER_BYTES);
         let found = loop {
             if segment.next_seq == Some(seq) {
                 break None;
@@ -349,7 +351,7 @@ impl<F: Files> Opening<F> {
                         format!("event {seq} is missing before it; a mark says {}", mark.seq);
                     return Err(self.damaged(segment, mark.at, what));
                 }
-                Step::Mark(_) => {}
+                Step::Mark(mark) => round_at = mark.at,
                 Step::End { at, found } => break Some((at, found)),
             }
         };
@@ -362,7 +364,7 @@ impl<F: Files> Opening<F> {
         // sealed segment's last event goes too, or it would count again should the later
         // segments be empty and go.
         if last || segment.bytes > end {
-            scanned.cuts.push(Cut { name: name.clone(), end, torn, last });
+            scanned.cuts.push(Cut { name: name.clone(), end, round_at, torn, last });
         }
         let index = index.finish();
         let info = segment.info(index.summary.count, segment.bytes, Some(index.summary.clone()));
@@ -493,6 +495,8 @@ impl<F: Files> Opening<F> {
         }
         let file = self.files.open(name).map_err(io_error(&self.files, "open", name))?;
         file.set_len(cut.end).map_err(io_error(&self.files, "truncate", name))?;
+        rewrite(&file, cut.round_at.min(cut.end), cut.end)
+            .map_err(io_error(&self.files, "write", name))?;
         file.sync_data().map_err(io_error(&self.files, "sync", name))?;
         let first_seq = parse_name(name, "seg");
         let infos = self.sealed.iter_mut().filter_map(Arc::get_mut);
@@ -501,6 +505,23 @@ impl<F: Files> Opening<F> {
         }
         Ok(())
     }
+}
+
+/// Writes bytes again where they stand. After a failed sync the system may hold them as clean
+/// although the disk never got them, and then another sync alone would succeed without them.
+fn rewrite<T: FileIo>(file: &T, from: u64, to: u64) -> io::Result<()> {
+    let mut bytes = vec![0; (to - from).min(1 << 20) as usize];
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(bytes.len() as u64) as usize;
+        let read = read_full(file, &mut bytes[..len], at)?;
+        files::write_full(file, &bytes[..read], at)?;
+        if read < len {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        at += len as u64;
+    }
+    Ok(())
 }
 
 impl SegmentFile {

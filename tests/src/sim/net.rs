@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 /// ECONNRESET.
 pub const RESET: i32 = 104;
 
+/// Bytes of a usual kernel buffer.
+pub const CAP_USUAL: usize = 200 << 10;
+
 /// Names a socket for the whole run.
 pub type SocketId = u64;
 
@@ -79,10 +82,13 @@ impl Net {
         }
     }
 
-    /// Everything moves again.
+    /// Everything moves again, through buffers of a usual size.
     pub fn heal(&mut self) {
         for socket in self.sockets.values_mut() {
             (socket.up_stalled_until, socket.down_stalled_until) = (0, 0);
+            if !socket.server_gone {
+                (socket.up_cap, socket.down_cap) = (CAP_USUAL, CAP_USUAL);
+            }
         }
     }
 

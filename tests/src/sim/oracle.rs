@@ -77,6 +77,9 @@ pub struct Oracle {
     /// Runs that ended without a clean stop.
     lineages_lost: BTreeSet<u32>,
     raw: Vec<RawRun>,
+    /// Channels, incarnations and offsets that must turn out to have been given, because a gap
+    /// said that history had moved on.
+    moved_on: Vec<(String, u32, u64)>,
     /// Events seen by subscribers, for the report.
     pub delivered: u64,
 }
@@ -95,6 +98,7 @@ impl Oracle {
             lineage: 0,
             lineages_lost: BTreeSet::new(),
             raw: Vec::new(),
+            moved_on: Vec::new(),
             delivered: 0,
         }
     }
@@ -244,13 +248,16 @@ impl Oracle {
 
     /// A new position for an id that the channel must still know is a broken promise.
     fn check_original(&self, serial: Serial, channel: &str, position: Position) -> Verdict {
-        if self.sent[serial as usize].id.is_none() || !self.options.remembers_all() {
+        // An answer may be read when the process that gave it is gone.
+        let late = position.epoch.lineage() != self.lineage;
+        if late || self.sent[serial as usize].id.is_none() || !self.options.remembers_all() {
             return Ok(());
         }
         let known = self.of_serial.get(&serial).into_iter().flatten().find(|place| {
             place.position != position
                 && place.position.epoch.incarnation() == position.epoch.incarnation()
-                && (place.boot == self.boot || place.durable && Options::is_stored(channel))
+                && (place.boot == self.boot && place.position.epoch.lineage() == self.lineage
+                    || place.durable && Options::is_stored(channel))
         });
         match known {
             Some(place) => {
@@ -263,7 +270,7 @@ impl Oracle {
 
     /// Judges a gap that a subscriber was told. `since` is what it asked for.
     pub fn check_gap(
-        &self,
+        &mut self,
         channel: &str,
         since: Option<Position>,
         reason: GapReason,
@@ -276,8 +283,8 @@ impl Oracle {
         let Some(since) = since else {
             return if reason == GapReason::Malformed { Ok(()) } else { bad("nothing was asked") };
         };
-        let top = self.durable_top.get(&(channel.to_owned(), since.epoch.0));
-        let stored = top.is_some_and(|top| since.offset <= *top);
+        let durable = self.durable_top.get(&(channel.to_owned(), since.epoch.0));
+        let stored = durable.is_some_and(|top| since.offset <= *top);
         match reason {
             GapReason::Malformed => bad("the position was one"),
             GapReason::RolledBack if stored => bad("it was acknowledged as durable"),
@@ -290,16 +297,13 @@ impl Oracle {
                 bad("the channel is known to the disk")
             }
             GapReason::Unknown => Ok(()),
-            GapReason::Expired => {
-                let heard = self.top_of(channel, since.epoch.incarnation());
-                let top = heard.max(before.offset);
-                let behind = top.saturating_sub(since.offset);
-                let kept = self.options.history_of(channel);
-                if self.options.remembers_all() && behind <= kept {
-                    return bad(&format!("{behind} events behind, {kept} are kept"));
-                }
+            GapReason::Expired if before.offset <= since.offset => bad("nothing is missing"),
+            GapReason::Expired if self.options.remembers_all() => {
+                let full = before.offset + self.options.history_of(channel);
+                self.moved_on.push((channel.to_owned(), before.epoch.incarnation(), full));
                 Ok(())
             }
+            GapReason::Expired => Ok(()),
         }
     }
 
@@ -330,8 +334,15 @@ impl Oracle {
         }
     }
 
-    /// Compares what raw subscriptions got with what is known of positions by now.
-    pub fn check_raw(&self) -> Verdict {
+    /// What can be judged only at the end: the order of raw messages, and gaps that said more
+    /// than was known then.
+    pub fn check_late(&self) -> Verdict {
+        for (channel, incarnation, full) in &self.moved_on {
+            let top = self.top_of(channel, *incarnation);
+            if top < *full {
+                return Err(format!("expired in {channel}, but only {top} of {full} were given"));
+            }
+        }
         self.raw.iter().try_for_each(|run| self.check_raw_run(run))
     }
 

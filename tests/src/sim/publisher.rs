@@ -29,6 +29,14 @@ impl Publisher {
         self.asked.is_empty() && self.again.is_empty()
     }
 
+    /// What it waits for, in words.
+    pub fn waits_for(&self) -> String {
+        let socket = self.wire.as_ref().map(|wire| (wire.socket, wire.unsaid()));
+        let requests = self.asked.iter().chain(&self.again);
+        let sizes: Vec<usize> = requests.map(|request| request.serials.len()).collect();
+        format!("{} asked of {sizes:?} items on (socket, unsaid) {socket:?}", self.asked.len())
+    }
+
     /// Queues a request from outside.
     pub fn order(&mut self, request: Request) {
         self.again.push_back(request);

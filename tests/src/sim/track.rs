@@ -80,7 +80,7 @@ impl Track {
     }
 
     /// The server said something.
-    pub fn control(&mut self, oracle: &Oracle, control: &Control, may_drop: bool) -> Verdict {
+    pub fn control(&mut self, oracle: &mut Oracle, control: &Control, may_drop: bool) -> Verdict {
         let channel = &self.channel;
         let bad = |why: &str| Err(format!("{channel}: {control:?}: {why}"));
         match control.name.as_str() {

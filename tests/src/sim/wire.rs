@@ -2,7 +2,7 @@
 
 use super::chance::Chance;
 use super::host::Host;
-use super::net::{Net, Read, SocketId};
+use super::net::{CAP_USUAL, Net, Read, SocketId};
 use super::options::Options;
 use super::oracle::Oracle;
 use super::trace::Trace;
@@ -33,8 +33,12 @@ impl Wire {
     /// Connects, if a server listens.
     pub fn connect(scene: &mut Scene<'_>) -> Option<Self> {
         let host = scene.host.as_deref_mut()?;
-        let down_cap = scene.chance.range(1, scene.options.down_cap + 1).max(64) as usize;
-        let socket = scene.net.open(scene.chance.size(64 << 10).max(64) as usize, down_cap);
+        let (mut up_cap, mut down_cap) = (CAP_USUAL, CAP_USUAL);
+        if !scene.calm {
+            up_cap = scene.chance.size(64 << 10).max(64) as usize;
+            down_cap = scene.chance.range(1, scene.options.down_cap + 1).max(64) as usize;
+        }
+        let socket = scene.net.open(up_cap, down_cap);
         if !host.connect(socket, scene.chance) {
             scene.net.cut(socket, 0);
             scene.net.client_close(socket);
