@@ -124,7 +124,7 @@ fn reference() -> Result<Note> {
 }
 
 fn simulation(counts: &mut Counts) -> Result<Note> {
-    Ok(match sim::run_built(SEEDS)? {
+    Ok(match sim::run_built(&["--seeds".to_owned(), SEEDS.to_string()])? {
         sim::Outcome::Held => format!("recorded seeds and {SEEDS} fresh ones"),
         sim::Outcome::Absent => {
             counts.skipped += 1;

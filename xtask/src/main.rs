@@ -33,7 +33,8 @@ usage: cargo xtask COMMAND
   docs [--check]             regenerate docs/reference from the program
   fuzz [TARGET] [--seconds N] [-- ARGS]
                              fuzz one parser or all; ARGS go to libFuzzer
-  sim [--seeds N]            run the simulated world: recorded seeds, then N fresh ones
+  sim [--seeds N] [ARGS]     run the simulated world: recorded seeds, then N fresh ones; see
+                             `cargo xtask sim --help`
   bench [ARGS]               build for release and run the benchmark
 
 CARGO_TARGET_DIR is respected.";
@@ -62,7 +63,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
             docs::run(if switch(rest, "--check")? { docs::Mode::Check } else { docs::Mode::Write })
         }
         "fuzz" => fuzz::run(&fuzz::Request::parse(rest)?).map(|_| ()),
-        "sim" => sim::run(sim::parse(rest)?).map(|_| ()),
+        "sim" => sim::run(rest).map(|_| ()),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");

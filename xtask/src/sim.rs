@@ -2,14 +2,14 @@
 //!
 //! The contract with it: `sim --seeds N` runs every seed recorded in `tests/sim/seeds.txt`, then N
 //! fresh ones; it prints each failing seed with the line that reruns it, and exits with 0 only if
-//! every run kept every promise.
+//! every run kept every promise. Other arguments are its own.
 
 use crate::run::{self, cargo, command, root, target_dir};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::fs;
 
 /// Fresh seeds when nobody asks for a number.
-pub const SEEDS: u64 = 100;
+const SEEDS: &str = "100";
 
 /// What became of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,34 +20,27 @@ pub enum Outcome {
     Absent,
 }
 
-/// `[--seeds N]`.
-pub fn parse(arguments: &[String]) -> Result<u64> {
-    match arguments {
-        [] => Ok(SEEDS),
-        [flag, count] if flag == "--seeds" => {
-            count.parse().with_context(|| format!("`{count}` is not a number of seeds"))
-        }
-        _ => bail!("usage: cargo xtask sim [--seeds N]"),
-    }
-}
-
 /// Builds and runs it.
-pub fn run(seeds: u64) -> Result<Outcome> {
+pub fn run(arguments: &[String]) -> Result<Outcome> {
     if !exists()? {
         println!("there is no simulated world in this tree: tests/Cargo.toml has no binary `sim`");
         return Ok(Outcome::Absent);
     }
     run::run(&mut cargo(["build", "--package", "tests", "--bin", "sim"]))?;
-    run_built(seeds)
+    run_built(arguments)
 }
 
 /// Runs the one that is already built.
-pub fn run_built(seeds: u64) -> Result<Outcome> {
+pub fn run_built(arguments: &[String]) -> Result<Outcome> {
     if !exists()? {
         return Ok(Outcome::Absent);
     }
     let program = target_dir().join("debug/sim");
-    run::run(&mut command(&program.to_string_lossy(), &["--seeds", &seeds.to_string()]))?;
+    let mut sim = command(&program.to_string_lossy(), &[]);
+    match arguments {
+        [] => run::run(sim.args(["--seeds", SEEDS]))?,
+        own => run::run(sim.args(own))?,
+    }
     Ok(Outcome::Held)
 }
 

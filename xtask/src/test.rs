@@ -3,7 +3,7 @@
 //! The page is built first, because the server embeds it; then the workspace is built once, with
 //! all targets, so that tests that start the server find it beside themselves in the target folder.
 
-use crate::run::{self, Counts, cargo, command, root, run_counted};
+use crate::run::{self, Counts, cargo, command, root, run_counted, target_dir};
 use crate::{demo, tools};
 use anyhow::Result;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ pub fn run() -> Result<Counts> {
     demo::build_page()?;
     build_workspace()?;
     let mut counts = run_counted(&mut runner()?)?;
+    counts += test_in_node()?;
     counts += test_page()?;
     println!("{} tests run, {} skipped", counts.run, counts.skipped);
     Ok(counts)
@@ -45,6 +46,22 @@ fn runner() -> Result<Command> {
     python.extend(std::env::var_os("PYTHONPATH").map(PathBuf::from));
     tests.env("PYTHONPATH", std::env::join_paths(python)?);
     Ok(tests)
+}
+
+/// What is driven from JavaScript alone: files named `*.test.mjs` among the clients.
+fn test_in_node() -> Result<Counts> {
+    let folder = root().join("tests/clients");
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Counts::default()) };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut files: Vec<String> = names.filter(|name| name.ends_with(".test.mjs")).collect();
+    if files.is_empty() {
+        return Ok(Counts::default());
+    }
+    files.sort();
+    let mut node = command("node", &["--test", "--test-reporter=spec"]);
+    // Where they find the programs that were just built.
+    node.args(&files).current_dir(folder).env("CARGO_TARGET_DIR", target_dir());
+    run_counted(&mut node)
 }
 
 fn test_page() -> Result<Counts> {
