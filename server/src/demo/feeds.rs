@@ -42,6 +42,11 @@ pub fn machine(shared: &Arc<Shared>, mut publisher: Publisher) {
             publisher.push(channel, "metric", text);
         }
         flush(shared, &mut publisher, due + Duration::from_millis(900));
+        let dropped = publisher.dropped();
+        if dropped > 0 {
+            let note = format!("{dropped} readings found no room while the server was away");
+            shared.change(|status| status.feeds.system = note);
+        }
     }
 }
 

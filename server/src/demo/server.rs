@@ -31,21 +31,21 @@ impl Launch {
     /// reader that falls behind is better served by the newest than by all.
     fn arguments(&self) -> Vec<String> {
         let sets = [
-            "log.level=\"warn\"",
+            "log.level=warn",
             // Ctrl-C means now; nobody here needs a long goodbye.
             "drain_time_s=1",
             "sse.retry_ms_min=300",
             "sse.retry_ms_max=1200",
-            "namespaces.system.deliver=\"durable\"",
+            "namespaces.system.deliver=durable",
             "namespaces.system.client_publish=false",
-            "namespaces.orders.deliver=\"durable\"",
+            "namespaces.orders.deliver=durable",
             "namespaces.orders.client_publish=false",
             // A minute of orders on the busiest day, so that a slow start loses nobody.
             "namespaces.orders.history_size=5000",
-            "namespaces.ticker.deliver=\"durable\"",
+            "namespaces.ticker.deliver=durable",
             "namespaces.ticker.client_publish=false",
-            "namespaces.ticker.outbox_policy=\"drop_oldest\"",
-            "namespaces.demo.deliver=\"durable\"",
+            "namespaces.ticker.outbox_policy=drop_oldest",
+            "namespaces.demo.deliver=durable",
             "namespaces.demo.client_publish=false",
         ];
         let outbox = format!("limits.outbox_bytes_max={OUTBOX_BYTES_MAX}");

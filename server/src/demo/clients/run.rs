@@ -76,7 +76,7 @@ impl Run {
         let slots: Vec<_> = slots.collect();
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let input = epoll::EventData::new_u64(INPUT);
-        epoll::add(&epoll, rustix::stdio::stdin(), input, epoll::EventFlags::IN)?;
+        epoll::add(&epoll, io::stdin(), input, epoll::EventFlags::IN)?;
         let due = (0..slots.len()).map(|at| Reverse((at as u64 * 1_000 / RAMP_PER_S, at)));
         Ok(Self {
             server: args.server,
@@ -314,7 +314,7 @@ impl Run {
     /// Takes orders; false at the end of the input.
     fn read_orders(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4_096];
-        let count = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+        let count = match rustix::io::read(io::stdin(), &mut buffer) {
             Err(Errno::INTR) => return Ok(true),
             outcome => outcome?,
         };
