@@ -495,8 +495,11 @@ impl<F: Files> Opening<F> {
         }
         let file = self.files.open(name).map_err(io_error(&self.files, "open", name))?;
         file.set_len(cut.end).map_err(io_error(&self.files, "truncate", name))?;
-        rewrite(&file, cut.round_at.min(cut.end), cut.end)
-            .map_err(io_error(&self.files, "write", name))?;
+        rewrite(&file, cut.round_at.min(cut.end), cut.end).map_err(io_error(
+            &self.files,
+            "write",
+            name,
+        ))?;
         file.sync_data().map_err(io_error(&self.files, "sync", name))?;
         let first_seq = parse_name(name, "seg");
         let infos = self.sealed.iter_mut().filter_map(Arc::get_mut);

@@ -43,8 +43,8 @@ fn download(folder: &Path) -> Result<String, String> {
     let limits = ["--disable-pip-version-check", "--retries", "1", "--timeout", "15", "--dest"];
     python(&[&pip[..], &limits[..], &[&target]].concat())?;
     let entries = fs::read_dir(folder).map_err(|error| error.to_string())?;
-    let files = entries.flatten().map(|entry| entry.path());
-    let wheel = files.filter(|path| path.extension().is_some_and(|kind| kind == "whl")).next();
+    let mut files = entries.flatten().map(|entry| entry.path());
+    let wheel = files.find(|path| path.extension().is_some_and(|kind| kind == "whl"));
     let wheel = wheel.ok_or("pip downloaded no wheel")?;
     python(&["-m", "zipfile", "-e", &wheel.to_string_lossy(), &target])?;
     fs::read_to_string(folder.join(INSIDE)).map_err(|error| format!("{INSIDE}: {error}"))

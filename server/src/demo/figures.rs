@@ -35,10 +35,9 @@ pub fn speak(shared: &Arc<Shared>, server: SocketAddr, admin: SocketAddr) {
     loop {
         std::thread::sleep(TICK);
         let (version, status) = shared.status();
-        if version != said || said_at.elapsed() >= REPEAT {
-            if post(&mut server, "demo:status", &status) {
-                (said, said_at) = (version, Instant::now());
-            }
+        let due = version != said || said_at.elapsed() >= REPEAT;
+        if due && post(&mut server, "demo:status", &status) {
+            (said, said_at) = (version, Instant::now());
         }
         let elapsed = figures_at.elapsed();
         if elapsed < SECOND {

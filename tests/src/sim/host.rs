@@ -217,10 +217,7 @@ impl Host {
     }
 
     /// Everything stored, as a reader sees it.
-    pub fn stored(
-        &self,
-        each: &mut dyn FnMut(proto::event::Event),
-    ) -> Result<u64, String> {
+    pub fn stored(&self, each: &mut dyn FnMut(proto::event::Event)) -> Result<u64, String> {
         self.pump.spool().replay_tail(u64::MAX, each).map_err(|error| error.to_string())
     }
 
@@ -275,7 +272,11 @@ impl Host {
             }
             let within = |holder: Holder, max: u64| {
                 let bytes = snapshot.ledger.get(holder);
-                if bytes > max { Err(format!("{holder:?}: {bytes} of {max} bytes")) } else { Ok(()) }
+                if bytes > max {
+                    Err(format!("{holder:?}: {bytes} of {max} bytes"))
+                } else {
+                    Ok(())
+                }
             };
             within(Holder::Histories, self.budget.shard.history_bytes)?;
             within(Holder::Dedupe, self.budget.shard.dedupe_bytes)?;

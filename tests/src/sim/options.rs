@@ -144,9 +144,7 @@ impl Options {
 
     /// True if nothing is ever forgotten for its age or for want of memory.
     pub fn remembers_all(&self) -> bool {
-        self.history_age_s >= 3_600
-            && self.history_bytes >= 64 << 20
-            && self.dedupe_ids >= 100_000
+        self.history_age_s >= 3_600 && self.history_bytes >= 64 << 20 && self.dedupe_ids >= 100_000
     }
 
     /// Events of a channel that are retained at least.

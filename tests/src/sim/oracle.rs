@@ -110,7 +110,10 @@ impl Oracle {
         }
         let goes_on = lineage == self.lineage;
         if clean != goes_on && self.boot > 0 {
-            return Err(format!("lineage {:08x} after {:08x}, clean {clean}", lineage, self.lineage));
+            return Err(format!(
+                "lineage {:08x} after {:08x}, clean {clean}",
+                lineage, self.lineage
+            ));
         }
         if self.boot > 0 && !clean {
             if self.lineages_lost.contains(&lineage) {
@@ -181,8 +184,7 @@ impl Oracle {
             .map(|byte| char::from(*byte))
             .collect();
         let shown = || String::from_utf8_lossy(&data[..data.len().min(80)]).into_owned();
-        let serial: Serial =
-            digits.parse().map_err(|_| format!("nobody sent `{}`", shown()))?;
+        let serial: Serial = digits.parse().map_err(|_| format!("nobody sent `{}`", shown()))?;
         let sent = self.sent.get(serial as usize).ok_or_else(|| format!("#{serial} not sent"))?;
         if sent.channel != channel {
             return Err(format!("#{serial} is of {}, not of {channel}", sent.channel));
@@ -208,7 +210,9 @@ impl Oracle {
         let incarnation = (channel.to_owned(), position.epoch.incarnation());
         let durable = self.durable.get(&incarnation).and_then(|at| at.get(&position.offset));
         if let Some(durable) = durable.filter(|durable| **durable != serial) {
-            return Err(format!("{position} of {channel}: #{serial} in place of durable #{durable}"));
+            return Err(format!(
+                "{position} of {channel}: #{serial} in place of durable #{durable}"
+            ));
         }
         let places = self.of_serial.entry(serial).or_default();
         if !places.iter().any(|place| place.position == position) {
@@ -365,7 +369,10 @@ impl Oracle {
         if let (Some(last), Some(closed)) = (last, run.closed_at)
             && last.offset != closed.offset
         {
-            return Err(format!("raw {}: the last was {last}, the close says {closed}", run.channel));
+            return Err(format!(
+                "raw {}: the last was {last}, the close says {closed}",
+                run.channel
+            ));
         }
         Ok(())
     }

@@ -30,7 +30,8 @@ impl Request {
     /// Draws a request of new events and, now and then, repeats.
     pub fn draw(scene: &mut Scene<'_>) -> Self {
         let Scene { chance, oracle, options, channels, .. } = scene;
-        let shape = chance.pick(&[Shape::Ndjson, Shape::Ndjson, Shape::Array, Shape::Object, Shape::Raw]);
+        let shape =
+            chance.pick(&[Shape::Ndjson, Shape::Ndjson, Shape::Array, Shape::Object, Shape::Raw]);
         let count = match shape {
             Shape::Object | Shape::Raw => 1,
             Shape::Array => chance.size(30),

@@ -95,9 +95,8 @@ impl World {
             options: options.clone(),
         };
         world.files.faults(|faults| faults.short_write_one_in = options.short_writes);
-        world.subscribers = (0..options.subscribers)
-            .map(|_| Subscriber::draw(&mut world.scene().0))
-            .collect();
+        world.subscribers =
+            (0..options.subscribers).map(|_| Subscriber::draw(&mut world.scene().0)).collect();
         world
     }
 
@@ -217,7 +216,8 @@ impl World {
         }
         let cut = !self.calm
             && self.options.power_cuts > 0
-            && self.chance.range(0, 2_000_000) < self.options.faults * self.options.power_cuts / 100;
+            && self.chance.range(0, 2_000_000)
+                < self.options.faults * self.options.power_cuts / 100;
         if cut {
             let operations = self.chance.size(12);
             self.files.faults(|faults| faults.power_off_in = Some(operations));
@@ -244,9 +244,7 @@ impl World {
 
     fn disk_is_ill(&self) -> bool {
         let ill = |faults: &mut storage::sim_files::Faults| {
-            faults.fail_every_sync
-                || faults.capacity_bytes.is_some()
-                || self.sync_will_fail
+            faults.fail_every_sync || faults.capacity_bytes.is_some() || self.sync_will_fail
         };
         self.files.faults(ill)
     }
