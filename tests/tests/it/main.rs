@@ -10,6 +10,7 @@
 #[allow(dead_code)]
 mod rig;
 
+mod durability;
 mod http;
 mod sse;
 mod ws;

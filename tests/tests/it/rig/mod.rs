@@ -2,6 +2,7 @@
 //! child processes with a time cap.
 
 pub mod child;
+pub mod disk;
 pub mod http;
 pub mod process;
 pub mod site;
