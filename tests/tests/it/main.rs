@@ -11,6 +11,8 @@
 mod rig;
 
 mod durability;
+mod h2load;
 mod http;
 mod sse;
+mod tls;
 mod ws;
