@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 struct Round {
     number: u32,
     killed: Instant,
+    /// Servers that were started since.
+    starts: u32,
     listening: Option<Duration>,
     /// When every client was back.
     resumed: Option<Duration>,
@@ -125,17 +127,28 @@ impl Supervisor {
         let killed = Instant::now();
         self.server.kill();
         let of = lock(&self.shared.report).round.of;
-        self.server = self.launch.start().map_err(|e| format!("cannot start the server: {e}"))?;
-        self.http = Http::new(self.launch.listen);
-        let pid = self.server.pid();
+        self.restart()?;
         self.shared.change(|status| {
             status.phase = Phase::Killed;
             status.kills = number;
-            status.pid = pid;
             (status.resumed, status.of) = (0, of);
         });
-        self.round =
-            Some(Round { number, killed, listening: None, resumed: None, expecting: false });
+        self.round = Some(Round {
+            number,
+            killed,
+            starts: 1,
+            listening: None,
+            resumed: None,
+            expecting: false,
+        });
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.server = self.launch.start().map_err(|e| format!("cannot start the server: {e}"))?;
+        self.http = Http::new(self.launch.listen);
+        let pid = self.server.pid();
+        self.shared.change(|status| status.pid = pid);
         Ok(())
     }
 
@@ -144,7 +157,13 @@ impl Supervisor {
         let Some(mut round) = self.round.take() else { return Ok(()) };
         let elapsed = round.killed.elapsed();
         if let Some(status) = self.server.ended() {
-            return Err(format!("the server does not start again ({status})"));
+            round.starts += 1;
+            if round.starts > STARTS_MAX {
+                return Err(format!("the server does not stay up ({status})"));
+            }
+            eprintln!("shardcast: the server ended by itself ({status}); it is started again");
+            self.restart()?;
+            round.listening = None;
         }
         if round.listening.is_none() && self.launch.is_ready(&mut self.http) {
             round.listening = Some(elapsed);
@@ -249,6 +268,8 @@ const TURN: Duration = Duration::from_millis(20);
 const ROUND_BEGINS: Duration = Duration::from_secs(5);
 /// 5,000 clients are back within seconds; a minute is a failure.
 const ROUND_ENDS: Duration = Duration::from_secs(60);
+/// A server that dies again and again has a reason that a person must read.
+const STARTS_MAX: u32 = 5;
 const FIRST_START: Duration = Duration::from_secs(30);
 /// Shards publish their figures once a second.
 const SNAPSHOT: Duration = Duration::from_millis(1_200);
