@@ -10,36 +10,27 @@
 //! Bounded: slots by [`BATCH_SLOTS`], a batch by events and bytes, a buffered body by
 //! `body_bytes_max` (413), an NDJSON body not at all, since it streams.
 
+mod admission;
+mod body;
+mod table;
+
+pub use table::{PublishId, Publishes};
+
+use admission::{Admission, Building};
+use body::{RawRequest, Step, decode_buffered, decoder_of, feed_ndjson};
+
 use super::Shard;
 use super::http::{Head, Response};
-use super::settings::Settings;
 use crate::driver::ConnId;
-use crate::mesh::{
-    AckMode, Answer, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SLOTS, HomeRefusal, MeshEnd, Outcome,
-    PublishBatch, ShardId, home_of,
-};
+use crate::mesh::{AckMode, Answer, HomeRefusal, Outcome};
 use bytes::Bytes;
 use proto::answer::PublishAnswer;
 use proto::channel::ChannelName;
 use proto::decode::{
-    self, BodyDecoder, BodyShape, ContentKind, Context, Item, NdjsonDecoder, Progress, RejectCode,
-    Rejection,
+    self, BodyDecoder, ContentKind, Context, NdjsonDecoder, RejectCode, Rejection,
 };
-use proto::event::Unplaced;
 use proto::h2::StreamKey;
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
-
-/// Batches of one request that may be under way: enough to fill the pipe, few enough that one
-/// publisher cannot take every slot.
-const BATCHES_PER_REQUEST_MAX: u32 = 16;
-
-/// Names a publish request of this shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PublishId {
-    index: u32,
-    generation: u32,
-}
 
 /// Who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,232 +80,6 @@ pub struct Publish {
     pub unreleased: usize,
     /// Bytes charged to the shard's pool of bodies.
     charged: usize,
-}
-
-/// A batch that is being filled.
-#[derive(Debug)]
-struct Building {
-    home: ShardId,
-    items: Vec<Unplaced>,
-    indices: Vec<u64>,
-    bytes: usize,
-}
-
-/// A batch that is under way.
-#[derive(Debug)]
-struct InFlight {
-    publish: PublishId,
-    indices: Vec<u64>,
-    channels: Vec<ChannelName>,
-    /// Per item, an index into `channels`.
-    channel_of: Vec<u16>,
-}
-
-/// All publish requests of a shard, and its batch slots.
-#[derive(Debug, Default)]
-pub struct Publishes {
-    slots: Vec<(u32, Option<Box<Publish>>)>,
-    free: Vec<u32>,
-    in_flight: Vec<Option<InFlight>>,
-    in_flight_free: Vec<u32>,
-    parked: VecDeque<PublishId>,
-    /// Requests that may have become complete.
-    touched: Vec<PublishId>,
-    /// Bytes of bodies held by all requests.
-    charged: usize,
-}
-
-impl Publishes {
-    fn insert(&mut self, publish: Publish) -> PublishId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((0, None));
-            (self.slots.len() - 1) as u32
-        });
-        let slot = &mut self.slots[index as usize];
-        slot.1 = Some(Box::new(publish));
-        PublishId { index, generation: slot.0 }
-    }
-
-    /// The request, unless it is gone.
-    pub fn get(&mut self, id: PublishId) -> Option<&mut Publish> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.0 == id.generation { slot.1.as_deref_mut() } else { None }
-    }
-
-    fn take(&mut self, id: PublishId) -> Option<Box<Publish>> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.0 == id.generation { slot.1.take() } else { None }
-    }
-
-    fn put_back(&mut self, id: PublishId, publish: Box<Publish>) {
-        self.slots[id.index as usize].1 = Some(publish);
-    }
-
-    /// Forgets a request; batches under way are answered to nobody.
-    pub fn remove(&mut self, id: PublishId) -> Option<Box<Publish>> {
-        let publish = self.take(id)?;
-        self.slots[id.index as usize].0 = id.generation.wrapping_add(1);
-        self.free.push(id.index);
-        self.charged -= publish.charged;
-        Some(publish)
-    }
-
-    /// True if a request waits for room.
-    pub fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
-    }
-
-    /// How many wait for room.
-    pub fn parked_len(&self) -> usize {
-        self.parked.len()
-    }
-
-    /// Bytes of bodies and batches held here, for the ledger.
-    pub fn memory_bytes(&self) -> usize {
-        let held = |publish: &Publish| {
-            let body = match &publish.body {
-                Body::Ndjson(decoder) => decoder.spilled_bytes(),
-                Body::Buffered { bytes, .. } => bytes.capacity(),
-            };
-            let batches: usize = publish.batches.iter().map(|batch| batch.bytes).sum();
-            let waiting: usize = publish.waiting.iter().map(Bytes::len).sum();
-            size_of::<Publish>() + body + batches + waiting
-        };
-        self.slots.iter().filter_map(|slot| slot.1.as_deref()).map(held).sum::<usize>()
-            + self.slots.capacity() * size_of::<(u32, Option<Box<Publish>>)>()
-            + self.in_flight.capacity() * size_of::<Option<InFlight>>()
-    }
-}
-
-/// What admits an item while its request's decoder runs.
-struct Admission<'a> {
-    settings: &'a Settings,
-    mesh: &'a mut MeshEnd,
-    in_flight: &'a mut Vec<Option<InFlight>>,
-    in_flight_free: &'a mut Vec<u32>,
-    id: PublishId,
-    ack: AckMode,
-    client: bool,
-    batches: &'a mut Vec<Building>,
-    under_way: &'a mut u32,
-    handed: &'a mut u64,
-    answer: &'a mut PublishAnswer,
-}
-
-impl Admission<'_> {
-    /// Takes an item. `Break` when the request has to be parked.
-    fn item(&mut self, item: Item) -> ControlFlow<()> {
-        let unplaced = match item.result {
-            Ok(unplaced) => unplaced,
-            Err(rejection) => {
-                self.answer.reject(rejection);
-                return ControlFlow::Continue(());
-            }
-        };
-        if let Some(refusal) = self.refusal(&unplaced) {
-            self.answer.reject(refusal.at(item.index));
-            return ControlFlow::Continue(());
-        }
-        let home = home_of(unplaced.channel(), self.mesh.shards());
-        let at = self.batch_for(home);
-        let batch = &mut self.batches[at];
-        batch.bytes += unplaced.size();
-        batch.items.push(unplaced);
-        batch.indices.push(item.index);
-        if batch.items.len() >= BATCH_EVENTS_MAX || batch.bytes >= BATCH_BYTES_MAX {
-            return self.hand_over(at);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn refusal(&self, unplaced: &Unplaced) -> Option<Rejection> {
-        let namespace = self.settings.namespace(unplaced.channel());
-        let allowed = if self.client { namespace.client_publish } else { namespace.publish };
-        if !allowed {
-            let name = self.settings.namespace_name(unplaced.channel());
-            let detail = format!("namespace `{name}` does not permit publishing");
-            return Some(Rejection::new(RejectCode::Forbidden, detail));
-        }
-        if self.ack == AckMode::Durable && !namespace.store {
-            let detail = "ack=durable: this namespace has `store = false`; use ack=accepted";
-            return Some(Rejection::new(RejectCode::Forbidden, detail));
-        }
-        None
-    }
-
-    fn batch_for(&mut self, home: ShardId) -> usize {
-        if let Some(at) = self.batches.iter().position(|batch| batch.home == home) {
-            return at;
-        }
-        self.batches.push(Building { home, items: Vec::new(), indices: Vec::new(), bytes: 0 });
-        self.batches.len() - 1
-    }
-
-    /// Pushes one batch on its lane. `Break`: no room, the batch stays.
-    fn hand_over(&mut self, at: usize) -> ControlFlow<()> {
-        if self.batches[at].items.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        let home = self.batches[at].home;
-        let used = self.in_flight.len() - self.in_flight_free.len();
-        let slots_full = used >= BATCH_SLOTS || *self.under_way >= BATCHES_PER_REQUEST_MAX;
-        if slots_full || !self.mesh.publish_room(home) {
-            return ControlFlow::Break(());
-        }
-        let batch = &mut self.batches[at];
-        let items = std::mem::take(&mut batch.items);
-        let indices = std::mem::take(&mut batch.indices);
-        batch.bytes = 0;
-        let slot = self.in_flight_free.pop().unwrap_or_else(|| {
-            self.in_flight.push(None);
-            (self.in_flight.len() - 1) as u32
-        });
-        let (channels, channel_of) = channels_of(&items);
-        self.in_flight[slot as usize] =
-            Some(InFlight { publish: self.id, indices, channels, channel_of });
-        *self.under_way += 1;
-        *self.handed += 1;
-        let pushed = self.mesh.publish(home, PublishBatch { slot, ack: self.ack, items });
-        assert!(pushed.is_ok(), "the lane had room a moment ago and this shard is its only writer");
-        ControlFlow::Continue(())
-    }
-
-    /// True if a batch takes no further item.
-    fn has_full(&self) -> bool {
-        let full = |batch: &Building| {
-            batch.items.len() >= BATCH_EVENTS_MAX || batch.bytes >= BATCH_BYTES_MAX
-        };
-        self.batches.iter().any(full)
-    }
-
-    /// Hands over everything that is being filled.
-    fn hand_over_all(&mut self) -> ControlFlow<()> {
-        for at in 0..self.batches.len() {
-            self.hand_over(at)?;
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// The distinct channels of a batch and, per item, which it is. Runs of one channel are the rule.
-fn channels_of(items: &[Unplaced]) -> (Vec<ChannelName>, Vec<u16>) {
-    let mut channels: Vec<ChannelName> = Vec::new();
-    let mut channel_of = Vec::with_capacity(items.len());
-    let mut last = 0_u16;
-    for item in items {
-        let name = item.channel();
-        let known = channels.get(usize::from(last)).is_some_and(|known| known.as_str() == name);
-        if !known {
-            let found = channels.iter().position(|known| known.as_str() == name);
-            last = found.unwrap_or_else(|| {
-                // `build` checked the name.
-                channels.extend(ChannelName::new(name));
-                channels.len() - 1
-            }) as u16;
-        }
-        channel_of.push(last);
-    }
-    (channels, channel_of)
 }
 
 impl Shard {
@@ -685,89 +450,6 @@ impl Shard {
             Asker::WebSocket(conn) => self.answered_message(conn, &response),
         }
     }
-}
-
-fn decoder_of(kind: ContentKind) -> Option<BodyDecoder> {
-    let shape = match kind {
-        ContentKind::Json => BodyShape::Envelopes,
-        ContentKind::CloudEventStructured => BodyShape::CloudEvent,
-        ContentKind::CloudEventBatch => BodyShape::CloudEventBatch,
-        ContentKind::Ndjson | ContentKind::CloudEventBinary | ContentKind::Raw => return None,
-    };
-    Some(BodyDecoder::new(shape))
-}
-
-/// How far a body was decoded.
-enum Step {
-    Used {
-        bytes: usize,
-        parked: bool,
-        decoded: bool,
-    },
-    /// Over the limit of one body.
-    TooLarge,
-    /// Over the pool of all bodies.
-    NoRoom,
-}
-
-/// What the one-event kinds need of the request.
-struct RawRequest<'a> {
-    kind: ContentKind,
-    content_type: &'a str,
-    headers: &'a [(String, Vec<u8>)],
-}
-
-fn feed_ndjson(
-    decoder: &mut NdjsonDecoder,
-    context: &mut Context<'_>,
-    admission: &mut Admission<'_>,
-    input: &[u8],
-    ended: bool,
-) -> Step {
-    let fed = decoder.feed(context, input, |item| admission.item(item));
-    let mut parked = fed.stopped;
-    let finished = ended && fed.consumed == input.len() && !parked;
-    if finished {
-        // The last line's answer has no meaning for the decoder; a full lane shows right after.
-        decoder.finish(context, |item| {
-            parked |= admission.item(item).is_break();
-            ControlFlow::Continue(())
-        });
-    }
-    Step::Used { bytes: fed.consumed, parked, decoded: finished }
-}
-
-/// Decodes a complete body; `true` when the request has to be parked.
-fn decode_buffered(
-    request: &RawRequest<'_>,
-    decoder: &mut Option<BodyDecoder>,
-    body: &mut Vec<u8>,
-    done: &mut bool,
-    context: &mut Context<'_>,
-    admission: &mut Admission<'_>,
-) -> bool {
-    let parked = match decoder {
-        Some(decoder) => {
-            let progress = decoder.decode(context, body, |item| admission.item(item));
-            *done = progress == Progress::Done;
-            progress == Progress::Stopped
-        }
-        None => {
-            *done = true;
-            let content_type = Some(request.content_type).filter(|text| !text.is_empty());
-            let result = if request.kind == ContentKind::CloudEventBinary {
-                let headers = request.headers.iter().map(|(name, value)| (&name[..], &value[..]));
-                decode::decode_cloudevent_binary(context, headers, content_type, body)
-            } else {
-                decode::decode_raw(context, content_type, body)
-            };
-            admission.item(Item { index: 0, result }).is_break()
-        }
-    };
-    if *done {
-        *body = Vec::new();
-    }
-    parked
 }
 
 fn refused(refusal: HomeRefusal) -> Rejection {
