@@ -1,7 +1,8 @@
 //! What can be typed. Each scenario has its own flags; `all` runs them one after the other.
 
+use crate::engines::EngineArgs;
 use crate::floor::FloorArgs;
-use crate::scenarios::{Common, broadcast, idle, ingest, latency, resume};
+use crate::scenarios::{Common, broadcast, engines, idle, ingest, latency, resume};
 use crate::swarm::SwarmArgs;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +34,8 @@ pub enum Command {
     Latency(latency::LatencyArgs),
     /// N clients are drained, resume on a new process, and count what they got.
     Resume(resume::ResumeArgs),
+    /// The server beside other runtimes under the same protocol core.
+    Engines(engines::EnginesArgs),
     /// Everything above.
     All(AllArgs),
     /// Used by the scenarios: the clients.
@@ -41,6 +44,9 @@ pub enum Command {
     /// Used by the scenarios: the bare send loop.
     #[command(hide = true)]
     Floor(FloorArgs),
+    /// Used by the scenarios: another runtime.
+    #[command(hide = true)]
+    Engine(EngineArgs),
 }
 
 /// Flags of `all`.
@@ -57,6 +63,7 @@ pub fn run(cli: Cli) -> Result<()> {
     match &cli.command {
         Command::Swarm(args) => return crate::swarm::run(args),
         Command::Floor(args) => return crate::floor::run(args),
+        Command::Engine(args) => return crate::engines::run(args),
         _ => crate::machine::print_header(common)?,
     }
     match &cli.command {
@@ -67,8 +74,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::IngestBatch(args) => ingest::batch(common, args),
         Command::Latency(args) => latency::run(common, args),
         Command::Resume(args) => resume::run(common, args),
+        Command::Engines(args) => engines::run(common, args),
         Command::All(args) => all(common, args.quick),
-        Command::Swarm(_) | Command::Floor(_) => Ok(()),
+        Command::Swarm(_) | Command::Floor(_) | Command::Engine(_) => Ok(()),
     }
 }
 
@@ -79,5 +87,6 @@ fn all(common: &Common, quick: bool) -> Result<()> {
     ingest::single(common, &ingest::SingleArgs::sized(quick))?;
     ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
     latency::run(common, &latency::LatencyArgs::sized(quick))?;
-    resume::run(common, &resume::ResumeArgs::sized(quick))
+    resume::run(common, &resume::ResumeArgs::sized(quick))?;
+    engines::run(common, &engines::EnginesArgs::sized(quick))
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrV4, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 
@@ -76,7 +76,7 @@ pub fn run(args: &FloorArgs) -> Result<()> {
     crate::machine::raise_descriptors();
     let (socket, port) = listen()?;
     let control = TcpListener::bind("127.0.0.1:0")?;
-    say(&Ports { port, trigger: control.local_addr()?.port() })?;
+    crate::swarm::order::say(&Ports { port, trigger: control.local_addr()?.port() })?;
     let mut floor = match args.engine {
         EngineName::Uring => {
             let mut floor = server::uring::floor::Floor::new(socket, args.connections)?;
@@ -97,20 +97,14 @@ pub fn run(args: &FloorArgs) -> Result<()> {
         let now = floor.round(&frame)?;
         if now != short {
             short = now;
-            say(&Short { short })?;
+            crate::swarm::order::say(&Short { short })?;
         }
     }
     Ok(())
 }
 
-fn say(answer: &impl Serialize) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, answer)?;
-    writeln!(out)?;
-    Ok(out.flush()?)
-}
-
-fn listen() -> Result<(OwnedFd, u16)> {
+/// A listening socket whose accepted ones send at once.
+pub fn listen() -> Result<(OwnedFd, u16)> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;

@@ -11,6 +11,7 @@
 
 mod child;
 mod cli;
+mod engines;
 mod floor;
 mod histogram;
 mod http2;
@@ -23,6 +24,10 @@ mod swarm;
 
 use clap::Parser;
 use std::process::ExitCode;
+
+// The engines are compared with the server, which uses it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {

@@ -1,6 +1,7 @@
 //! What is measured. Each file is one scenario: its flags, what it does, and what its rows mean.
 
 pub mod broadcast;
+pub mod engines;
 pub mod idle;
 pub mod ingest;
 pub mod latency;

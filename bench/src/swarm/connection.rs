@@ -97,9 +97,9 @@ impl Connection {
         Ok(())
     }
 
-    /// The socket; there is one while it is not closed.
-    pub fn socket(&self) -> &OwnedFd {
-        self.socket.as_ref().expect("asked for the socket of a closed connection")
+    /// The socket, while it is not closed.
+    pub fn socket(&self) -> Option<&OwnedFd> {
+        self.socket.as_ref()
     }
 
     /// Handles a readiness.
@@ -216,7 +216,12 @@ impl Connection {
                     let socket = self.socket.as_ref().ok_or(())?;
                     send(socket, &pong, SendFlags::NOSIGNAL).map_err(|_| ())?;
                 }
-                Some(Message::Close { .. }) => return Err(()),
+                Some(Message::Close { code, reason }) => {
+                    if tally.closed == 0 && !plan.envelope {
+                        eprintln!("bench: the server closed a connection: {code:?} {reason}");
+                    }
+                    return Err(());
+                }
                 Some(Message::Binary(_) | Message::Pong(_)) => {}
             }
         }

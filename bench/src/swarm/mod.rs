@@ -320,7 +320,10 @@ impl Swarm {
         }
         let mut at = 0;
         while at < bytes.len() {
-            match send(self.connections[0].socket(), &bytes[at..], SendFlags::NOSIGNAL) {
+            let Some(socket) = self.connections[0].socket() else {
+                bail!("the publisher was closed")
+            };
+            match send(socket, &bytes[at..], SendFlags::NOSIGNAL) {
                 Ok(sent) => at += sent,
                 Err(Errno::AGAIN) => self.pump(1_000_000)?,
                 Err(errno) => return Err(errno).context("the publishing connection"),

@@ -73,7 +73,8 @@ impl Tally {
     }
 }
 
-pub(super) fn say(answer: &impl Serialize) -> Result<()> {
+/// Writes an answer.
+pub fn say(answer: &impl Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, answer)?;
     writeln!(out)?;
