@@ -348,6 +348,7 @@ impl Shard {
 
     /// Removes every subscription of an endpoint that ends.
     pub(super) fn unsubscribe(&mut self, endpoint: EndpointId) {
+        self.write_notices(endpoint);
         let Some(mut subscriber) = self.take_subscriber(endpoint) else { return };
         while let Some(key) = subscriber.subscriptions.pop() {
             let Some(key) = key else { continue };

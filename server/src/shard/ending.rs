@@ -82,7 +82,7 @@ impl Shard {
                 continue;
             }
             left -= 1;
-            let position = self.position_sent(conn);
+            let position = self.position_queued(conn);
             self.end_with_position(conn, CloseReason::Shutdown, position);
         }
         self.drain = Some(drain);
@@ -125,7 +125,7 @@ impl Shard {
             Ok(index) => self.end_http2_stream(index),
             Err(slot) => {
                 if let Some(conn) = self.connections.slot(slot).map(|connection| connection.id) {
-                    let position = self.position_sent(conn);
+                    let position = self.position_queued(conn);
                     self.end_with_position(conn, reason, position);
                 }
             }

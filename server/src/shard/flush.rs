@@ -6,8 +6,9 @@
 //! of an event stream with several channels is appended here.
 
 use super::Shard;
+use super::channels::LocalChannels;
 use super::connection::{Connection, End, EndpointId};
-use super::frames::{Run, TurnFrames};
+use super::frames::{Format, Run, TurnFrames};
 use super::notices;
 use super::outbox::{Backlog, DroppedRun, Outbox, SendState};
 use super::session::Session;
@@ -92,6 +93,9 @@ impl Shard {
     fn keep_for_next_turn(&mut self, slot: u32) {
         let Some(connection) = self.connections.slot(slot) else { return };
         let run = std::mem::take(&mut connection.outbox.run);
+        if run.is_empty() {
+            return;
+        }
         self.carried.extend(self.frames.frames(run).map(|frame| (slot, frame.clone())));
         self.again.push(slot);
     }
@@ -207,22 +211,28 @@ impl Shard {
     /// The close of a client that reads too slowly. What it has not been sent is thrown away; the
     /// reason carries the position up to which it was.
     pub(super) fn close_slow(&mut self, conn: ConnId) {
-        let position = self.position_sent(conn);
+        let Some(connection) = self.connections.get(conn) else { return };
+        // What this turn gathered comes after what is thrown away, so it goes, too.
+        move_run(&mut self.frames, &mut connection.outbox);
+        let Some(connection) = self.connections.get(conn) else { return };
+        let waiting = connection.outbox.backlog.as_ref().and_then(|b| b.first_waiting());
+        let mut position = self.position_queued(conn);
+        if let (Some(position), Some(mark)) = (&mut position, waiting) {
+            position.offset = mark.offset.saturating_sub(1);
+        }
         let Some(connection) = self.connections.get(conn) else { return };
         let discarded = connection.outbox.backlog.as_mut().map_or(0, |backlog| backlog.discard());
         self.stats.dropped(DropReason::Slow, discarded);
         self.end_with_position(conn, CloseReason::Slow, position);
     }
 
-    /// The last position that is on its way to a client, as far as its outbox tells.
-    pub(super) fn position_sent(&mut self, conn: ConnId) -> Option<Position> {
+    /// The last position that a client has been sent once everything queued for it is out.
+    pub(super) fn position_queued(&mut self, conn: ConnId) -> Option<Position> {
         let connection = self.connections.get(conn)?;
-        let waiting = connection.outbox.backlog.as_ref().and_then(|b| b.first_waiting());
         let key = (*connection.subscriber.as_ref()?.subscriptions.first()?)?;
         let channel = self.local.peek(key.channel)?;
         let entry = channel.entries.get(key.at as usize)?;
-        let next = waiting.map_or(entry.next, |mark| mark.offset);
-        Some(Position { epoch: channel.epoch()?, offset: next.saturating_sub(1) })
+        Some(Position { epoch: channel.epoch()?, offset: entry.next.saturating_sub(1) })
     }
 
     /// A complete send is done: the next piece of the backlog, or idle again.
@@ -261,10 +271,20 @@ impl Shard {
             Err(slot) => &mut connections.slot(slot)?.outbox,
             Ok(index) => &mut streams.get_mut(index)?.outbox,
         };
-        outbox.backlog.as_mut()?.take(&mut |run: DroppedRun, out: &mut Vec<u8>| {
-            let name = local.peek(run.channel).map_or("", |channel| channel.name.as_str());
-            notices::dropped(out, name, run.first, run.last, format);
-        })
+        outbox.backlog.as_mut()?.take(&mut |run, out| say_dropped(local, run, format, out))
+    }
+
+    /// Before an endpoint loses its subscriptions: what was dropped of them is written down.
+    pub(super) fn write_notices(&mut self, endpoint: EndpointId) {
+        let Some(format) = self.subscriber_mut(endpoint).map(|s| s.format) else { return };
+        let Self { connections, streams, local, .. } = self;
+        let outbox = match endpoint.split() {
+            Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
+            Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
+        };
+        if let Some(backlog) = outbox.and_then(|outbox| outbox.backlog.as_mut()) {
+            backlog.write_notices(&mut |run, out| say_dropped(local, run, format, out));
+        }
     }
 
     /// Gives a stream's run to its session, or to its backlog while the windows are full.
@@ -351,11 +371,15 @@ impl Shard {
     }
 }
 
+fn say_dropped(local: &LocalChannels, run: DroppedRun, format: Format, out: &mut Vec<u8>) {
+    let name = local.peek(run.channel).map_or("", |channel| channel.name.as_str());
+    notices::dropped(out, name, run.first, run.last, format);
+}
+
 /// Appends a run's frames, by reference, to the backlog of a blocked outbox.
 fn move_run(frames: &mut TurnFrames, outbox: &mut Outbox) {
-    let run = std::mem::take(&mut outbox.run);
     let Some(backlog) = &mut outbox.backlog else { return };
-    for frame in frames.frames(run) {
+    for frame in frames.frames(std::mem::take(&mut outbox.run)) {
         backlog.push(frame.clone());
     }
 }

@@ -215,6 +215,18 @@ impl Backlog {
         Some(flat.freeze())
     }
 
+    /// Writes every notice now: soon nobody knows any more whose channels these were.
+    pub fn write_notices(&mut self, notice: &mut dyn FnMut(DroppedRun, &mut Vec<u8>)) {
+        for entry in &mut self.queue {
+            if let Entry::Dropped { channel, first, last } = entry {
+                let mut text = Vec::new();
+                notice(DroppedRun { channel: *channel, first: *first, last: *last }, &mut text);
+                self.bytes += text.len();
+                *entry = Entry::Frame(Frame { bytes: text.into(), mark: None });
+            }
+        }
+    }
+
     /// Extends a mark of the same channel that stands directly before `at` (among marks only).
     fn merge_into_marks(&mut self, at: usize, mark: EventMark) -> bool {
         for before in (0..at).rev() {
@@ -309,6 +321,24 @@ mod tests {
         backlog.push(event(1, 3, 4));
         assert_eq!(backlog.drop_oldest(8), 2);
         assert_eq!(sent(&mut backlog), "[1:1-1]PONG[1:2-2]eeee");
+    }
+
+    #[test]
+    fn a_notice_written_early_says_the_same() {
+        let (mut late, mut early) = (Backlog::default(), Backlog::default());
+        for backlog in [&mut late, &mut early] {
+            for offset in 1..=4 {
+                backlog.push(event(3, offset, 3));
+            }
+            assert_eq!(backlog.drop_oldest(6), 2);
+        }
+        early.write_notices(&mut |run, out| {
+            out.extend_from_slice(
+                format!("[{}:{}-{}]", run.channel, run.first, run.last).as_bytes(),
+            );
+        });
+        assert_eq!(sent(&mut early), sent(&mut late));
+        assert_eq!(early.bytes(), 0);
     }
 
     #[test]

@@ -90,7 +90,9 @@ impl Host {
         let config = config(options);
         let facts = Facts { shards, descriptors: 65_536, memory_bytes: 4 << 30 };
         let budget = Budget::derive(&config, facts).map_err(|error| error.message)?;
-        let settings = boot::settings(&config, &budget, Page::new()).map_err(|e| e.to_string())?;
+        let settings = boot::settings(&config, &budget, Page::new());
+        let mut settings = settings.map_err(|error| error.to_string())?;
+        settings.outbox_pool_bytes = options.pool_bytes;
         let settings = Arc::new(settings);
         let mut spool_options = boot::spool_options(&config, &budget);
         spool_options.round_bytes_max = options.round_bytes_max;

@@ -36,6 +36,8 @@ pub struct Options {
     pub ring_bytes: Option<u64>,
     pub segment_bytes: u64,
     pub outbox_bytes: u32,
+    /// All outboxes of a shard together.
+    pub pool_bytes: usize,
     pub history_small: u32,
     pub history_age_s: u32,
     pub history_bytes: u64,
@@ -80,6 +82,7 @@ impl Options {
             ring_bytes: chance.pick(&[None, None, Some(2_000), Some(50_000)]),
             segment_bytes: chance.pick(&[4 << 10, 64 << 10, 256 << 10]),
             outbox_bytes: chance.pick(&[2_000, 20_000, 1 << 20]),
+            pool_bytes: chance.pick(&[1 << 30, 1 << 30, 6_000]),
             history_small: chance.pick(&[0, 1, 5, 40]),
             history_age_s: chance.pick(&[3_600, 3_600, 5]),
             history_bytes: chance.pick(&[64 << 20, 64 << 20, 64 << 10]),

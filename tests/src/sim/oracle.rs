@@ -68,14 +68,16 @@ pub struct Oracle {
     /// By channel and epoch: what stands at an offset.
     places: BTreeMap<(String, u64), BTreeMap<u64, Serial>>,
     of_serial: BTreeMap<Serial, Vec<Place>>,
-    /// By channel and incarnation: offsets acknowledged as durable.
-    durable: BTreeMap<(String, u32), BTreeMap<u64, Serial>>,
+    /// By channel and incarnation: offsets acknowledged as durable, and under which lineage.
+    durable: BTreeMap<(String, u32), BTreeMap<u64, (Serial, u32)>>,
     /// By channel and epoch: the highest offset acknowledged as durable.
     durable_top: BTreeMap<(String, u64), u64>,
     boot: u32,
     lineage: u32,
     /// Runs that ended without a clean stop.
     lineages_lost: BTreeSet<u32>,
+    /// Every lineage, in order of time.
+    lineages: Vec<u32>,
     raw: Vec<RawRun>,
     /// Channels, incarnations and offsets that must turn out to have been given, because a gap
     /// said that history had moved on.
@@ -97,6 +99,7 @@ impl Oracle {
             boot: 0,
             lineage: 0,
             lineages_lost: BTreeSet::new(),
+            lineages: Vec::new(),
             raw: Vec::new(),
             moved_on: Vec::new(),
             delivered: 0,
@@ -121,8 +124,16 @@ impl Oracle {
             }
             self.lineages_lost.insert(self.lineage);
         }
+        if !self.lineages.contains(&lineage) {
+            self.lineages.push(lineage);
+        }
         (self.boot, self.lineage) = (self.boot + 1, lineage);
         Ok(())
+    }
+
+    /// The place in time of a lineage.
+    fn rank(&self, lineage: u32) -> Option<usize> {
+        self.lineages.iter().position(|known| *known == lineage)
     }
 
     /// The lineage of the running process.
@@ -209,7 +220,12 @@ impl Oracle {
         }
         let incarnation = (channel.to_owned(), position.epoch.incarnation());
         let durable = self.durable.get(&incarnation).and_then(|at| at.get(&position.offset));
-        if let Some(durable) = durable.filter(|durable| **durable != serial) {
+        // What an earlier run said may be read late; it lost that event before the durable one came.
+        let later = |lineage: u32| self.rank(position.epoch.lineage()) >= self.rank(lineage);
+        if let Some((durable, lineage)) = durable
+            && *durable != serial
+            && later(*lineage)
+        {
             return Err(format!(
                 "{position} of {channel}: #{serial} in place of durable #{durable}"
             ));
@@ -241,7 +257,9 @@ impl Oracle {
             let top = self.durable_top.entry((channel.clone(), position.epoch.0)).or_default();
             *top = position.offset.max(*top);
             let incarnation = (channel, position.epoch.incarnation());
-            self.durable.entry(incarnation).or_default().insert(position.offset, serial);
+            let lineage = position.epoch.lineage();
+            let durable = self.durable.entry(incarnation).or_default();
+            durable.insert(position.offset, (serial, lineage));
             let places = self.of_serial.entry(serial).or_default();
             for place in places.iter_mut().filter(|place| place.position == position) {
                 place.durable = true;
@@ -352,6 +370,10 @@ impl Oracle {
 
     fn check_raw_run(&self, run: &RawRun) -> Verdict {
         let position = |serial: Serial| -> Option<Position> {
+            // Sent again it may stand twice, and not every answer comes back.
+            if self.sent[serial as usize].attempts > 1 {
+                return None;
+            }
             let places = self.of_serial.get(&serial)?;
             let mut own = places.iter().filter(|p| p.position.epoch.lineage() == run.lineage);
             let found = own.next()?;
@@ -393,7 +415,7 @@ impl Oracle {
         }
         for ((channel, incarnation), durable) in &self.durable {
             let stored = offsets.get(&(channel.as_str(), *incarnation));
-            for (offset, serial) in durable {
+            for (offset, (serial, _)) in durable {
                 if stored.and_then(|stored| stored.get(offset)) != Some(serial) {
                     return Err(format!(
                         "#{serial}, durable at {incarnation}:{offset} of {channel}, is not stored"

@@ -139,10 +139,9 @@ impl EventStream {
             return Err(format!("a cursor of other channels: {last_id}"));
         }
         for (track, position) in self.tracks.iter_mut().zip(cursor.positions) {
-            let bad = |why: &str| {
-                let at = track.at.or(track.since);
-                Err(format!("{}: the cursor {why}: {position:?} at {at:?}", track.channel))
-            };
+            let (name, known) = (track.channel.clone(), track.at.or(track.since));
+            let bad =
+                |why: &str| Err(format!("{name}: the cursor {why}: {position:?} at {known:?}"));
             match (track.at, position) {
                 (Some(at), Some(position)) => {
                     let same = at.epoch.incarnation() == position.epoch.incarnation();
@@ -157,6 +156,9 @@ impl EventStream {
                     }
                 }
                 (None, Some(_)) if track.garbled => return bad("hides a gap"),
+                (None, Some(position)) if !track.may_stand_at(position) => {
+                    return bad("is not where the notice left the stream");
+                }
                 (None, Some(position)) => {
                     track.at = Some(position);
                     track.started = true;

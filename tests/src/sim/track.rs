@@ -20,6 +20,8 @@ pub struct Track {
     pub started: bool,
     /// After this comes the next offset.
     pub at: Option<Position>,
+    /// The same while its epoch was not said yet: only a notice of what was dropped came.
+    after: Option<u64>,
 }
 
 /// A message inside a stream that is not an event.
@@ -52,7 +54,7 @@ pub enum Message {
 impl Track {
     /// A subscription that is being asked for.
     pub fn new(channel: &str, since: Option<Position>, garbled: bool) -> Self {
-        Self { channel: channel.to_owned(), since, garbled, started: false, at: None }
+        Self { channel: channel.to_owned(), since, garbled, started: false, at: None, after: None }
     }
 
     /// An event came. `silent_start`: this kind of stream says nothing when it starts live.
@@ -74,9 +76,17 @@ impl Track {
                 return Err(format!("{channel}: {position} after {at}"));
             }
         }
+        if self.after.take().is_some_and(|after| position.offset != after + 1) {
+            return Err(format!("{channel}: {position} is not after what was dropped"));
+        }
         self.at = Some(position);
         oracle.delivered += 1;
         oracle.bind(channel, position, serial)
+    }
+
+    /// A first cursor agrees with what was dropped before it.
+    pub fn may_stand_at(&mut self, position: Position) -> bool {
+        self.after.take().is_none_or(|after| after == position.offset)
     }
 
     /// The server said something.
@@ -85,16 +95,20 @@ impl Track {
         let bad = |why: &str| Err(format!("{channel}: {control:?}: {why}"));
         match control.name.as_str() {
             "notice" => {
-                let (Some((from, to)), Some(at)) = (control.run, self.at) else {
-                    return bad("without a run, or before the start");
-                };
+                let Some((from, to)) = control.run else { return bad("without a run") };
                 if !may_drop || control.reason != "dropped" {
                     return bad("the policy does not drop");
                 }
-                if from != at.offset + 1 || to < from {
+                let before = self.at.map(|at| at.offset).or(self.after);
+                if before.is_some_and(|before| from != before + 1) || to < from {
                     return bad("not the next offsets");
                 }
-                self.at = Some(Position { offset: to, ..at });
+                match &mut self.at {
+                    Some(at) => at.offset = to,
+                    // A stream of several channels that starts live says so by its first cursor.
+                    None if self.since.is_none() && !self.garbled => self.after = Some(to),
+                    None => return bad("before the start"),
+                }
                 Ok(())
             }
             _ if self.started => bad("it has started already"),
