@@ -274,8 +274,9 @@ fn choose_engine(config: &Config, sizes: &DriverSizes) -> Result<Engine, BootErr
 
 /// Per address, one socket for each shard.
 fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, BootError> {
+    let send_buffer = config.limits.send_buffer_bytes;
     let bind = |address: &SocketAddr| {
-        listeners::bind(*address, shards, config.share_port).map_err(|error| {
+        listeners::bind(*address, shards, config.share_port, send_buffer).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => {
                     "another process listens there: stop it, choose another address with --listen, \

@@ -26,6 +26,8 @@ pub struct Limits {
     pub keep_alive_s: u32,
     /// Bytes of events that may wait for one subscriber.
     pub outbox_bytes_max: u32,
+    /// Bytes the kernel may hold for one connection on top of that; 0 leaves it to the kernel.
+    pub send_buffer_bytes: u32,
     /// Channels one connection may subscribe to.
     pub channels_per_connection_max: u16,
     /// Channels over all shards.
@@ -67,6 +69,7 @@ impl Default for Limits {
             body_idle_timeout_s: 30,
             keep_alive_s: 75,
             outbox_bytes_max: 1 << 20,
+            send_buffer_bytes: 0,
             channels_per_connection_max: 256,
             channels_max: 1_000_000,
             history_bytes_max: 256 << 20,

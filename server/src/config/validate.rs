@@ -117,6 +117,9 @@ impl Found {
         range("limits.body_idle_timeout_s", u(limits.body_idle_timeout_s), 1, 3_600);
         range("limits.keep_alive_s", u(limits.keep_alive_s), 1, 3_600);
         range("limits.outbox_bytes_max", u(limits.outbox_bytes_max), 1 << 10, 1 << 30);
+        if limits.send_buffer_bytes != 0 {
+            range("limits.send_buffer_bytes", u(limits.send_buffer_bytes), 4 << 10, 1 << 30);
+        }
         let channels = u(u32::from(limits.channels_per_connection_max));
         range("limits.channels_per_connection_max", channels, 1, 1_024);
         range("limits.channels_max", u(limits.channels_max), 1, 100_000_000);

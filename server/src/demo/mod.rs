@@ -49,8 +49,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use supervisor::Supervisor;
 
-/// What the slow client reads.
-const SLOW_BYTES_PER_S: u32 = 200;
+/// What the slow client reads: a fraction of the orders, and enough to answer pings in time.
+const SLOW_BYTES_PER_S: u32 = 2_048;
 
 /// What the supervisor's threads share.
 struct Shared {

@@ -36,6 +36,8 @@ impl Launch {
             "drain_time_s=1",
             "sse.retry_ms_min=300",
             "sse.retry_ms_max=1200",
+            // Otherwise the kernel holds megabytes for the slow client before the server notices.
+            "limits.send_buffer_bytes=16384",
             "namespaces.system.deliver=durable",
             "namespaces.system.client_publish=false",
             "namespaces.orders.deliver=durable",

@@ -5,24 +5,51 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// Pending connections the kernel keeps; it clamps this to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
+/// How long a port that is taken may take to get free. The kernel closes the sockets that a killed
+/// process had in an io_uring after it reported the process's end, so who restarts a server at once
+/// finds its port still taken for some milliseconds.
+const PORT_FREE_AFTER: Duration = Duration::from_secs(2);
+
 /// Binds one address for every shard. Without `share` a port that another process listens on is
-/// refused: SO_REUSEPORT would silently split its traffic.
-pub fn bind(address: SocketAddr, shards: usize, share: bool) -> io::Result<Vec<OwnedFd>> {
+/// refused: SO_REUSEPORT would silently split its traffic. `send_buffer_bytes` is what the kernel
+/// may hold for one connection that reads slowly; 0 leaves it to the kernel.
+pub fn bind(
+    address: SocketAddr,
+    shards: usize,
+    share: bool,
+    send_buffer_bytes: u32,
+) -> io::Result<Vec<OwnedFd>> {
     if !share && address.port() != 0 {
-        // Without SO_REUSEPORT this fails if anybody listens there, whatever their options.
-        drop(open(address, false)?);
+        wait_until_free(address)?;
     }
-    let first = open(address, true)?;
+    let first = open(address, true, send_buffer_bytes)?;
     let bound = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
     let mut sockets = vec![first];
     for _ in 1..shards {
-        sockets.push(open(bound, true)?);
+        sockets.push(open(bound, true, send_buffer_bytes)?);
     }
     Ok(sockets)
+}
+
+/// Without SO_REUSEPORT binding fails if anybody listens there, whatever their options.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match open(address, false, 0) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if start.elapsed() >= PORT_FREE_AFTER {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 /// Where a socket listens.
@@ -30,7 +57,7 @@ pub fn address_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(rustix::net::getsockname(socket)?)?)
 }
 
-fn open(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
+fn open(address: SocketAddr, reuse_port: bool, send_buffer_bytes: u32) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -38,7 +65,43 @@ fn open(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     sockopt::set_socket_reuseport(&socket, reuse_port)?;
     // Accepted sockets inherit it on Linux: small frames must not wait for more.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    if send_buffer_bytes > 0 {
+        // Inherited, too. The kernel doubles what it is asked for, for its own overhead.
+        sockopt::set_socket_send_buffer_size(&socket, send_buffer_bytes as usize)?;
+    }
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_port_that_somebody_keeps_is_refused_and_one_that_gets_free_is_taken() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        let refused = bind(address, 1, false, 0).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        let waiting = std::thread::spawn(move || bind(address, 2, false, 0));
+        drop(other);
+        assert_eq!(waiting.join().unwrap().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_the_kernel_holds_for_a_connection_is_bounded_when_asked_for() {
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 1, false, 16 << 10).unwrap();
+        let client = TcpStream::connect(address_of(&listeners[0]).unwrap()).unwrap();
+        // The handshake is done, but accept does not wait for it here.
+        let accepted = loop {
+            match rustix::net::accept(&listeners[0]) {
+                Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
+                outcome => break outcome.unwrap(),
+            }
+        };
+        assert_eq!(sockopt::socket_send_buffer_size(&accepted).unwrap(), 32 << 10);
+        drop(client);
+    }
 }

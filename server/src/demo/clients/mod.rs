@@ -33,7 +33,7 @@ pub struct ClientsArgs {
     #[arg(long, value_name = "CHANNEL")]
     pub peers: String,
     /// What the slow client reads.
-    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    #[arg(long, value_name = "BYTES", default_value_t = 2_048)]
     pub slow_bytes_per_s: u32,
 }
 
