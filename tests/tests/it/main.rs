@@ -13,6 +13,7 @@ mod rig;
 mod durability;
 mod h2load;
 mod http;
+mod limits;
 mod sse;
 mod tls;
 mod ws;
