@@ -148,6 +148,7 @@ function Memory() {
       ]}
       data={[models.memory.times, ...models.memory.columns]}
       format={bytes}
+      binary
     />
   );
 }
@@ -165,6 +166,8 @@ function Network() {
       ]}
       data={[models.network.times, ...models.network.columns]}
       format={perSecond}
+      axisFormat={bytes}
+      binary
     />
   );
 }
@@ -181,6 +184,8 @@ function Disk() {
       ]}
       data={[models.disk.times, ...models.disk.columns]}
       format={perSecond}
+      axisFormat={bytes}
+      binary
     />
   );
 }

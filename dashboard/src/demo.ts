@@ -42,11 +42,10 @@ export interface Peer {
   connected: boolean;
   queued_bytes: number;
   queued_events: number;
+  dropped_events: number;
   behind: number;
   latency_ms: number | null;
   cuts: number;
-  lost: number;
-  gaps: number;
 }
 
 export interface Stats {

@@ -27,6 +27,7 @@ describe('numbers for people', () => {
     [day('1997-03-26'), '26 Mar 1997'],
     [day('nonsense'), 'nonsense'],
     [dollars(42.9), '$42.90'],
+    [dollars(1_071.714), '$1,071.71'],
   ])('%s', (text, expected) => {
     expect(text).toBe(expected);
   });

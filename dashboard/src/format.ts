@@ -37,9 +37,11 @@ export function age(ms: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** $42.96 */
+const cents = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD' });
+
+/** $1,042.96 */
 export function dollars(value: number): string {
-  return `$${value.toFixed(2)}`;
+  return cents.format(value);
 }
 
 /** 26 Mar 1997, from 1997-03-26 */

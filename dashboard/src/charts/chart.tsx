@@ -20,6 +20,8 @@ interface Props {
   /** Changes when `data` did. */
   version: number;
   format: (value: number) => string;
+  /** Ticks at powers of two: bytes. */
+  binary?: boolean;
   /** Fixed ends of the y axis; without it zero and what the data needs. */
   range?: [number, number];
   /** The span of time at least, in seconds. */
@@ -77,19 +79,20 @@ function options(parent: HTMLElement, latest: { current: Props }): uPlot.Options
   return {
     width: parent.clientWidth || 300,
     height,
-    padding: [8, 6, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     cursor: { show: false },
     scales: {
       x: { time: true, range: (_, min, max) => timeRange(min, max, latest.current.span ?? 300) },
-      y: { range: (_, __, max) => latest.current.range ?? [0, niceTop(max)] },
+      y: { range: (_, __, max) => latest.current.range ?? [0, niceTop(max, latest.current.binary)] },
     },
     axes: [
       { ...axis, size: 22, space: 64, values: (_, times) => times.map(clock) },
       {
         ...axis,
-        size: 58,
+        size: 62,
         space: 28,
+        splits: (_, __, min, max) => [0, 1, 2].map((step) => min + ((max - min) * step) / 2),
         values: (_, values) => values.map((value) => latest.current.format(value)),
       },
     ],
@@ -117,11 +120,17 @@ function timeRange(min: number | null, max: number | null, span: number): [numbe
   return [Math.min(min ?? end, end - span), end];
 }
 
-function niceTop(max: number | null): number {
-  if (max === null || max <= 0) return 1;
-  const unit = 10 ** Math.floor(Math.log10(max));
-  const top = [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * unit >= max * 1.05);
-  return (top ?? 12) * unit;
+/** The top of an axis whose half is a round number, too. */
+function niceTop(max: number | null, binary = false): number {
+  if (max === null || max <= 0) return binary ? 1_024 : 2;
+  const wanted = max * 1.05;
+  if (!binary) {
+    const unit = 10 ** Math.floor(Math.log10(wanted));
+    return unit * ([1, 2, 3, 4, 5, 6, 8].find((step) => step * unit >= wanted) ?? 10);
+  }
+  const unit = 1_024 ** Math.floor(Math.log(wanted) / Math.log(1_024));
+  const steps = [1, 2, 4, 6, 8, 10, 16, 20, 32, 40, 64, 100, 128, 200, 256, 400, 512, 800];
+  return unit * (steps.find((step) => step * unit >= wanted) ?? 1_024);
 }
 
 function clock(seconds: number): string {

@@ -20,7 +20,7 @@ export function Figures({ series, clients }: { series: Series; clients: number |
       <Figure
         name="bytes per connection"
         value={number(stats?.connection_bytes, bytes)}
-        note={stats ? `of ${bytes(stats.resident_bytes)} resident in all` : 'user memory of the server'}
+        note={stats ? `by the ledger; ${bytes(stats.resident_bytes)} resident in all` : 'by the server’s ledger'}
         line={series.columns[1]}
       />
       <Figure

@@ -12,6 +12,10 @@ interface Props {
   lines: Line[];
   data: readonly (readonly (number | null)[])[];
   format: (value: number) => string;
+  /** For the axis, if it says less than the values do. */
+  axisFormat?: (value: number) => string;
+  binary?: boolean;
+  height?: number;
   range?: [number, number];
   /** Values beside the title; by default the last of each line. */
   now?: ReactNode;
@@ -19,7 +23,8 @@ interface Props {
   olderCount?: number;
 }
 
-export function Metric({ channel, title, lines, data, format, range, now, olderCount = 300 }: Props) {
+export function Metric(props: Props) {
+  const { channel, title, lines, data, format, range, now, olderCount = 300 } = props;
   const view = useChannel(channel);
   const store = useStore();
   const oldest = data[0]?.[0];
@@ -48,7 +53,9 @@ export function Metric({ channel, title, lines, data, format, range, now, olderC
         lines={lines}
         data={data}
         version={view.version}
-        format={format}
+        format={props.axisFormat ?? format}
+        binary={props.binary ?? false}
+        height={props.height ?? 132}
         {...(range ? { range } : {})}
       />
       <footer>

@@ -20,6 +20,7 @@ export function OrdersPanel({ model, note }: { model: Orders; note: string | und
         data={[times, counts]}
         format={count}
         olderCount={6_000}
+        height={188}
         now={
           <>
             <span>

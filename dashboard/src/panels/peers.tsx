@@ -23,11 +23,13 @@ export function Peers({ series }: { series: Series }) {
         data={[series.times, series.columns[5] ?? [], series.columns[4] ?? []]}
         version={view.version}
         format={bytes}
+        binary
         height={104}
       />
       <p className="note">
-        Both follow the orders. What waits for the slow one is bounded by its budget; at the budget it
-        is sent away with a reason, comes back with its position, and is given the rest or told of a gap.
+        Both follow the orders. What waits for the slow one is bounded by its budget; there the oldest
+        are dropped and it is told which, so that it sees recent orders and knows what it did not see.
+        The fast one never notices.
       </p>
     </section>
   );
@@ -47,8 +49,7 @@ function Rows({ stats }: { stats: Stats }) {
           <th scope="col">waits for it</th>
           <th scope="col">behind</th>
           <th scope="col">latency</th>
-          <th scope="col">sent away</th>
-          <th scope="col">gaps</th>
+          <th scope="col">dropped, and told</th>
         </tr>
       </thead>
       <tbody>
@@ -74,8 +75,7 @@ function Row({ name, color, peer, budget }: { name: string; color: string; peer:
       </td>
       <td>{count(peer.behind)}</td>
       <td>{peer.latency_ms === null ? '–' : milliseconds(peer.latency_ms)}</td>
-      <td>{count(peer.cuts)}×</td>
-      <td>{count(peer.gaps)}</td>
+      <td>{count(peer.dropped_events)}</td>
     </tr>
   );
 }

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What the admin listener says, as far as it is needed.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Scrape {
+struct Scrape {
     /// Connections that are open.
     pub connections: u64,
     /// Resident set of the server.
     pub resident_bytes: u64,
-    /// Of that, what is known not to belong to connections: histories, dedupe, lanes and the like.
-    pub other_bytes: u64,
+    /// What the server's ledger counts for connections: their state, and what waits for them.
+    pub ledger_bytes: u64,
     /// The engine.
     pub engine: String,
     /// How many shards.
@@ -63,7 +63,7 @@ fn figures(shared: &Shared, admin: &mut Http, report: &Report, rate: u64) -> Res
     let peer = |report| Peer::new(report, top, queue_of(&connections, report.address.as_deref()));
     Ok(Stats {
         connections: scrape.connections,
-        connection_bytes: connection_bytes(&scrape, shared.empty.get()),
+        connection_bytes: scrape.ledger_bytes.checked_div(scrape.connections),
         resident_bytes: scrape.resident_bytes,
         deliveries_per_s: rate,
         p50_ms: report.latency.p50_us.map(milliseconds),
@@ -80,7 +80,7 @@ fn figures(shared: &Shared, admin: &mut Http, report: &Report, rate: u64) -> Res
 }
 
 /// Asks the admin listener.
-pub fn scrape(admin: &mut Http) -> Result<Scrape, String> {
+fn scrape(admin: &mut Http) -> Result<Scrape, String> {
     Ok(parse_metrics(&admin.get("/metrics")?.body))
 }
 
@@ -93,11 +93,8 @@ fn parse_metrics(text: &str) -> Scrape {
         match name {
             "realtime_active_connections" => scrape.connections = value,
             "process_resident_memory_bytes" => scrape.resident_bytes = value,
-            "shardcast_memory_bytes" => {
-                let holder = label(labels, "holder");
-                if !OF_CONNECTIONS.contains(&holder) {
-                    scrape.other_bytes += value;
-                }
+            "shardcast_memory_bytes" if OF_CONNECTIONS.contains(&label(labels, "holder")) => {
+                scrape.ledger_bytes += value;
             }
             "shardcast_info" => {
                 scrape.engine = label(labels, "engine").to_owned();
@@ -119,15 +116,6 @@ fn label<'a>(labels: &'a str, name: &str) -> &'a str {
         rest = next;
     }
     ""
-}
-
-/// User memory per connection, kernel memory left out: what the process grew by since it stood
-/// empty, less what grew for other reasons.
-fn connection_bytes(now: &Scrape, empty: Option<&Scrape>) -> Option<u64> {
-    let empty = empty?;
-    let grown = now.resident_bytes.checked_sub(empty.resident_bytes)?;
-    let own = grown.checked_sub(now.other_bytes.saturating_sub(empty.other_bytes))?;
-    own.checked_div(now.connections)
 }
 
 fn queue_of(connections: &Value, address: Option<&str>) -> Queue {
@@ -157,9 +145,8 @@ fn post<T: Serialize>(http: &mut Http, channel: &str, what: &T) -> bool {
     http.post(&target, "application/json", body.as_bytes()).is_ok_and(|answer| answer.status == 202)
 }
 
-/// Holders that connections pay for.
-const OF_CONNECTIONS: [&str; 5] =
-    ["connections", "outboxes", "frames", "partial_input", "kernel_sockets"];
+/// Holders in user memory that grow with connections.
+const OF_CONNECTIONS: [&str; 4] = ["connections", "outboxes", "frames", "partial_input"];
 const TICK: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 /// A page that comes late finds the status among the newest events.
@@ -175,34 +162,19 @@ mod tests {
             realtime_active_connections{server=\"a\"} 5003\n\
             process_resident_memory_bytes{server=\"a\"} 3e7\n\
             shardcast_memory_bytes{server=\"a\",holder=\"connections\",shard=\"0\"} 1000\n\
-            shardcast_memory_bytes{server=\"a\",holder=\"histories\",shard=\"0\"} 50\n\
-            shardcast_memory_bytes{server=\"a\",holder=\"dedupe\",shard=\"1\"} 7\n\
+            shardcast_memory_bytes{server=\"a\",holder=\"outboxes\",shard=\"1\"} 20\n\
+            shardcast_memory_bytes{server=\"a\",holder=\"receive_buffers\",shard=\"1\"} 9\n\
             shardcast_info{server=\"a\",version=\"0\",engine=\"uring\",shard=\"0\"} 1\n\
             shardcast_info{server=\"a\",version=\"0\",engine=\"uring\",shard=\"1\"} 1\n";
         let expected = Scrape {
             connections: 5_003,
             resident_bytes: 30_000_000,
-            other_bytes: 57,
+            ledger_bytes: 1_020,
             engine: "uring".to_owned(),
             shards: 2,
         };
         assert_eq!(parse_metrics(text), expected);
         assert_eq!(parse_metrics("nonsense\n{\n"), Scrape::default());
-    }
-
-    #[test]
-    fn what_grew_for_other_reasons_is_not_charged_to_connections() {
-        let at = |connections, resident_bytes, other_bytes| Scrape {
-            connections,
-            resident_bytes,
-            other_bytes,
-            ..Scrape::default()
-        };
-        let empty = at(0, 1_000, 100);
-        assert_eq!(connection_bytes(&at(10, 7_100, 1_200), Some(&empty)), Some(500));
-        assert_eq!(connection_bytes(&at(0, 7_100, 1_200), Some(&empty)), None);
-        assert_eq!(connection_bytes(&at(10, 900, 100), Some(&empty)), None);
-        assert_eq!(connection_bytes(&at(10, 7_100, 100), None), None);
     }
 
     #[test]

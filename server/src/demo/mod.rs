@@ -36,7 +36,6 @@ use crate::cli::exit;
 use acked::Acked;
 use clients::report::Report;
 use feeds::{ORDERS, SYSTEM, TICKER};
-use figures::Scrape;
 use publisher::Publisher;
 use server::Launch;
 use status::{FeedNotes, Phase, Status};
@@ -46,7 +45,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use supervisor::Supervisor;
 
 /// What the slow client reads: a fraction of the orders, and enough to answer pings in time.
@@ -60,8 +59,6 @@ struct Shared {
     acked: Arc<Mutex<Acked>>,
     /// Events that wait in each feed.
     feeds: [Arc<AtomicUsize>; 2],
-    /// The server before there was any client.
-    empty: OnceLock<Scrape>,
     stopping: AtomicBool,
 }
 
@@ -165,7 +162,6 @@ fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
         report: Mutex::default(),
         acked,
         feeds: publishers.each_ref().map(Publisher::waiting),
-        empty: OnceLock::new(),
         stopping: AtomicBool::new(false),
     });
     let stopped = Arc::clone(&shared);

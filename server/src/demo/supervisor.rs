@@ -9,7 +9,6 @@
 
 use super::acked::{self, Comparison};
 use super::clients::report::{Order, Report};
-use super::figures;
 use super::http::Http;
 use super::server::{Launch, Running};
 use super::status::{Phase, Verdict};
@@ -255,12 +254,6 @@ pub fn first_start(shared: &Shared, launch: &Launch) -> Result<Running, String> 
         }
         std::thread::sleep(TURN);
     }
-    // Its memory before there is any client, to tell what clients cost.
-    let mut admin = Http::new(launch.admin);
-    std::thread::sleep(SNAPSHOT);
-    if let Ok(scrape) = figures::scrape(&mut admin) {
-        let _ = shared.empty.set(scrape);
-    }
     Ok(server)
 }
 
@@ -271,6 +264,4 @@ const ROUND_ENDS: Duration = Duration::from_secs(60);
 /// A server that dies again and again has a reason that a person must read.
 const STARTS_MAX: u32 = 5;
 const FIRST_START: Duration = Duration::from_secs(30);
-/// Shards publish their figures once a second.
-const SNAPSHOT: Duration = Duration::from_millis(1_200);
 const VERDICTS_MAX: usize = 10;

@@ -86,8 +86,8 @@ impl Shard {
         ledger.set(Holder::PartialInput, self.partial_bytes as u64);
         for (name, bytes) in driver {
             let holder = match *name {
-                "receive_buffers" => Holder::ReceiveBuffers,
-                "rings" => Holder::Rings,
+                "driver receive buffers" => Holder::ReceiveBuffers,
+                "driver queues" => Holder::Rings,
                 _ => Holder::Connections,
             };
             ledger.set(holder, ledger.get(holder) + *bytes as u64);

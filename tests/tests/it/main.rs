@@ -12,6 +12,7 @@ mod rig;
 
 mod durability;
 mod h2load;
+mod demo;
 mod http;
 mod limits;
 mod sse;

@@ -205,10 +205,15 @@ impl Client {
         self.position.map_or(0, |position| position.offset)
     }
 
-    /// A round begins. True if this client takes part.
+    /// A round begins. True if this client takes part: it has been there, and is, or was cut already
+    /// by whatever the round is about.
     pub fn begin_round(&mut self) -> bool {
-        self.round = if self.is_subscribed() { RoundPart::Waiting } else { RoundPart::None };
-        self.round == RoundPart::Waiting
+        self.round = match (self.position, self.is_subscribed()) {
+            (None, _) => RoundPart::None,
+            (Some(_), true) => RoundPart::Waiting,
+            (Some(_), false) => RoundPart::Cut,
+        };
+        self.is_in_round()
     }
 
     /// It takes part in the round.
