@@ -10,9 +10,9 @@
 #[allow(dead_code)]
 mod rig;
 
+mod demo;
 mod durability;
 mod h2load;
-mod demo;
 mod http;
 mod limits;
 mod sse;
