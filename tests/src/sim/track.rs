@@ -66,8 +66,7 @@ impl Track {
         silent_start: bool,
     ) -> Verdict {
         let Self { channel, .. } = self;
-        let may_be_silent = silent_start && self.since.is_none() && !self.garbled;
-        if !self.started && !may_be_silent {
+        if !self.started && !(silent_start && self.since.is_none() && !self.garbled) {
             return Err(format!("{channel}: {position} before the start was said"));
         }
         self.started = true;

@@ -14,7 +14,6 @@ mod demo;
 mod durability;
 mod h2load;
 mod http;
-mod limits;
 mod sse;
 mod tls;
 mod ws;
