@@ -40,7 +40,7 @@ pub struct Short {
 }
 
 enum Loop {
-    Uring(server::uring::floor::Floor),
+    Uring(Box<server::uring::floor::Floor>),
     Epoll(server::epoll::floor::Floor),
 }
 
@@ -81,7 +81,7 @@ pub fn run(args: &FloorArgs) -> Result<()> {
         EngineName::Uring => {
             let mut floor = server::uring::floor::Floor::new(socket, args.connections)?;
             floor.accept_all()?;
-            Loop::Uring(floor)
+            Loop::Uring(Box::new(floor))
         }
         EngineName::Epoll => {
             let mut floor = server::epoll::floor::Floor::new(socket, args.connections)?;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::time::{Duration, Instant};
 
 /// Fresh seeds of the simulated world in a CI run.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 100;
 /// Seconds for each fuzz target in a CI run.
 const FUZZ_SECONDS: u64 = 5;
 

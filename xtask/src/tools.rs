@@ -26,7 +26,7 @@ const TOOLS: &[Tool] = &[
     tool("chromium", "chromium", "the tests with a real browser"),
     tool("curl", "curl", "the tests with curl over HTTP/1.1 and HTTP/2"),
     tool("h2load", "nghttp2-client", "the tests with h2load"),
-    tool("ip", "iproute2", "the tests that cut a network"),
+    tool("losetup", "mount", "the tests that cut the power of a disk"),
     tool("mkfs.ext4", "e2fsprogs", "the tests that cut the power of a disk"),
     tool("python3", "python3", "the tests with Python clients"),
     tool("pip", "python3-pip", "the Python packages of those tests"),
@@ -107,12 +107,12 @@ fn install_python(requirements: &Path) -> Result<()> {
 
 /// Node, new enough to build the page.
 pub fn require_node() -> Result<()> {
-    let remedy = "install Node.js 20 or newer, with npm: https://nodejs.org/en/download";
-    let Some(version) = node_version() else {
-        bail!("there is no Node.js on this machine; {remedy}")
+    let remedy = "install Node.js 20.19 or newer, with npm: https://nodejs.org/en/download";
+    let Some((major, minor)) = node_version() else {
+        bail!("there is no Node.js on this machine; {remedy}");
     };
-    if version < NODE_VERSION_MIN {
-        bail!("Node.js {version} is too old to build the page; {remedy}");
+    if (major, minor) < NODE_VERSION_MIN {
+        bail!("Node.js {major}.{minor} is too old to build the page; {remedy}");
     }
     if find("npm").is_none() {
         bail!("there is Node.js but no npm; {remedy}");
@@ -120,17 +120,18 @@ pub fn require_node() -> Result<()> {
     Ok(())
 }
 
-/// The oldest Node.js that Vite runs on.
-const NODE_VERSION_MIN: u32 = 20;
+/// The oldest Node.js that Vite 8 runs on.
+const NODE_VERSION_MIN: (u32, u32) = (20, 19);
 
-fn node_version() -> Option<u32> {
+fn node_version() -> Option<(u32, u32)> {
     let output = Command::new("node").arg("--version").stderr(Stdio::null()).output().ok()?;
-    major_version(&String::from_utf8_lossy(&output.stdout))
+    version(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// Reads `v20.11.1`.
-fn major_version(text: &str) -> Option<u32> {
-    text.trim().strip_prefix('v')?.split('.').next()?.parse().ok()
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().strip_prefix('v')?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// `npm ci`, unless what is installed is what the lock file says.
@@ -166,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_version_is_read_from_what_node_prints() {
-        assert_eq!(major_version("v20.11.1\n"), Some(20));
-        assert_eq!(major_version("20"), None);
-        assert_eq!(major_version(""), None);
+        assert_eq!(version("v20.11.1\n"), Some((20, 11)));
+        assert_eq!(version("20"), None);
+        assert_eq!(version(""), None);
     }
 
     #[test]

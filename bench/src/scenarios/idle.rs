@@ -42,7 +42,11 @@ pub fn run(common: &Common, args: &IdleArgs) -> Result<()> {
     std::thread::sleep(Duration::from_secs(1));
     let (rss_before, slab_before) = (rss_bytes(server.pid()), slab_bytes());
     let connections = args.connections;
-    let swarm = SwarmHandle::start(common.client_core, server.address, connections, &[])?;
+    let (core, address) = (common.client_core, server.address);
+    let first = SwarmHandle::start(core, address, connections / 10, &[])?;
+    std::thread::sleep(Duration::from_secs(1));
+    let rss_first = rss_bytes(server.pid());
+    let rest = SwarmHandle::start(core, address, connections - connections / 10, &[])?;
     std::thread::sleep(Duration::from_secs(2));
     let (rss_after, slab_after) = (rss_bytes(server.pid()), slab_bytes());
     let cpu = cpu_ns(server.pid());
@@ -59,6 +63,12 @@ pub fn run(common: &Common, args: &IdleArgs) -> Result<()> {
             count(rss_after / 1024)
         ),
     );
+    let marginal = (rss_after as f64 - rss_first as f64) / (connections as f64 * 0.9);
+    report.row(
+        "user RSS of one more",
+        format!("{marginal:.0} B"),
+        "beyond the first tenth, which also touches what all share (buffers, tables)",
+    );
     report.row(
         "kernel slab per connection",
         format!("{:.0} B", each(slab_after, slab_before)),
@@ -70,6 +80,6 @@ pub fn run(common: &Common, args: &IdleArgs) -> Result<()> {
         format!("of one core, over {} s", args.seconds),
     );
     report.print();
-    drop(swarm);
+    drop((first, rest));
     Ok(())
 }

@@ -31,8 +31,10 @@ const REFUSAL_SLOTS: usize = 16;
 #[derive(Default)]
 pub struct SimReads {
     steps: Mutex<VecDeque<(u16, u64, HistoryRead)>>,
-    blocks: Mutex<Vec<VecDeque<(u64, Result<HistoryBlock, ReadError>)>>>,
+    blocks: Mutex<Vec<VecDeque<Block>>>,
 }
+
+type Block = (u64, Result<HistoryBlock, ReadError>);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,7 +50,7 @@ impl HistoryReads for SimReads {
         true
     }
 
-    fn next(&self, shard: u16) -> Option<(u64, Result<HistoryBlock, ReadError>)> {
+    fn next(&self, shard: u16) -> Option<Block> {
         lock(&self.blocks).get_mut(usize::from(shard))?.pop_front()
     }
 }

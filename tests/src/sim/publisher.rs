@@ -56,6 +56,11 @@ impl Publisher {
         self.ask(scene);
         let Some(wire) = &mut self.wire else { return Ok(()) };
         wire.write(scene.net, scene.chance);
+        if wire.unsaid() == 0 && !self.asked.is_empty() && scene.chance.per_mille(20) {
+            // Nothing more will be asked here; what was asked is still answered.
+            scene.net.client_end(wire.socket);
+            self.ending = true;
+        }
         match wire.read(scene.net, scene.chance) {
             Read::Bytes(bytes) => self.heard(&bytes, scene),
             Read::Nothing => Ok(()),
@@ -123,7 +128,7 @@ impl Publisher {
                     let count = request.serials.len();
                     let status = head.status;
                     scene.trace.note(scene.now_ms, format_args!("publish {count} -> {status}"));
-                    if refused && scene.chance.per_mille(500) || scene.calm && refused {
+                    if refused && (scene.calm || scene.chance.per_mille(500)) {
                         self.again.push_back(request);
                     }
                     self.ending |= !head.keep_alive;

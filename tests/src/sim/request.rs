@@ -72,7 +72,7 @@ impl Request {
         match self.shape {
             Shape::Ndjson => {
                 let mut body = items.collect::<Vec<_>>().join("\n");
-                if self.serials.len() % 2 == 0 {
+                if self.serials.len().is_multiple_of(2) {
                     body.push('\n');
                 }
                 (all, "application/x-ndjson", body.into_bytes())

@@ -184,7 +184,10 @@ impl Subscriber {
                     let text = String::from_utf8_lossy(&body).into_owned();
                     return Err(format!("a subscription got {}: {text}", head.status));
                 }
-                Some(Answered::Stream(_)) => {
+                Some(Answered::Stream(status)) => {
+                    if !matches!((self.mode, status), (Mode::Stream { .. }, 200) | (_, 101)) {
+                        return Err(format!("a subscription began with {status}"));
+                    }
                     link.live = Some(begin(self.mode, &self.channels, &self.resume, link.lineage));
                 }
             }

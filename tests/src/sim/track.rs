@@ -66,7 +66,8 @@ impl Track {
         silent_start: bool,
     ) -> Verdict {
         let Self { channel, .. } = self;
-        if !self.started && !(silent_start && self.since.is_none() && !self.garbled) {
+        let may_be_silent = silent_start && self.since.is_none() && !self.garbled;
+        if !self.started && !may_be_silent {
             return Err(format!("{channel}: {position} before the start was said"));
         }
         self.started = true;

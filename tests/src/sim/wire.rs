@@ -95,7 +95,7 @@ pub enum Answered {
     Whole(Response, Vec<u8>),
     /// A head whose body ends with the connection, or that switches protocols: the rest is a
     /// stream.
-    Stream(Response),
+    Stream(u16),
 }
 
 impl Default for Answers {
@@ -116,8 +116,12 @@ impl Answers {
                 let Some(head) = head else { continue };
                 match head.body {
                     _ if head.status == 100 => {}
-                    ResponseBody::UntilClose => return Ok((used, Some(Answered::Stream(head)))),
-                    _ if head.status == 101 => return Ok((used, Some(Answered::Stream(head)))),
+                    ResponseBody::UntilClose => {
+                        return Ok((used, Some(Answered::Stream(head.status))));
+                    }
+                    _ if head.status == 101 => {
+                        return Ok((used, Some(Answered::Stream(head.status))));
+                    }
                     ResponseBody::Framed(body) => {
                         self.current = Some((head, Some(BodyReader::new(body))));
                     }

@@ -14,6 +14,7 @@ mod demo;
 mod durability;
 mod h2load;
 mod http;
+mod limits;
 mod sse;
 mod tls;
 mod ws;

@@ -334,8 +334,7 @@ fn a_stalled_reader_is_closed_and_resumes_and_nobody_else_notices(cell: Cell) {
     }
     assert!(read < published, "it cannot have got all {published}");
     // The id of a cut event may have been read already, so the browser's rule is used here.
-    let mut again =
-        Stream::open(site.address(), "channel=s", &format!("{}", position(&fast, read)));
+    let mut again = Stream::open(site.address(), "channel=s", &position(&fast, read).to_string());
     assert_eq!(again.next().expect("an event").kind, "shardcast.recovered");
     for offset in read + 1..=published {
         assert_eq!(offset_of(&again.next().expect("an event").id), offset);

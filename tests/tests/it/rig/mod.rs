@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod disk;
+pub mod h2;
 pub mod http;
 pub mod process;
 pub mod site;
