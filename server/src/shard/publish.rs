@@ -198,7 +198,8 @@ impl Shard {
     pub(super) fn end_publish_input(&mut self, id: PublishId) {
         let Some(publish) = self.publishes.get(id) else { return };
         publish.input_ended = true;
-        if publish.parked_ms.is_none() {
+        // After a stop the decoder holds half a line whose rest was thrown away.
+        if publish.parked_ms.is_none() && publish.stopped.is_none() {
             self.decode_publish(id, &[]);
         }
         self.publishes.touched.push(id);

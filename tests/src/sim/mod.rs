@@ -2,7 +2,7 @@
 //! network, scheduler and disk, with clients that speak real bytes and an oracle outside the code.
 //!
 //! Reading order: `world` (what happens), `host` and `driver` (the server without threads and
-//! sockets), `net`, the clients (`publisher`, `subscriber`, `stream`, `track`, `lurker`), `oracle`
+//! sockets), `net`, the clients (`publisher`, `subscriber`, `stream`, `track`, `http2`, `lurker`), `oracle`
 //! (what must be true), `options` (what a seed draws).
 //!
 //! Invariant: the same seed gives the same trace, line for line. So nothing here or below may look
@@ -12,10 +12,12 @@
 mod chance;
 mod driver;
 mod host;
+mod http2;
 mod lurker;
 mod net;
 mod options;
 mod oracle;
+mod pipe;
 mod publisher;
 mod request;
 mod stream;

@@ -6,6 +6,7 @@
 
 use super::chance::Chance;
 use super::host::Host;
+use super::http2::Http2Client;
 use super::lurker::Lurker;
 use super::net::Net;
 use super::options::Options;
@@ -40,6 +41,7 @@ pub struct World {
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
     lurkers: Vec<Lurker>,
+    http2: Vec<Http2Client>,
     now: Now,
     calm: bool,
     /// Drains that came to their end.
@@ -82,6 +84,7 @@ impl World {
             publishers: (0..options.publishers).map(|_| Publisher::default()).collect(),
             subscribers: Vec::new(),
             lurkers: (0..options.lurkers).map(|_| Lurker::default()).collect(),
+            http2: Vec::new(),
             now: Now { ms: 1_000, wall_us: WALL_START_US },
             calm: false,
             stops: 0,
@@ -97,6 +100,8 @@ impl World {
         world.files.faults(|faults| faults.short_write_one_in = options.short_writes);
         world.subscribers =
             (0..options.subscribers).map(|_| Subscriber::draw(&mut world.scene().0)).collect();
+        world.http2 =
+            (0..options.publishers_h2).map(|_| Http2Client::draw(&mut world.scene().0)).collect();
         world
     }
 
@@ -193,8 +198,14 @@ impl World {
     }
 
     fn client(&mut self) -> Verdict {
-        let total = self.publishers.len() + self.subscribers.len() + self.lurkers.len();
-        let at = self.chance.index(total);
+        let http1 = self.publishers.len() + self.subscribers.len() + self.lurkers.len();
+        let at = self.chance.index(http1 + self.http2.len());
+        if let Some(number) = at.checked_sub(http1) {
+            let mut http2 = std::mem::take(&mut self.http2);
+            let stepped = http2[number].step(&mut self.scene().0);
+            self.http2 = http2;
+            return stepped.map_err(|why| format!("HTTP/2 client {number}: {why}"));
+        }
         let (mut scene, publishers, subscribers, lurkers) = self.scene();
         let (p, s) = (publishers.len(), subscribers.len());
         if at < p {
@@ -434,7 +445,9 @@ impl World {
         self.files.faults(|faults| faults.short_write_one_in = 0);
         let began_ms = self.now.ms;
         self.settle(began_ms, "requests unanswered", |world| {
-            world.host.is_some() && world.publishers.iter().all(Publisher::is_idle)
+            world.host.is_some()
+                && world.publishers.iter().all(Publisher::is_idle)
+                && world.http2.iter().all(Http2Client::is_idle)
         })?;
         self.publish_everywhere(began_ms)?;
         self.restart();
@@ -494,8 +507,10 @@ impl World {
         if let Some(at) = self.publishers.iter().position(|publisher| !publisher.is_idle()) {
             return Some(format!("publisher {at}: {}", self.publishers[at].waits_for()));
         }
-        for (number, subscriber) in self.subscribers.iter().enumerate() {
-            for (channel, at) in subscriber.standing().into_iter().flatten() {
+        let http1 = self.subscribers.iter().map(|s| s.standing().unwrap_or_default());
+        let all = http1.chain(self.http2.iter().map(Http2Client::standing));
+        for (number, standing) in all.enumerate() {
+            for (channel, at) in standing {
                 let Some(top) = self.oracle.top(channel) else { continue };
                 let there = at.is_some_and(|at| {
                     at.epoch.incarnation() == top.epoch.incarnation() && at.offset >= top.offset
