@@ -321,12 +321,12 @@ impl Shard {
     /// Hands bytes to a stream, with its cursor if it has several channels.
     fn send_on_stream(&mut self, index: u32, mut bytes: Bytes) {
         let endpoint = EndpointId::stream(index);
-        let Some((conn, key)) = self.streams.get(index).map(|stream| (stream.conn, stream.key))
-        else {
-            return;
-        };
+        let Some(stream) = self.streams.get(index) else { return };
+        let (conn, key) = (stream.conn, stream.key);
+        // A cursor in front of what still waits would make a cut there skip it.
+        let waits = stream.outbox.backlog.as_ref().is_some_and(|backlog| backlog.entries() > 0);
         if let Some(subscriber) = self.take_subscriber(endpoint) {
-            if subscriber.cursor {
+            if subscriber.cursor && !waits {
                 let mut with_cursor = bytes.to_vec();
                 with_cursor.extend_from_slice(&self.cursor_block(&subscriber));
                 bytes = with_cursor.into();
@@ -364,6 +364,8 @@ impl Shard {
                 None => {
                     if let Some(stream) = self.streams.get_mut(index) {
                         stream.outbox.backlog = None;
+                        // Its cursor has waited for this.
+                        self.dirty_streams.push(index);
                     }
                 }
             }
