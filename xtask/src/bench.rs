@@ -5,5 +5,7 @@ use anyhow::Result;
 
 /// Builds for release and passes every argument on.
 pub fn run(arguments: &[String]) -> Result<()> {
+    // The benchmark starts the server's program, which stands beside its own.
+    run::run(&mut cargo(["build", "--release", "--package", "server"]))?;
     run::run(cargo(["run", "--release", "--package", "bench", "--"]).args(arguments))
 }
