@@ -67,7 +67,7 @@ export function App() {
         </h2>
         <OrdersPanel model={models.orders} note={status?.feeds.orders} />
         <h2 className="divider">Slowness</h2>
-        <Peers series={models.stats} />
+        <Peers series={models.stats} orders={!status?.feeds.orders.startsWith('not running')} />
       </main>
       <footer className="foot">
         <p>

@@ -7,7 +7,7 @@ import { useChannel } from '../stream/hooks';
 import type { Series } from '../stream/models';
 import { Age } from './metric';
 
-export function Peers({ series }: { series: Series }) {
+export function Peers({ series, orders }: { series: Series; orders: boolean }) {
   const view = useChannel(STATS);
   const stats = asStats(view.latest?.data);
   return (
@@ -27,7 +27,8 @@ export function Peers({ series }: { series: Series }) {
         height={104}
       />
       <p className="note">
-        Both follow the orders. What waits for the slow one is bounded by its budget; there the oldest
+        {orders ? '' : 'Without orders there is too little to be slow about. '}
+        Both follow {orders ? 'the orders' : 'the CPU'}. What waits for the slow one is bounded by its budget; there the oldest
         are dropped and it is told which, so that it sees recent orders and knows what it did not see.
         The fast one never notices.
       </p>

@@ -1,7 +1,7 @@
 //! What the server promised to have stored, and whether it has.
 //!
-//! Bounded: the newest [`PER_CHANNEL_MAX`] acknowledgements of each channel are remembered, and the
-//! figure on the page says how many were looked up.
+//! Bounded: the newest [`PER_CHANNEL_MAX`] acknowledgements of each channel are remembered, and
+//! the figure on the page says how many were looked up.
 
 use super::http::Http;
 use serde::Deserialize;

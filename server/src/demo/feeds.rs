@@ -1,9 +1,10 @@
 //! The threads that feed the server. Each owns a [`Publisher`] and never stops while the server is
 //! away: what it has waits.
 
+use super::Shared;
 use super::machine::{Files, Reading};
+use super::orders::Replay;
 use super::publisher::Publisher;
-use super::{Shared, dataset};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -57,18 +58,8 @@ fn flush(shared: &Shared, publisher: &mut Publisher, until: Instant) {
     }
 }
 
-/// The orders, as they are due.
-pub fn orders(shared: &Arc<Shared>, mut publisher: Publisher) {
-    shared.change(|status| status.feeds.orders = "fetching them with pip …".to_owned());
-    let mut replay = match dataset::load() {
-        Ok(replay) => replay,
-        Err(reason) => {
-            let note = format!("not running: {reason}");
-            println!("  orders    {note}");
-            shared.change(|status| status.feeds.orders = note);
-            return;
-        }
-    };
+/// The orders, as they are due, once they are there.
+pub fn orders(shared: &Arc<Shared>, mut publisher: Publisher, mut replay: Replay) {
     shared.change(|status| status.feeds.orders = "a day in 6 s".to_owned());
     let mut last = Instant::now();
     let mut elapsed = Duration::ZERO;

@@ -232,7 +232,10 @@ mod tests {
         );
         assert_eq!(
             parse(&now.memory_json("1")),
-            json!({"t": 1, "total": 1_024_000, "used": 614_400, "available": 409_600, "cached": 307_200})
+            json!({
+                "t": 1, "total": 1_024_000, "used": 614_400, "available": 409_600,
+                "cached": 307_200,
+            })
         );
     }
 

@@ -10,9 +10,9 @@
 //!     └ thread  reads the clients' reports
 //! ```
 //!
-//! Everything goes through the server's public doors; nothing in it knows of the demo. The feeds ask
-//! for `ack=durable` and repeat with the same ids until they have it; the clients resume from their
-//! positions; the verdict after a kill is counted from both ends.
+//! Everything goes through the server's public doors; nothing in it knows of the demo. The feeds
+//! ask for `ack=durable` and repeat with the same ids until they have it; the clients resume from
+//! their positions; the verdict after a kill is counted from both ends.
 //!
 //! Deliberately absent: addresses other than loopback, TLS.
 //! Tested in pieces here, and as a whole, in Chromium, by `tests/clients/demo.test.mjs`.
@@ -46,6 +46,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 use supervisor::Supervisor;
 
 /// What the slow client reads: a fraction of the orders, and enough to answer pings in time.
@@ -171,7 +172,12 @@ fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
     let server = supervisor::first_start(&shared, &launch)?;
     let pid = server.pid();
     shared.change(|status| status.pid = pid);
-    let mut child = start_clients(launch.listen, clients).map_err(|e| format!("clients: {e}"))?;
+    let [machine, orders_feed] = publishers;
+    let own = Arc::clone(&shared);
+    spawn("machine", move || feeds::machine(&own, machine))?;
+    let has_orders = start_orders(&shared, orders_feed)?;
+    let started = start_clients(launch.listen, clients, has_orders);
+    let mut child = started.map_err(|error| format!("cannot start the clients: {error}"))?;
     let (Some(orders), Some(reports)) = (child.stdin.take(), child.stdout.take()) else {
         return Err("the clients have no pipes".to_owned());
     };
@@ -190,16 +196,32 @@ fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
     })?;
     let own = Arc::clone(&shared);
     spawn("figures", move || figures::speak(&own, address, admin))?;
-    let [machine, orders_feed] = publishers;
-    let own = Arc::clone(&shared);
-    spawn("machine", move || feeds::machine(&own, machine))?;
-    let own = Arc::clone(&shared);
-    spawn("orders", move || feeds::orders(&own, orders_feed))?;
     if args.open {
         open_page(launch.listen);
     }
     let button = (presses, listening);
     Ok(Supervisor::new(shared, launch, server, child, orders, button).run())
+}
+
+/// Starts the second feed. True if it is running; a download that takes longer than clients should
+/// wait for goes on, and the page shows the orders when they come.
+fn start_orders(shared: &Arc<Shared>, publisher: Publisher) -> Result<bool, String> {
+    let (sender, loaded) = mpsc::channel();
+    shared.change(|status| status.feeds.orders = "fetching them with pip …".to_owned());
+    let own = Arc::clone(shared);
+    spawn("orders", move || match dataset::load() {
+        Ok(replay) => {
+            let _ = sender.send(true);
+            feeds::orders(&own, publisher, replay);
+        }
+        Err(reason) => {
+            let note = format!("not running: {reason}");
+            println!("  orders    {note}");
+            own.change(|status| status.feeds.orders = note);
+            let _ = sender.send(false);
+        }
+    })?;
+    Ok(loaded.recv_timeout(ORDERS_AWAITED).unwrap_or(false))
 }
 
 fn first_status(clients: u32) -> Status {
@@ -238,14 +260,18 @@ fn clients_possible(wanted: u32) -> u32 {
     possible
 }
 
-fn start_clients(server: SocketAddr, clients: u32) -> std::io::Result<Child> {
-    // Orders come much more often than figures: an eighth of the clients follows them.
+fn start_clients(server: SocketAddr, clients: u32, has_orders: bool) -> std::io::Result<Child> {
+    // Orders come much more often than figures: an eighth of the clients follows them. Nobody may
+    // follow a channel that never gets an event: a server that is killed forgets such a channel.
     let mut channels = [SYSTEM, SYSTEM].concat();
-    channels[7] = ORDERS;
+    if has_orders {
+        channels[7] = ORDERS;
+    }
+    let peers = if has_orders { TICKER } else { SYSTEM[0] };
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("demo-clients");
     command.args(["--server", &server.to_string(), "--clients", &clients.to_string()]);
-    command.args(["--channels", &channels.join(","), "--peers", TICKER]);
+    command.args(["--channels", &channels.join(","), "--peers", peers]);
     command.args(["--slow-bytes-per-s", &SLOW_BYTES_PER_S.to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn()
 }
@@ -265,5 +291,7 @@ fn open_page(address: SocketAddr) {
     }
 }
 
+/// How long the clients wait for the orders: pip takes a few seconds.
+const ORDERS_AWAITED: Duration = Duration::from_secs(10);
 /// For the spool, the listeners, the page, the feeds and the like.
 const DESCRIPTORS_SPARE: u64 = 512;

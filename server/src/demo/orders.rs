@@ -1,5 +1,6 @@
-//! The second feed: the 69,659 purchases of `CDNOW_master.txt`, replayed in the order of their days,
-//! a day in six seconds, so that busy days are busy here too. After the last one it starts over.
+//! The second feed: the 69,659 purchases of `CDNOW_master.txt`, replayed in the order of their
+//! days, a day in six seconds, so that busy days are busy here too. After the last one it starts
+//! over.
 
 /// Purchases in the file.
 pub const ORDERS: usize = 69_659;

@@ -1,8 +1,8 @@
 //! A feed's way into the server: events wait in order until they are acknowledged as durable, and
 //! are sent again with the same ids until then. So a kill loses none of them and doubles none.
 //!
-//! Bounded: at most [`PENDING_MAX`] events wait. A feed that replays pauses when it is full; one that
-//! measures drops its oldest, which were never acknowledged, and counts them.
+//! Bounded: at most [`PENDING_MAX`] events wait. A feed that replays pauses when it is full; one
+//! that measures drops its oldest, which were never acknowledged, and counts them.
 
 use super::acked::Acked;
 use super::http::Http;

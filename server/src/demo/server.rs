@@ -1,8 +1,8 @@
 //! The server as a child process: started, killed, started again.
 //!
-//! It is this same executable, through the hidden subcommand `demo-server`, which asks the kernel to
-//! stop it when its parent dies and then becomes `serve`. So not even a supervisor that is killed
-//! leaves a server behind.
+//! It is this same executable, through the hidden subcommand `demo-server`, which asks the kernel
+//! to stop it when its parent dies and then becomes `serve`. So not even a supervisor that is
+//! killed leaves a server behind.
 
 use super::http::Http;
 use std::ffi::OsString;
@@ -27,8 +27,8 @@ pub struct Launch {
 
 impl Launch {
     /// The command line of `serve`. Namespaces: what the feeds send survives everything before
-    /// anybody sees it (`deliver = durable`); `ticker` is the copy of the orders for screens, where a
-    /// reader that falls behind is better served by the newest than by all.
+    /// anybody sees it (`deliver = durable`); `ticker` is the copy of the orders for screens,
+    /// where a reader that falls behind is better served by the newest than by all.
     fn arguments(&self) -> Vec<String> {
         let sets = [
             "log.level=warn",

@@ -4,8 +4,8 @@
 //! new server at once, and the count, until every client is back and has every event that was
 //! acknowledged, or time runs out. Then the store is compared with the acknowledgements.
 //!
-//! Lives on the main thread, which must not end before the server does: the kernel stops the server
-//! when the thread that started it ends.
+//! Lives on the main thread, which must not end before the server does: the kernel stops the
+//! server when the thread that started it ends.
 
 use super::acked::{self, Comparison};
 use super::clients::report::{Order, Report};

@@ -1,8 +1,8 @@
 //! One client as a state machine: bytes in, bytes out, and the proof of what it received.
 //!
 //! It trusts nothing the server says about completeness: every event's offset is compared with the
-//! one that must come next. An offset that is skipped is lost, announced or not; one that comes again is
-//! doubled. No socket, no clock: see `run.rs` for both.
+//! one that must come next. An offset that is skipped is lost, announced or not; one that comes
+//! again is doubled. No socket, no clock: see `run.rs` for both.
 
 use super::message::{Message, Messages};
 use super::report::Totals;
@@ -205,8 +205,8 @@ impl Client {
         self.position.map_or(0, |position| position.offset)
     }
 
-    /// A round begins. True if this client takes part: it has been there, and is, or was cut already
-    /// by whatever the round is about.
+    /// A round begins. True if this client takes part: it has been there, and is, or was cut
+    /// already by whatever the round is about.
     pub fn begin_round(&mut self) -> bool {
         self.round = match (self.position, self.is_subscribed()) {
             (None, _) => RoundPart::None,

@@ -1,4 +1,5 @@
-//! Quantiles over the last seconds, in a fixed 8 KiB: log-linear buckets, two halves that take turns.
+//! Quantiles over the last seconds, in a fixed 8 KiB: log-linear buckets, two halves that take
+//! turns.
 
 use super::report::Latency;
 

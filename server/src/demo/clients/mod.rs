@@ -1,9 +1,9 @@
-//! Thousands of WebSocket clients in one process and one thread: `shardcast demo-clients`, which the
-//! demo's supervisor starts. Each is a real TCP connection that checks every event it gets.
+//! Thousands of WebSocket clients in one process and one thread: `shardcast demo-clients`, which
+//! the demo's supervisor starts. Each is a real TCP connection that checks every event it gets.
 //!
 //! A process of its own, so that what the server costs can be told from what its clients cost, and
-//! so that killing the server kills no client. It speaks in lines of JSON, see `report.rs`, and ends
-//! when its standard input does: no orphan stays behind a supervisor that died.
+//! so that killing the server kills no client. It speaks in lines of JSON, see `report.rs`, and
+//! ends when its standard input does: no orphan stays behind a supervisor that died.
 //!
 //! Deliberately absent: TLS, publishing, pings of its own (a killed server's kernel closes the
 //! sockets). `client.rs` is the machine, `run.rs` has sockets, clock and threads (one).

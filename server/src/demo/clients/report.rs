@@ -1,5 +1,5 @@
-//! What the process of clients and the supervisor say to each other: one line of JSON each, reports
-//! on the child's standard output, orders on its standard input.
+//! What the process of clients and the supervisor say to each other: one line of JSON each,
+//! reports on the child's standard output, orders on its standard input.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
