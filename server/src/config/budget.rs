@@ -235,7 +235,7 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
         partial_input_bytes: share(1).min(64 << 20),
         outbox_bytes: share(6).max(u64::from(limits.outbox_bytes_max)),
         frame_bytes: share(1).min(256 << 20),
-        channels_max: limits.channels_max.min(fits(share(3), CHANNEL_BYTES)),
+        channels_max: limits.channels_max.div_ceil(shards).min(fits(share(3), CHANNEL_BYTES)),
         history_bytes: split(limits.history_bytes_max).min(share(6)),
         dedupe_bytes: split(limits.dedupe_bytes_max).min(share(3)),
         lane_bytes: (share(1) / lanes).clamp(LANE_BYTES_MIN, LANE_BYTES_MAX),

@@ -281,7 +281,7 @@ pub static FAMILIES: &[Family] = &[
         &["shard"],
         "Publish requests that had to wait for a full lane.",
     ),
-    family("shardcast_publishes_parked", Gauge, "", &["shard"], "Publish requests that wait now."),
+    family("shardcast_publishes_waiting", Gauge, "", &["shard"], "Publish requests that wait now."),
     family(
         "shardcast_lane_full_total",
         Counter,

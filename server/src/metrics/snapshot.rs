@@ -102,7 +102,7 @@ measured! {
         connections_blocked = "shardcast_connections_blocked" [];
         subscriptions = "shardcast_subscriptions" [];
         channels = "shardcast_channels" [];
-        publishes_parked = "shardcast_publishes_parked" [];
+        publishes_parked = "shardcast_publishes_waiting" [];
         outbox_bytes = "shardcast_outbox_bytes" [];
     }
 }

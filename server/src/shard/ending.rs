@@ -74,8 +74,8 @@ impl Shard {
             }
             // A request under way is answered first; at the end of the time it is not waited for.
             let busy = match &connection.session {
-                Session::Http1(http1) => http1.publish().is_some(),
-                Session::Http2(http2) => http2.publishes().next().is_some(),
+                Session::Http1(http1) => http1.publish().is_some() || http1.has_work(),
+                Session::Http2(http2) => http2.is_busy(),
                 _ => false,
             };
             if busy && steps > 1 {

@@ -113,8 +113,6 @@ impl Shard {
             ContentKind::Ndjson => Body::Ndjson(NdjsonDecoder::new()),
             _ => Body::Buffered { bytes: Vec::new(), kind, decoder: decoder_of(kind), done: false },
         };
-        self.stats.counters.requests_http1 += u64::from(matches!(asker, Asker::Http1(_)));
-        self.stats.counters.requests_http2 += u64::from(matches!(asker, Asker::Http2(..)));
         Ok(self.publishes.insert(Publish {
             asker,
             channel,
@@ -251,6 +249,7 @@ impl Shard {
             under_way: in_flight,
             handed,
             answer,
+            received: &mut self.stats.counters.messages_received,
         };
         let body_bytes_max = self.settings.limits.body_bytes_max as usize;
         let step = match body {

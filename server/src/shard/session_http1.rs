@@ -261,6 +261,7 @@ impl Shard {
 
     fn on_request(&mut self, conn: ConnId, http1: &mut Http1, request: &Request) -> Next {
         http1.requests += 1;
+        self.stats.counters.requests_http1 += 1;
         http1.since_ms = self.now.ms;
         http1.keep_alive = request.keep_alive && self.drain.is_none();
         http1.head_only = request.method() == "HEAD";

@@ -63,6 +63,11 @@ impl Http2 {
         })
     }
 
+    /// True while an answer is due that ends: anything but event streams.
+    pub fn is_busy(&self) -> bool {
+        self.streams.values().any(|doing| !matches!(doing, Doing::Sse { .. }))
+    }
+
     /// Ends every event stream in order, so that a browser reconnects and resumes.
     pub fn end_streams(&mut self) {
         for (stream, doing) in &self.streams {
@@ -182,6 +187,7 @@ impl Shard {
         parts: &::http::request::Parts,
         end_stream: bool,
     ) {
+        self.stats.counters.requests_http2 += 1;
         let secure = self.connections.get(conn).is_some_and(|c| c.tls.is_some());
         let host_field = parts.headers.get("host").and_then(|host| host.to_str().ok());
         let head = Head {

@@ -131,11 +131,11 @@ impl Shard {
     }
 
     fn on_data(&mut self, conn: ConnId, socket: &mut WebSocket, text: bool, data: &[u8]) -> bool {
-        self.stats.counters.messages_received += 1;
         if self.settings.namespace(socket.channel.as_str()).client_publish {
             socket.parked = !self.publish_message(conn, socket.channel.clone(), text, data);
             return true;
         }
+        self.stats.counters.messages_received += 1;
         let text = "this namespace does not permit publishing from clients";
         self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
         false

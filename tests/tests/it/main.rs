@@ -7,7 +7,6 @@
 //! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous caps.
 
 #[macro_use]
-#[allow(dead_code)]
 mod rig;
 
 mod demo;
@@ -16,5 +15,6 @@ mod h2load;
 mod http;
 mod limits;
 mod sse;
+mod threats;
 mod tls;
 mod ws;

@@ -41,11 +41,14 @@ pub(super) struct Admission<'a> {
     pub(super) under_way: &'a mut u32,
     pub(super) handed: &'a mut u64,
     pub(super) answer: &'a mut PublishAnswer,
+    /// Items of all publishers, valid or not.
+    pub(super) received: &'a mut u64,
 }
 
 impl Admission<'_> {
     /// Takes an item. `Break` when the request has to be parked.
     pub(super) fn item(&mut self, item: Item) -> ControlFlow<()> {
+        *self.received += 1;
         let unplaced = match item.result {
             Ok(unplaced) => unplaced,
             Err(rejection) => {

@@ -98,13 +98,6 @@ impl Site {
         self.end().expect("a site stops once")
     }
 
-    /// Begins the drain without waiting.
-    pub fn drain(&self) {
-        if let Some(running) = &self.running {
-            running.drain();
-        }
-    }
-
     fn end(&mut self) -> Option<Report> {
         let running = self.running.take()?;
         running.drain();

@@ -1,6 +1,6 @@
 //! Reads an event stream as the HTML standard says, in the shortest way.
 
-use super::http::{Answer, Wire};
+use super::http::Wire;
 use std::net::SocketAddr;
 
 /// One event.
@@ -15,7 +15,6 @@ pub struct Event {
 /// A stream and what it remembers.
 pub struct Stream {
     wire: Wire,
-    pub head: Answer,
     pub last_id: String,
     pub retry_ms: Option<u64>,
     pub comments: usize,
@@ -37,7 +36,7 @@ impl Stream {
         let head = wire.head();
         assert_eq!(head.status, 200, "{head:?} {:?}", wire.rest());
         assert_eq!(head.header("content-type"), "text/event-stream");
-        Self { wire, head, last_id: last_id.to_owned(), retry_ms: None, comments: 0 }
+        Self { wire, last_id: last_id.to_owned(), retry_ms: None, comments: 0 }
     }
 
     /// The next event; `None` at the end of the stream.
@@ -96,10 +95,5 @@ impl Stream {
             });
         }
         self.last_id.clone()
-    }
-
-    /// The socket, to stall or close it.
-    pub fn wire(&mut self) -> &mut Wire {
-        &mut self.wire
     }
 }
