@@ -7,7 +7,7 @@
 //! handed over are refused as `overloaded`, from the first one's index on. What was accepted stays
 //! accepted. The answer goes out once the body has ended and every batch has been answered.
 //!
-//! Bounded: slots by [`BATCH_SLOTS`], a batch by events and bytes, a buffered body by
+//! Bounded: slots by [`crate::mesh::BATCH_SLOTS`], a batch by events and bytes, a buffered body by
 //! `body_bytes_max` (413), an NDJSON body not at all, since it streams.
 
 mod admission;
