@@ -62,7 +62,6 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     engine: Engine,
     threads: Vec<JoinHandle<Option<Ended>>>,
-    shared: Arc<Shared>,
     drainer: Arc<Drainer>,
     store: Store,
     admin: Option<AdminServer>,
@@ -89,12 +88,14 @@ impl Report {
 /// Starts drains, from whichever side they are asked.
 struct Drainer {
     ports: Vec<Arc<ControlPort>>,
-    readiness: Arc<Readiness>,
+    shared: Arc<Shared>,
 }
 
 impl Operator for Drainer {
     fn drain(&self, order: DrainOrder) -> bool {
-        let began = self.readiness.advance(State::Draining);
+        // The process ends when the last shard has nothing left.
+        self.shared.stopping.store(true, Ordering::Release);
+        let began = self.shared.readiness.advance(State::Draining);
         for port in &self.ports {
             // A drain order has its own place in the port: it always fits.
             let _ = port.send(ControlCommand::Drain(order));
@@ -139,7 +140,7 @@ impl Server {
         let ports: Vec<_> = (0..shards).map(|_| Arc::new(ControlPort::default())).collect();
         let slots: Vec<_> =
             (0..shards).map(|_| Arc::new(SnapshotSlot::<ShardSnapshot>::default())).collect();
-        let drainer = Arc::new(Drainer { ports: ports.clone(), readiness: Arc::clone(&readiness) });
+        let drainer = Arc::new(Drainer { ports: ports.clone(), shared: Arc::clone(&shared) });
         let spawn = shards::Spawn {
             engine,
             sizes,
@@ -166,8 +167,7 @@ impl Server {
             .map_err(|e| BootError::new(format!("admin listener: {e}"), "choose --admin-listen"))?;
         readiness.advance(State::Ready);
         shared.wake_all();
-        let running =
-            Running { addresses, engine, threads, shared, drainer, store, admin: Some(admin) };
+        let running = Running { addresses, engine, threads, drainer, store, admin: Some(admin) };
         running.announce();
         Ok(running)
     }
@@ -191,11 +191,9 @@ impl Running {
 
     /// Begins the drain: from any thread, more than once is harmless.
     pub fn drain_handle(&self) -> impl Fn() + Send + Sync + 'static {
-        let (drainer, shared) = (Arc::clone(&self.drainer), Arc::clone(&self.shared));
+        let drainer = Arc::clone(&self.drainer);
         move || {
-            shared.stopping.store(true, Ordering::Release);
             drainer.drain(DrainOrder { rate_per_s: None });
-            shared.wake_all();
         }
     }
 

@@ -260,8 +260,8 @@ impl Shard {
                 http2.session.poll(self.now.ms);
                 self.finish_connection(conn, CloseReason::Normal, None);
             }
-            _ if connection.end == End::Flushing => {}
-            _ => self.close_now(conn),
+            // What is queued for it still goes out: it may have asked and closed in one go.
+            _ => self.finish_connection(conn, CloseReason::Normal, None),
         }
     }
 

@@ -21,7 +21,8 @@ use proto::position::Position;
 use proto::reason::CloseReason;
 
 /// Control frames do not count against the budget, but a peer that makes us say more and more and
-/// never reads is closed when its outbox holds this many budgets.
+/// never reads is closed when they alone are over the budget; looked at once the outbox holds this
+/// many budgets.
 const CONTROL_FACTOR: usize = 2;
 
 /// What the policy decided.
@@ -162,22 +163,17 @@ impl Shard {
     /// Applies the outbox policy of an endpoint's namespace.
     fn police(&mut self, endpoint: EndpointId) -> Verdict {
         let budget = self.settings.limits.outbox_bytes_max as usize;
-        let over = self
-            .outbox_mut(endpoint)
-            .and_then(|outbox| outbox.backlog.as_mut())
-            .map(|b| (b.is_over(budget), b.bytes() > budget.saturating_mul(CONTROL_FACTOR)));
-        match over {
-            None | Some((false, false)) => return Verdict::Keep,
-            Some((false, true)) => {
-                let alone = self.outbox_mut(endpoint).and_then(|o| o.backlog.as_ref());
-                // One event of any legal size is always taken.
-                return if alone.is_some_and(|b| b.entries() <= 1) {
-                    Verdict::Keep
-                } else {
-                    Verdict::Close
-                };
-            }
-            Some((true, _)) => {}
+        let Some(backlog) = self.outbox_mut(endpoint).and_then(|outbox| outbox.backlog.as_ref())
+        else {
+            return Verdict::Keep;
+        };
+        if backlog.bytes() > budget.saturating_mul(CONTROL_FACTOR)
+            && backlog.control_bytes() > budget
+        {
+            return Verdict::Close;
+        }
+        if !backlog.is_over(budget) {
+            return Verdict::Keep;
         }
         let Some(subscriber) = self.subscriber_mut(endpoint) else { return Verdict::Close };
         let (format, first) = (subscriber.format, subscriber.subscriptions.first().copied());
@@ -194,11 +190,7 @@ impl Shard {
         {
             connection.dropped_events = connection.dropped_events.saturating_add(dropped as u32);
         }
-        let outbox = self.outbox_mut(endpoint).and_then(|outbox| outbox.backlog.as_ref());
-        match outbox.is_some_and(|b| b.bytes() > budget.saturating_mul(CONTROL_FACTOR)) {
-            true => Verdict::Close,
-            false => Verdict::Keep,
-        }
+        Verdict::Keep
     }
 
     fn outbox_mut(&mut self, endpoint: EndpointId) -> Option<&mut Outbox> {

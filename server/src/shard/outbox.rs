@@ -100,6 +100,15 @@ impl Backlog {
         self.events
     }
 
+    /// Bytes of the frames that no policy drops, without what the driver holds.
+    pub fn control_bytes(&self) -> usize {
+        let control = |entry: &Entry| match entry {
+            Entry::Frame(frame) if frame.mark.is_none() => frame.bytes.len(),
+            Entry::Frame(_) | Entry::Dropped { .. } => 0,
+        };
+        self.queue.iter().map(control).sum()
+    }
+
     /// Entries of the queue.
     pub fn entries(&self) -> usize {
         self.queue.len()

@@ -94,6 +94,13 @@ impl Shard {
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; publish elsewhere"));
         }
+        if head
+            .text("content-encoding")
+            .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
+        {
+            let text = "Content-Encoding is not supported; send the body as it is";
+            return Err(Response::error(415, "unsupported_encoding", text));
+        }
         let content_type = head.text("content-type");
         let mut names = Vec::new();
         head.headers.each(&mut |name, _| {
@@ -108,6 +115,13 @@ impl Shard {
         if kind == ContentKind::CloudEventBinary {
             head.headers
                 .each(&mut |name, value| cloudevent.push((name.to_owned(), value.to_vec())));
+        }
+        let announced = head.text("content-length").and_then(|length| length.parse::<u64>().ok());
+        let body_bytes_max = self.settings.limits.body_bytes_max;
+        if kind != ContentKind::Ndjson
+            && announced.is_some_and(|length| length > u64::from(body_bytes_max))
+        {
+            return Err(too_large(body_bytes_max));
         }
         let body = match kind {
             ContentKind::Ndjson => Body::Ndjson(NdjsonDecoder::new()),
@@ -208,8 +222,30 @@ impl Shard {
         self.publishes.remove(id);
     }
 
+    /// The body broke or did not come: what was taken stays taken, and the answer says so. `false` if
+    /// the request is gone.
+    pub(super) fn break_publish(&mut self, id: PublishId, response: Response) -> bool {
+        let Some(publish) = self.publishes.get(id) else { return false };
+        if publish.stopped.is_some() {
+            return true;
+        }
+        let index = match &publish.body {
+            Body::Ndjson(decoder) => decoder.items(),
+            Body::Buffered { .. } => 0,
+        };
+        let detail = "the body ended before this item was complete; send it and all after it again";
+        publish.answer.stop(Rejection::new(RejectCode::InvalidJson, detail).at(index));
+        publish.stopped = Some(response);
+        publish.waiting.clear();
+        self.publishes.touched.push(id);
+        true
+    }
+
     /// Decodes as far as the lanes allow; returns how much of `input` was used.
     fn decode_publish(&mut self, id: PublishId, input: &[u8]) -> usize {
+        if self.publishes.get(id).is_none_or(|publish| publish.stopped.is_some()) {
+            return input.len();
+        }
         let Some(mut publish) = self.publishes.take(id) else { return input.len() };
         let Publish {
             asker,
@@ -305,11 +341,7 @@ impl Shard {
                 input.len()
             }
             Step::TooLarge => {
-                let message = format!(
-                    "the body is larger than {body_bytes_max} bytes; send NDJSON, which streams, \
-                     or several requests"
-                );
-                publish.stopped = Some(Response::error(413, "body_too_large", &message));
+                publish.stopped = Some(too_large(body_bytes_max as u32));
                 publish.waiting.clear();
                 input.len()
             }
@@ -450,6 +482,14 @@ impl Shard {
             Asker::WebSocket(conn) => self.answered_message(conn, &response),
         }
     }
+}
+
+fn too_large(body_bytes_max: u32) -> Response {
+    let text = format!(
+        "the body is larger than {body_bytes_max} bytes; send NDJSON, which streams, or several \
+         requests"
+    );
+    Response::error(413, "body_too_large", &text)
 }
 
 fn refused(refusal: HomeRefusal) -> Rejection {

@@ -38,6 +38,10 @@ struct HistoryAnswer {
     started: bool,
     /// At least one event is out.
     any: bool,
+    /// The read ends at a bound: its position is the last event given, not the channel's newest.
+    bounded: bool,
+    /// The last event given.
+    last: Option<Position>,
     /// The next step, while the client's outbox drains.
     next: Option<storage::HistoryRead>,
 }
@@ -145,7 +149,14 @@ impl Shard {
         };
         let step = storage::HistoryRead::new(channel, None, bound(from), bound(to), limit);
         let ticket = self.reads.next_ticket();
-        let answer = HistoryAnswer { asker, started: false, any: false, next: Some(step) };
+        let answer = HistoryAnswer {
+            asker,
+            started: false,
+            any: false,
+            bounded: to.is_some(),
+            last: None,
+            next: Some(step),
+        };
         self.reads.history.insert(ticket, answer);
         Ok(())
     }
@@ -218,7 +229,8 @@ impl Shard {
         let last = block.next.is_none();
         if last {
             text.extend_from_slice(b"],\"position\":");
-            match block.newest {
+            answer.last = block.events.last().map(Event::position).or(answer.last);
+            match if answer.bounded { answer.last } else { block.newest } {
                 Some(position) => {
                     text.push(b'"');
                     position.write_to(&mut text);
@@ -229,6 +241,7 @@ impl Shard {
             text.push(b'}');
         }
         self.stream_piece(answer.asker, text, last);
+        answer.last = block.events.last().map(Event::position).or(answer.last);
         answer.next = block.next;
         if !last {
             self.reads.history.insert(ticket, answer);

@@ -173,6 +173,11 @@ impl Shard {
         }
         let mut used = 0;
         while used < input.len() {
+            //= rfc9112#9.6
+            // Nothing is processed after a request or an answer that said `close`.
+            if self.connections.get(conn).is_none_or(|connection| connection.closing.is_some()) {
+                return (Session::Silent, input.len());
+            }
             let rest = &input[used..];
             match &mut http1.phase {
                 Phase::Head => match self.feed_head(conn, &mut http1, rest) {
@@ -393,6 +398,7 @@ impl Shard {
         }
         let endpoint = EndpointId::connection(conn.slot);
         self.say(endpoint, out);
+        self.schedule_heartbeat(conn);
         let channel = subscribe.channels[0].clone();
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::WebSocket(Box::new(WebSocket::new(channel, &self.settings.limits))))
@@ -412,6 +418,7 @@ impl Shard {
             return Next::Stay;
         }
         self.write_sse_head(conn, http1);
+        self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::Sse)
     }

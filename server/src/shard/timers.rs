@@ -50,6 +50,12 @@ impl Shard {
         self.due = due;
     }
 
+    /// A subscriber's first look: the entry made at accept may be far later.
+    pub(super) fn schedule_heartbeat(&mut self, conn: ConnId) {
+        let beat_ms = u64::from(self.settings.limits.heartbeat_s) * 1_000;
+        self.wheel.schedule(conn.slot, self.now.ms + beat_ms);
+    }
+
     fn due(&mut self, conn: ConnId) -> Due {
         let now = self.now.ms;
         let limits = &self.settings.limits;

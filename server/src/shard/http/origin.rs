@@ -33,7 +33,12 @@ impl OriginRules {
             ));
         }
         let Some(origin) = head.text("origin") else { return Ok(None) };
+        let mut origins = 0;
+        head.headers.each(&mut |name, _| origins += u32::from(name == "origin"));
         let origin = origin.to_ascii_lowercase();
+        if origins > 1 {
+            return Err(refused(&origin));
+        }
         let Some((scheme, authority)) = split_origin(&origin) else { return Err(refused(&origin)) };
         let own_scheme = if head.secure { "https" } else { "http" };
         let same = scheme == own_scheme

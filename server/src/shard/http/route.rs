@@ -257,10 +257,9 @@ fn bound(name: &str, value: &str) -> Result<Bound, Response> {
             .map(Bound::Offset)
             .map_err(|_| bad_parameter(name, "offset too large"));
     }
-    let time: jiff::Timestamp = value
-        .parse()
-        .map_err(|_| bad_parameter(name, "use an offset (integer) or a time (RFC 3339)"))?;
-    Ok(Bound::TimeUs(time.as_microsecond()))
+    proto::rfc3339::parse_rfc3339(value)
+        .map(Bound::TimeUs)
+        .ok_or_else(|| bad_parameter(name, "use an offset (integer) or a time (RFC 3339)"))
 }
 
 fn number(name: &str, value: &str, max: u32) -> Result<u32, Response> {
@@ -271,6 +270,9 @@ fn number(name: &str, value: &str, max: u32) -> Result<u32, Response> {
 }
 
 fn page(head: &Head<'_>) -> Result<Route, Response> {
+    if !matches!(head.method, "GET" | "HEAD") {
+        return Err(not_found(head.path));
+    }
     let path = proto::http1::decode_segment(head.path.strip_prefix('/').unwrap_or_default())
         .map_err(|_| not_found(head.path))?;
     let climbs = path.split(['/', '\\']).any(|part| part == ".." || part == ".");

@@ -32,11 +32,15 @@ impl Shard {
         http1: &mut Http1,
         response: Response,
     ) {
-        if let Some(publish) = http1.publish.take() {
-            self.drop_publish(publish);
-        }
         self.stats.counters.connections_failed += 1;
         http1.keep_alive = false;
+        if let Some(publish) = http1.publish
+            && self.break_publish(publish, response.clone())
+        {
+            // The answer says what was taken before the body broke.
+            http1.phase = Phase::Answering;
+            return;
+        }
         self.write_http1(conn, http1, response);
     }
 
@@ -75,6 +79,8 @@ impl Shard {
         }
         http1.publish = None;
         http1.since_ms = self.now.ms;
+        let keep_alive_ms = u64::from(self.settings.limits.keep_alive_s) * 1_000;
+        self.wheel.schedule(conn.slot, self.now.ms + keep_alive_ms);
         if !http1.keep_alive {
             self.finish_connection(conn, CloseReason::Normal, None);
         }
@@ -123,6 +129,12 @@ impl Shard {
         }
         let text = "the request did not arrive in time; send head and body without long pauses";
         self.refuse_http1(conn, &mut http1, Response::error(408, "request_timeout", text));
+        if let Some(connection) = self.connections.get(conn)
+            && connection.closing.is_none()
+        {
+            self.wheel.schedule(conn.slot, connection.heard_ms + 60_000);
+            connection.session = Session::Http1(http1);
+        }
     }
 
     /// Starts an answer that comes in pieces.
