@@ -541,8 +541,68 @@ fn a_stream_of_200_000_events_passes_in_bounded_memory(cell: Cell) {
     assert_eq!((status, &json_of(&text)["accepted"]), (202, &json!(200_000)), "{text}");
 }
 
+fn nothing_is_answered_behind_a_close(cell: Cell) {
+    let site = Site::start(cell);
+    let mut wire = site.wire();
+    wire.send(
+        "GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n\
+         GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
+    assert_eq!(wire.answer().status, 200);
+    assert_eq!(wire.rest(), b"", "a request behind a close was answered");
+}
+
+fn an_answer_made_at_once_survives_the_end_that_came_with_its_request(cell: Cell) {
+    let site = Site::start(cell);
+    for path in ["/health/live", "/v1/nothing", "/v1/channels/a/last"] {
+        for round in 0..10 {
+            let mut wire = site.wire();
+            wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            wire.finish();
+            assert!(wire.answer().status > 0, "{path} in round {round}");
+        }
+    }
+}
+
+fn a_body_over_its_limit_is_never_cut_and_published(cell: Cell) {
+    let site = Site::with(cell, |config| config.limits.body_bytes_max = 40_000);
+    let mut wire = site.wire();
+    let piece = format!("{:x}\r\n{}\r\n", 9_000, "x".repeat(9_000));
+    let head = "POST /v1/channels/cut/events HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+    wire.send(format!("{head}{}0\r\n\r\n", piece.repeat(6)));
+    assert_eq!(wire.answer().status, 413);
+    assert_eq!(site.wire().get("/v1/channels/cut/last").status, 404, "a cut body was published");
+    let mut wire = site.wire();
+    let head = "POST /v1/channels/cut/events HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: text/plain\r\nContent-Length: 40001\r\n\r\n";
+    wire.send(head);
+    assert_eq!(wire.answer().status, 413, "the announced length decides");
+}
+
+fn a_stream_that_breaks_says_what_was_taken(cell: Cell) {
+    let site = Site::start(cell);
+    let mut wire = site.wire();
+    let lines = "{\"data\":1}\n{\"data\":2}\n{\"da";
+    wire.send(format!(
+        "POST /v1/channels/broken/events HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n\
+         {:x}\r\n{lines}\r\nzz\r\n",
+        lines.len()
+    ));
+    let answer = wire.answer();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(answer.json()["accepted"], json!(2));
+    assert_eq!(answer.json()["stopped_at"], json!(2));
+    assert_eq!(wire.rest(), b"");
+}
+
 cells!(
     a_bad_line_does_not_lose_its_neighbours,
+    a_body_over_its_limit_is_never_cut_and_published,
+    a_stream_that_breaks_says_what_was_taken,
+    an_answer_made_at_once_survives_the_end_that_came_with_its_request,
+    nothing_is_answered_behind_a_close,
     a_client_that_expects_100_gets_it_before_it_sends_a_body,
     a_head_that_trickles_is_answered_408,
     a_repeated_id_answers_with_the_first_position,
