@@ -95,9 +95,10 @@ fn an_event_source_resumes_where_a_restart_cut_it(cell: Cell) {
     let both = server.url("/v1/sse?channel=a&channel=b");
     let mut single: Vec<_> =
         LIBRARIES.iter().map(|library| event_source(library, &one, &["shardcast.gap"])).collect();
-    let mut several: Vec<_> =
-        LIBRARIES.iter().map(|library| event_source(library, &both, &["shardcast.gap"])).collect();
-    until("the subscriptions", || server.metric("shardcast_subscriptions") >= 6.0);
+    // npm `eventsource` 4 passes over an id without data, which the HTML standard has and browsers
+    // and undici do; so it cannot resume several channels.
+    let mut several = [event_source("undici", &both, &["shardcast.gap"])];
+    until("the subscriptions", || server.metric("shardcast_subscriptions") >= 4.0);
     for round in 0..3 {
         let (first, second) = (format!("first {round}"), format!("second {round}"));
         publish(&server, "a", &first);
