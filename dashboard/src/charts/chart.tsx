@@ -87,7 +87,7 @@ function options(parent: HTMLElement, latest: { current: Props }): uPlot.Options
       y: { range: (_, __, max) => latest.current.range ?? [0, niceTop(max, latest.current.binary)] },
     },
     axes: [
-      { ...axis, size: 22, space: 64, values: (_, times) => times.map(clock) },
+      { ...axis, size: 22, space: 56, incrs: TICKS_S, values: (_, times) => times.map(clock) },
       {
         ...axis,
         size: 62,
@@ -132,6 +132,8 @@ function niceTop(max: number | null, binary = false): number {
   const steps = [1, 2, 4, 6, 8, 10, 16, 20, 32, 40, 64, 100, 128, 200, 256, 400, 512, 800];
   return unit * (steps.find((step) => step * unit >= wanted) ?? 1_024);
 }
+
+const TICKS_S = [15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400];
 
 function clock(seconds: number): string {
   return new Date(seconds * 1_000).toTimeString().slice(0, 5);

@@ -26,7 +26,7 @@ export class Series implements Model {
   }
 
   trim(before: number): void {
-    const count = place(this.#times, before / 1_000);
+    const count = older(this.#times, before / 1_000);
     if (count === 0) return;
     this.#times.splice(0, count);
     for (const column of this.#columns) column.splice(0, count);
@@ -84,7 +84,7 @@ export class Orders implements Model {
   }
 
   trim(before: number): void {
-    const count = place(this.#seconds, before / 1_000);
+    const count = older(this.#seconds, before / 1_000);
     for (const column of [this.#seconds, this.#counts, this.#usd]) column.splice(0, count);
   }
 
@@ -110,6 +110,12 @@ function asOrder(data: unknown): Order | undefined {
   if (!isRecord(data)) return undefined;
   const numbers = ['n', 'customer', 'cds', 'usd'].every((name) => typeof data[name] === 'number');
   return numbers && typeof data['day'] === 'string' ? (data as unknown as Order) : undefined;
+}
+
+/** How many times are before a time. */
+function older(times: readonly number[], time: number): number {
+  const kept = times.findIndex((other) => other >= time);
+  return kept === -1 ? times.length : kept;
 }
 
 /** The index after the last time that is not later, found from the end: most events are new. */

@@ -20,6 +20,18 @@ describe('Seen', () => {
     expect(check(offsets)).toEqual(expected);
   });
 
+  it('remembers what was missing in what it forgot, and takes that again', () => {
+    const seen = new Seen();
+    for (const offset of [1, 2, 5, 6, 7, 9]) seen.add(offset);
+    seen.forget(6);
+    expect(seen).toMatchObject({ holes: 3, first: 6, last: 9 });
+    expect([5, 4, 5].map((offset) => seen.add(offset))).toEqual([true, true, false]);
+    seen.forget(100);
+    expect(seen).toMatchObject({ holes: 3, first: undefined });
+    seen.clear();
+    expect(seen.holes).toBe(0);
+  });
+
   it('agrees with a set on every order of arrival', () => {
     const offsets = [1, 2, 3, 4, 6, 7];
     for (const order of permutations(offsets)) {

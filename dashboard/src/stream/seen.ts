@@ -5,6 +5,8 @@
  */
 export class Seen {
   #runs: [first: number, last: number][] = [];
+  /** Holes in what was forgotten. */
+  #forgotten = 0;
 
   /** Adds an offset. False: it was there already. */
   add(offset: number): boolean {
@@ -31,7 +33,7 @@ export class Seen {
 
   /** Offsets that are missing between the first and the last. */
   get holes(): number {
-    let holes = 0;
+    let holes = this.#forgotten;
     for (let at = 1; at < this.#runs.length; at += 1) {
       holes += this.#runs[at]![0] - this.#runs[at - 1]![1] - 1;
     }
@@ -48,8 +50,19 @@ export class Seen {
     return this.#runs.at(-1)?.[1];
   }
 
+  /** Forgets what is lower than an offset, but not what was missing there. It may be added again. */
+  forget(below: number): void {
+    const holes = this.holes;
+    this.#runs = this.#runs
+      .filter(([, last]) => last >= below)
+      .map(([first, last]) => [Math.max(first, below), last]);
+    this.#forgotten = 0;
+    this.#forgotten = holes - this.holes;
+  }
+
   /** Forgets everything: the channel was re-created and counts from 1 again. */
   clear(): void {
     this.#runs = [];
+    this.#forgotten = 0;
   }
 }

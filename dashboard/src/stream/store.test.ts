@@ -231,8 +231,29 @@ describe('LiveStore', () => {
     expect(values()?.[0]).toBe(302);
     world.streams[0]!.say(event(601, world.time));
     await world.pass(200);
-    expect(values()?.[0]).toBe(447);
+    expect(values()?.[0]).toBe(446);
     expect(store.channel('a').lost).toBe(0);
+  });
+
+  it('gives back what left the window when it is asked for', async () => {
+    world.history = Array.from({ length: 400 }, (_, n) => event(n + 1, START + n * 1_000));
+    store.start();
+    const stream = world.streams[0]!;
+    stream.connect();
+    await world.pass(100);
+    await store.older('a', 300);
+    expect(store.channel('a').complete || values()?.[0] === 1).toBe(true);
+    for (const past of world.history) {
+      world.time = Date.parse(past.time);
+      stream.say(past);
+    }
+    await world.pass(200);
+    expect(values()?.[0]).toBe(95);
+    expect(store.channel('a').complete).toBe(false);
+    await store.older('a', 300);
+    await world.pass(200);
+    expect(values()).toEqual(world.history.map(({ offset }) => offset));
+    expect(store.channel('a')).toMatchObject({ complete: true, lost: 0 });
   });
 
   it('tells listeners in batches, with snapshots that stay the same in between', async () => {

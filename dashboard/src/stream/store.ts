@@ -99,6 +99,8 @@ interface Track {
   told: Channel;
   model: Model | undefined;
   seen: Seen;
+  /** Offset and time of what the model holds, in the order of offsets. */
+  held: { offset: number; time: number }[];
   incarnation: string | undefined;
   /** Server clock to this browser's: the smallest difference seen, so that latency is left out. */
   skew: number;
@@ -127,6 +129,7 @@ export class LiveStore {
         told: NO_EVENTS,
         model,
         seen: new Seen(),
+        held: [],
         incarnation: undefined,
         skew: Infinity,
         latestTime: -Infinity,
@@ -179,8 +182,7 @@ export class LiveStore {
     if (!track) return;
     track.window = WINDOW_MS;
     // What is dropped from the model is asked for again when it is wanted again.
-    track.model?.clear();
-    track.seen.clear();
+    forgetAll(track);
     this.#update(track, { complete: false });
     void this.#fillWindow(name);
   }
@@ -234,8 +236,7 @@ export class LiveStore {
     const own = incarnation(event.epoch);
     if (track.incarnation !== own) {
       if (track.incarnation !== undefined) {
-        track.seen.clear();
-        track.model?.clear();
+        forgetAll(track);
         track.latestTime = -Infinity;
       }
       track.incarnation = own;
@@ -243,6 +244,7 @@ export class LiveStore {
     if (!track.seen.add(event.offset)) return false;
     const time = madeAt(event);
     if (live) track.skew = Math.min(track.skew, this.#outside.now() - time);
+    hold(track, event.offset, time);
     track.model?.add(event, time);
     if (time >= track.latestTime) {
       track.latestTime = time;
@@ -296,7 +298,9 @@ export class LiveStore {
   }
 
   #update(track: Track, change: Partial<Channel>): void {
-    track.model?.trim(this.#outside.now() - track.window - 5_000);
+    // By whole seconds: what is summed per second leaves with all of its events.
+    const before = Math.floor((this.#outside.now() - track.window) / 1_000 - 5) * 1_000;
+    if (trim(track, before)) change = { complete: false, ...change };
     const skew = Number.isFinite(track.skew) ? track.skew : 0;
     track.view = {
       ...track.view,
@@ -323,6 +327,35 @@ export class LiveStore {
     };
     this.#outside.later(run, NOTIFY_MS);
   }
+}
+
+function hold(track: Track, offset: number, time: number): void {
+  let [low, high] = [0, track.held.length];
+  if (high > 0 && track.held[high - 1]!.offset < offset) low = high;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (track.held[middle]!.offset < offset) low = middle + 1;
+    else high = middle;
+  }
+  track.held.splice(low, 0, { offset, time });
+}
+
+/** Forgets what is older than a time, so that it can be asked for again. True if there was any. */
+function trim(track: Track, before: number): boolean {
+  const kept = track.held.findIndex(({ time }) => time >= before);
+  const count = kept === -1 ? track.held.length : kept;
+  if (count === 0) return false;
+  track.held.splice(0, count);
+  track.model?.trim(before);
+  const first = track.held[0]?.offset;
+  if (first !== undefined) track.seen.forget(first);
+  return true;
+}
+
+function forgetAll(track: Track): void {
+  track.seen.clear();
+  track.held = [];
+  track.model?.clear();
 }
 
 /** When an event was made: `t` of our feeds (ms), otherwise when the server took it. */

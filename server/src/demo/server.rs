@@ -38,6 +38,8 @@ impl Launch {
             "sse.retry_ms_max=1200",
             // Otherwise the kernel holds megabytes for the slow client before the server notices.
             "limits.send_buffer_bytes=16384",
+            // It answers a ping when it has read what was sent before.
+            "limits.pong_timeout_s=60",
             "namespaces.system.deliver=durable",
             "namespaces.system.client_publish=false",
             "namespaces.orders.deliver=durable",
