@@ -1,5 +1,5 @@
-//! Lets the page be embedded whether it was built or not: the folder is made if it is missing, and a
-//! page that was built anew makes a new program.
+//! Lets the page be embedded whether it was built or not: the folder is made if it is missing, and
+//! a page that was built anew makes a new program.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The bare send loop as a process: accepts N connections on one port, and for each byte that comes
 //! over a control connection sends one flat frame to all of them.
 //!
-//! The frame is as long as what the server sends, so that the work in the kernel is equal. The loops
-//! themselves are the server's (`uring::floor`, `epoll::floor`): same ring, same flags.
+//! The frame is as long as what the server sends, so that the work in the kernel is equal. The
+//! loops themselves are the server's (`uring::floor`, `epoll::floor`): same ring, same flags.
 
 use crate::child::LineChild;
 use crate::scenarios::EngineName;

@@ -1,7 +1,7 @@
 //! What decoding costs: `cargo run -p proto --release --example decode_speed`.
 //!
-//! Prints nanoseconds per item for a batch of 1,000 lines of about 300 bytes, the best of five measurements,
-//! beside the same work through `serde_json` with borrowed strings and `RawValue`.
+//! Prints nanoseconds per item for a batch of 1,000 lines of about 300 bytes, the best of five
+//! measurements, beside the same work through `serde_json` with borrowed strings and `RawValue`.
 
 use proto::decode::{Context, IdSource, NdjsonDecoder};
 use proto::envelope::write_envelope;

@@ -2,14 +2,15 @@
 //!
 //! An event: `{"channel","epoch","offset","id","type","source","time","key","class","content_type",
 //! "traceparent","attributes","data"}` in this order, empty fields left out. `epoch` is 16 hex
-//! digits, `time` RFC 3339 in UTC with six digits; `epoch:offset` is the event's position. JSON data
-//! stands as it was sent, text is a JSON string, binary data is base64 in `data_base64` instead.
+//! digits, `time` RFC 3339 in UTC with six digits; `epoch:offset` is the event's position. JSON
+//! data stands as it was sent, text is a JSON string, binary data is base64 in `data_base64`
+//! instead.
 //!
 //! A control message is told from an event by its first member, `shardcast`, and has no `data`:
 //! `{"shardcast":"gap"|"recovered"|"notice","channel","reason","from","to","position"}`. `from` and
 //! `to` are the first and the last offset of the run it speaks of, `position` is where the stream
-//! stands: the next event is the one after it. Members that mean nothing are left out. The same text
-//! is a WebSocket message and the data of the SSE events `shardcast.gap` and so on.
+//! stands: the next event is the one after it. Members that mean nothing are left out. The same
+//! text is a WebSocket message and the data of the SSE events `shardcast.gap` and so on.
 //!
 //! Texts are appended to the caller's buffer; each is one JSON object without a line break of ours
 //! (JSON data may have its own between tokens). Strings are escaped so that no control character

@@ -6,9 +6,9 @@
 //! cut and synced (after a kill it may be only in the page cache), a new lineage is recorded if
 //! the stop was not clean, and the spool begins a new segment.
 //!
-//! What an end means: a sealed segment must hold exactly the events up to the next one's first; what
-//! follows them is a round that was rewritten elsewhere and is ignored. The last segment ends at
-//! its last whole record, unless a later mark proves that more had been synced.
+//! What an end means: a sealed segment must hold exactly the events up to the next one's first;
+//! what follows them is a round that was rewritten elsewhere and is ignored. The last segment ends
+//! at its last whole record, unless a later mark proves that more had been synced.
 
 use crate::catalog::SegmentInfo;
 use crate::channels::Channels;

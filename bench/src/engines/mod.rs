@@ -1,10 +1,10 @@
 //! Other people's runtimes under the same protocol core, for judging our own engine (ADR 0001).
 //!
 //! Each engine is a small broadcast server: a task (or two) per connection, and [`core`] for
-//! everything above bytes: the handshake by `proto::http1` and `proto::ws`, the list of subscribers,
-//! frames encoded once and shared, what gathered for one connection sent in one piece. So they do
-//! less than the server does (no channels, positions, history, budgets, spool), and what they cost
-//! is a lower bound for a product on them.
+//! everything above bytes: the handshake by `proto::http1` and `proto::ws`, the list of
+//! subscribers, frames encoded once and shared, what gathered for one connection sent in one piece.
+//! So they do less than the server does (no channels, positions, history, budgets, spool), and what
+//! they cost is a lower bound for a product on them.
 //!
 //! Deliberately absent: back-pressure and timeouts. Each runs in a process of its own, on one
 //! thread, with the server's allocator.

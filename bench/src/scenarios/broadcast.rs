@@ -1,5 +1,5 @@
-//! What a delivery costs: messages of 128 bytes to N subscribers of one channel, one turn at a time,
-//! in turns with the bare send loop of the same engine on the same core.
+//! What a delivery costs: messages of 128 bytes to N subscribers of one channel, one turn at a
+//! time, in turns with the bare send loop of the same engine on the same core.
 //!
 //! A round publishes over the first subscriber's own connection and ends when everybody has read
 //! the message, so nothing is ever queued and each round is one turn of the server. The floor sends

@@ -2,10 +2,10 @@
 //!
 //! `data` is required (any value, `null` too) and kept byte for byte as it was sent; `data_base64`
 //! stands for binary data instead. Optional members: `id`, `channel`, `type`, `source`, `key`,
-//! `content_type`, `traceparent` (strings), `time` (RFC 3339 text, or an integer: milliseconds since
-//! the Unix epoch), `class` (`critical`, `normal`, `sheddable`), `attributes` (an object). Each of
-//! them may be `null` or an empty string, which means absent. Any other member, and any member
-//! twice, refuses the item by name.
+//! `content_type`, `traceparent` (strings), `time` (RFC 3339 text, or an integer: milliseconds
+//! since the Unix epoch), `class` (`critical`, `normal`, `sheddable`), `attributes` (an object).
+//! Each of them may be `null` or an empty string, which means absent. Any other member, and any
+//! member twice, refuses the item by name.
 //!
 //! One pass of our own scanner over the item finds the members and proves that all of it is JSON;
 //! UTF-8 is checked once over the whole item. A 310-byte line (channel, type, id, 220 bytes of

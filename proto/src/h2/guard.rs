@@ -6,8 +6,8 @@
 //!
 //! Honest peers send control frames in proportion to real work (window updates for what they
 //! receive, a priority or a window update beside a request), so real work earns credit that is
-//! spent before the bucket. Data cut short by the peer's own window earns nothing: a one-byte window
-//! therefore ends at the bucket.
+//! spent before the bucket. Data cut short by the peer's own window earns nothing: a one-byte
+//! window therefore ends at the bucket.
 
 /// What a peer did too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

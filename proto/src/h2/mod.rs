@@ -1,14 +1,14 @@
 //! HTTP/2 server session without I/O: bytes and the time go in, events and bytes come out.
 //!
 //! The `h2` crate does the protocol. It wants a socket and an executor: [`pipe`] is the socket, and
-//! [`H2Session::poll`] is the executor, with wakers of its own ([`ready`]) so that a poll costs what
-//! is ready and not what is open. [`guard`] judges the frames that `h2` does not bound.
+//! [`H2Session::poll`] is the executor, with wakers of its own ([`ready`]) so that a poll costs
+//! what is ready and not what is open. [`guard`] judges the frames that `h2` does not bound.
 //!
 //! Invariants, each with a test:
 //! - DATA leaves `h2` at once and becomes an event; flow-control credit goes back only by
 //!   [`H2Session::release`], so a caller that does not release stalls the peer within its windows.
-//! - Response bytes wait in the stream's queue here, visible and bounded, and go to `h2` only as far
-//!   as the peer's windows allow: a peer that opens no window costs at most
+//! - Response bytes wait in the stream's queue here, visible and bounded, and go to `h2` only as
+//!   far as the peer's windows allow: a peer that opens no window costs at most
 //!   [`H2Limits::queued_bytes_max`].
 //! - Output over [`H2Limits::output_bytes_max`] stops everything, reading included: the caller sees
 //!   [`H2Session::wants_input`] turn false and must stop receiving.
@@ -482,9 +482,9 @@ impl H2Session {
 /// An idle session (h2 0.4.20): 30,938 bytes of heap, of which 24 KiB are two buffers of `h2`, and
 /// the session itself; counted by an allocator.
 pub const IDLE_BYTES: usize = 31_300;
-/// What a stream costs inside `h2`, for as long as the connection lives: its tables grow to the most
-/// streams that were ever open at once and never shrink. 1,104 to 1,231 bytes a stream counted with
-/// a thousand streams, ours included.
+/// What a stream costs inside `h2`, for as long as the connection lives: its tables grow to the
+/// most streams that were ever open at once and never shrink. 1,104 to 1,231 bytes a stream counted
+/// with a thousand streams, ours included.
 pub const STREAM_IN_H2_BYTES: usize = 1_100;
 /// A slot, its stream and its waker.
 const SLOT_BYTES: usize = 300;

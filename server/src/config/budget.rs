@@ -392,8 +392,8 @@ const TLS_SESSION_BYTES: u64 = 4_096;
 /// A channel's name, counters and interest, without history and ids.
 pub const CHANNEL_BYTES: u64 = 256;
 const RECEIVE_BUFFER_BYTES: u32 = 16_384;
-/// The kernel goes round them, so all of them are touched and resident whatever the load: 4 MiB. With
-/// 1,024 they were more than half of what 15,000 idle connections took.
+/// The kernel goes round them, so all of them are touched and resident whatever the load: 4 MiB.
+/// With 1,024 they were more than half of what 15,000 idle connections took.
 const RECEIVE_BUFFERS_MAX: u64 = 256;
 const SQ_ENTRIES: u32 = 4_096;
 const CQ_ENTRIES: u32 = 32_768;

@@ -12,7 +12,8 @@ pub struct Limits {
     pub memory_bytes_max: u64,
     /// One message or event payload, in bytes.
     pub message_bytes_max: u32,
-    /// A JSON array, JSON object or CloudEvents batch body, in bytes (NDJSON streams without this limit).
+    /// A JSON array, JSON object or CloudEvents batch body, in bytes (NDJSON streams without this
+    /// limit).
     pub body_bytes_max: u32,
     /// Request line and headers, in bytes.
     pub head_bytes_max: u32,

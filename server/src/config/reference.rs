@@ -5,7 +5,8 @@ use super::layers::Loaded;
 use super::schema::{DEFAULT_TOML, FIELDS, Field};
 use std::fmt::Write;
 
-/// What `shardcast config` prints: TOML that could be used as a file, each value's origin beside it.
+/// What `shardcast config` prints: TOML that could be used as a file, each value's origin beside
+/// it.
 pub fn effective(loaded: &Loaded) -> String {
     let mut out = String::new();
     let mut section = String::new();

@@ -2,8 +2,8 @@
 //! profile, a sysctl, an old kernel). A product feature, not a fallback of lesser quality.
 //!
 //! - Connections are registered once, edge-triggered for both directions, when something is first
-//!   armed, and never changed: no `epoll_ctl` per mode switch or blocked send. An edge is remembered
-//!   (`readable`) until a receive found the socket empty, armed or not.
+//!   armed, and never changed: no `epoll_ctl` per mode switch or blocked send. An edge is
+//!   remembered (`readable`) until a receive found the socket empty, armed or not.
 //! - Listeners are level-triggered and accept in batches; a pause takes them out of the set.
 //! - `send_now` sends at once (a batch saves nothing here); its stop is reported by the next turn,
 //!   as the contract says. `close` closes at once; `Closed` comes with the next turn.

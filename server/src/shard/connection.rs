@@ -59,8 +59,8 @@ pub struct Subscriber {
     pub subscriptions: SmallVec<[Option<SubscriptionKey>; 1]>,
     /// FNV of the channel list, for the cursor.
     pub channels_hash: u32,
-    /// Where each channel was asked to start: what the cursor says of it until its join is answered.
-    /// Empty without a cursor.
+    /// Where each channel was asked to start: what the cursor says of it until its join is
+    /// answered. Empty without a cursor.
     pub starts: Box<[Since]>,
 }
 

@@ -199,8 +199,8 @@ impl Shard {
         events: &[Event],
         more: bool,
     ) {
-        // An answer to a subscription that has gone says nothing: the channel may have been left and
-        // entered again since, and then its own join is still on the way.
+        // An answer to a subscription that has gone says nothing: the channel may have been left
+        // and entered again since, and then its own join is still on the way.
         let Some((endpoint, format)) = self.entry_in(index, token, Phase::Joining) else { return };
         if let Some(local) = self.local.get(index) {
             local.top = Some(top);

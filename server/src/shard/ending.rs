@@ -88,9 +88,9 @@ impl Shard {
         self.drain = Some(drain);
     }
 
-    /// Keeps all outboxes together within their pool: over it the fullest are closed as slow, fullest
-    /// first, and nobody new may subscribe. The sum counts shared frames once per reference, so
-    /// the memory held is less.
+    /// Keeps all outboxes together within their pool: over it the fullest are closed as slow,
+    /// fullest first, and nobody new may subscribe. The sum counts shared frames once per
+    /// reference, so the memory held is less.
     pub(super) fn run_shedding(&mut self) {
         if self.now.ms < self.shed_at_ms {
             return;

@@ -1,4 +1,5 @@
-//! The flush: at the end of a turn each dirty connection gets exactly one send with all it gathered.
+//! The flush: at the end of a turn each dirty connection gets exactly one send with all it
+//! gathered.
 //!
 //! A run goes out as one buffer, shared with every connection that gathered the same run. A
 //! connection whose socket was full keeps its frames by reference in its backlog; when that is over
@@ -36,8 +37,8 @@ impl Shard {
     pub fn flush(&mut self) {
         self.sends.clear();
         self.turn = self.turn.wrapping_add(1);
-        // Flushing an HTTP/2 connection may find requests that make streams and connections dirty: no
-        // run is left behind, since it would not survive the end of the turn.
+        // Flushing an HTTP/2 connection may find requests that make streams and connections dirty:
+        // no run is left behind, since it would not survive the end of the turn.
         let mut at = 0;
         loop {
             while let Some(index) = self.dirty_streams.pop() {

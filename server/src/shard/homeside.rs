@@ -2,8 +2,8 @@
 //!
 //! It takes publish batches and asks off the lanes, lets [`super::home`] order and answer, hands
 //! stored events to the storage ring in one batch, sends one message per interested shard, and
-//! answers the ingress shard when its mode says so. A batch is taken only while the storage ring and
-//! every deliver lane have room for it, so nothing here ever waits with work half done.
+//! answers the ingress shard when its mode says so. A batch is taken only while the storage ring
+//! and every deliver lane have room for it, so nothing here ever waits with work half done.
 //!
 //! Waiting for the disk: `ack=durable` answers and `deliver = durable` events wait in two queues
 //! ordered by store sequence and are released when the spool says that it synced so far. Both are

@@ -358,7 +358,8 @@ impl Shard {
         }
     }
 
-    /// Lanes, timers, storage acknowledgements, parked requests. Bounded work; call again next turn.
+    /// Lanes, timers, storage acknowledgements, parked requests. Bounded work; call again next
+    /// turn.
     pub fn run(&mut self) {
         self.run_timers();
         self.finish_flushed();

@@ -225,8 +225,8 @@ impl Shard {
         self.publishes.remove(id);
     }
 
-    /// The body broke or did not come: what was taken stays taken, and the answer says so. `false` if
-    /// the request is gone.
+    /// The body broke or did not come: what was taken stays taken, and the answer says so. `false`
+    /// if the request is gone.
     pub(super) fn break_publish(&mut self, id: PublishId, response: Response) -> bool {
         let Some(publish) = self.publishes.get(id) else { return false };
         if publish.stopped.is_some() {

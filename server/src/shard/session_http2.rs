@@ -420,8 +420,8 @@ impl Shard {
         output
     }
 
-    /// Resets the streams whose peer has taken nothing for `span_ms`: a window that stays shut holds
-    /// our memory and says nothing.
+    /// Resets the streams whose peer has taken nothing for `span_ms`: a window that stays shut
+    /// holds our memory and says nothing.
     pub(super) fn reset_stalled(&mut self, conn: ConnId, span_ms: u64) {
         let now = self.now.ms;
         let Some(http2) = self.http2(conn) else { return };

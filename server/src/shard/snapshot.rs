@@ -95,8 +95,8 @@ impl Shard {
         snapshot
     }
 
-    /// The connections that hold most, at most `limit`, with the reason in words; the peer's address
-    /// is the driver's to add.
+    /// The connections that hold most, at most `limit`, with the reason in words; the peer's
+    /// address is the driver's to add.
     pub fn report_connections(&mut self, limit: usize) -> Vec<(ConnId, ConnectionReport)> {
         let mut held: Vec<(usize, u32)> = self
             .connections

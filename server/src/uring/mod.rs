@@ -3,9 +3,9 @@
 //! - **Sends.** `send_now` is SEND with MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL and
 //!   CQE_SKIP_SUCCESS: the attempt runs inline during submission, a full one is silent, a short one
 //!   posts its count (WAITALL makes the kernel fail the retry and keep the count), a full socket
-//!   posts EAGAIN. So its bytes are needed only until the submitting enter has returned. `send_armed`
-//!   leaves out DONTWAIT: the kernel polls for room, and the bytes are owned here until the terminal
-//!   completion.
+//!   posts EAGAIN. So its bytes are needed only until the submitting enter has returned.
+//!   `send_armed` leaves out DONTWAIT: the kernel polls for room, and the bytes are owned here
+//!   until the terminal completion.
 //! - **Receives.** `receive.rs` decides; buffers are chosen by the kernel (`buffers.rs`).
 //! - **Accepts.** Multishot, into plain descriptors: direct ones cannot be handed to another shard
 //!   or inspected, obey the same RLIMIT_NOFILE, and save about 1 % of a send.

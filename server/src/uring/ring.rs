@@ -143,8 +143,8 @@ impl Ring {
             }
             let submission = self.uring.submission();
             let overflowed = submission.cq_overflow();
-            // Deferred work may end without a completion (a wake-up that found nothing to do) and be
-            // due again at once: only as long as it yields something is there a reason to stay.
+            // Deferred work may end without a completion (a wake-up that found nothing to do) and
+            // be due again at once: only as long as it yields something is there a reason to stay.
             let more = submission.taskrun() && reaped > 0 && self.reaped.len() < REAPED_ENOUGH;
             drop(submission);
             if left == 0 && !overflowed && !more {

@@ -2,8 +2,8 @@
 //! network, scheduler and disk, with clients that speak real bytes and an oracle outside the code.
 //!
 //! Reading order: `world` (what happens), `host` and `driver` (the server without threads and
-//! sockets), `net`, the clients (`publisher`, `subscriber`, `stream`, `track`, `http2`, `lurker`), `oracle`
-//! (what must be true), `options` (what a seed draws).
+//! sockets), `net`, the clients (`publisher`, `subscriber`, `stream`, `track`, `http2`, `lurker`),
+//! `oracle` (what must be true), `options` (what a seed draws).
 //!
 //! Invariant: the same seed gives the same trace, line for line. So nothing here or below may look
 //! at a clock, a thread, an address or the order of a randomly keyed table.

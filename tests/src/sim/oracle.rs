@@ -220,7 +220,8 @@ impl Oracle {
         }
         let incarnation = (channel.to_owned(), position.epoch.incarnation());
         let durable = self.durable.get(&incarnation).and_then(|at| at.get(&position.offset));
-        // What an earlier run said may be read late; it lost that event before the durable one came.
+        // What an earlier run said may be read late; it lost that event before the durable one
+        // came.
         let later = |lineage: u32| self.rank(position.epoch.lineage()) >= self.rank(lineage);
         if let Some((durable, lineage)) = durable
             && *durable != serial

@@ -4,7 +4,8 @@
 //! One binary, a module per area. Every test of the data path runs on both engines and with one
 //! and two shards ([`cells!`]). Most servers run inside the test; those that are killed, limited or
 //! measured are processes of their own. A peer that is missing fails the test with the command that
-//! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous caps.
+//! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous
+//! caps.
 
 #[macro_use]
 mod rig;

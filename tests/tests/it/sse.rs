@@ -304,7 +304,8 @@ fn stalled(cell: Cell, policy: OutboxPolicy) -> (Site, Stream, Stream) {
     (site, slow, fast)
 }
 
-/// Publishes and reads with the fast reader until the metric shows that the slow one was dealt with.
+/// Publishes and reads with the fast reader until the metric shows that the slow one was dealt
+/// with.
 fn publish_until(site: &Site, fast: &mut Stream, metric: &str) -> u64 {
     let body = format!("{{\"data\":\"{}\"}}\n", "x".repeat(8_000)).repeat(20);
     let mut offset = 0;

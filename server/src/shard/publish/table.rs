@@ -1,8 +1,8 @@
 //! The publish requests of a shard and its batch slots.
 //!
-//! A slot belongs to a batch from the moment it is handed over until its answer comes, also when the
-//! request is gone meanwhile; so a home shard's answer always finds its slot, and the answer lane
-//! always has room.
+//! A slot belongs to a batch from the moment it is handed over until its answer comes, also when
+//! the request is gone meanwhile; so a home shard's answer always finds its slot, and the answer
+//! lane always has room.
 
 use super::{Body, Publish};
 use bytes::Bytes;
