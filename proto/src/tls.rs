@@ -373,12 +373,15 @@ impl TlsSession {
 
     /// Runs the connection until it needs more input. When it could carry data, `on_write` is
     /// called once.
-    fn advance(
+    fn advance<W>(
         &mut self,
         out_plain: &mut Vec<u8>,
         out_cipher: &mut Vec<u8>,
-        on_write: impl FnOnce(&mut WriteTraffic<'_, ServerData>, &mut Vec<u8>) -> Result<(), TlsError>,
-    ) -> Result<(), TlsError> {
+        on_write: W,
+    ) -> Result<(), TlsError>
+    where
+        W: FnOnce(&mut WriteTraffic<'_, ServerData>, &mut Vec<u8>) -> Result<(), TlsError>,
+    {
         let mut on_write = Some(on_write);
         let mut taken = 0;
         let result = loop {

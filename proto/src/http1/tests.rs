@@ -612,7 +612,9 @@ proptest! {
     }
 
     #[test]
-    fn any_chunking_reads_back(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
+    fn any_chunking_reads_back(
+        chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8),
+    ) {
         let mut wire = Vec::new();
         chunks.iter().for_each(|chunk| write_chunk(&mut wire, chunk));
         write_last_chunk(&mut wire);
