@@ -107,8 +107,10 @@ async function usePage(page) {
   const own = page.locator("[data-page-lost]");
   assert.equal(await own.getAttribute("data-page-lost"), "0", "the page lost nothing itself");
   await feedsAreFresh(page);
+  // For a picture of a page that has been open for a while: SETTLE_MS=330000.
   await page.waitForTimeout(Number(process.env.SETTLE_MS ?? 0));
-  await page.screenshot({ path: path.join(screenshots, "page-1280.png") });
+  await page.mouse.move(640, 2);
+  await page.screenshot({ path: path.join(screenshots, "page-1280.png"), fullPage: true });
   await page.emulateMedia({ colorScheme: "dark" });
   await page.screenshot({ path: path.join(screenshots, "page-1280-dark.png") });
   await page.emulateMedia({ colorScheme: "light" });

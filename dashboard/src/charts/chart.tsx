@@ -133,7 +133,8 @@ function niceTop(max: number | null, binary = false): number {
   return unit * (steps.find((step) => step * unit >= wanted) ?? 1_024);
 }
 
-const TICKS_S = [15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400];
+/** Labels have minutes, so no tick is nearer. */
+const TICKS_S = [60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400];
 
 function clock(seconds: number): string {
   return new Date(seconds * 1_000).toTimeString().slice(0, 5);

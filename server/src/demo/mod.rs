@@ -15,7 +15,7 @@
 //! their positions; the verdict after a kill is counted from both ends.
 //!
 //! Deliberately absent: addresses other than loopback, TLS.
-//! Tested in pieces here, and as a whole, in Chromium, by `tests/clients/demo.test.mjs`.
+//! Tested in pieces here, and as a whole, in Chromium, by `tests/tests/it/demo.rs`.
 
 mod acked;
 mod button;
