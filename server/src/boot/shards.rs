@@ -137,6 +137,7 @@ fn guarded(engine: Engine, seat: Seat, started: &Started) -> Option<Ended> {
     let _ = started.send(Err(failure.clone()));
     log::error("a shard died; the others drain", &[("shard", &id.0), ("cause", &failure)]);
     shared.stopping.store(true, Ordering::Release);
+    shared.all_done(id, true);
     shared.readiness.advance(State::ShardFailed);
     shared.wake_all();
     None

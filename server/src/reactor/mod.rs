@@ -21,7 +21,7 @@ use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The longest sleep: snapshots and the sweep of histories want to run.
@@ -43,6 +43,8 @@ pub struct Shared {
     pub loads: Vec<AtomicU32>,
     /// Set once: every shard ends its loop when it has nothing left.
     pub stopping: AtomicBool,
+    /// Shards that need nobody any more, one bit each.
+    done: AtomicU64,
     /// What `/health/ready` says.
     pub readiness: Arc<Readiness>,
 }
@@ -55,8 +57,25 @@ impl Shared {
             hand_overs: (0..shards).map(|_| ArrayQueue::new(256)).collect(),
             loads: (0..shards).map(|_| AtomicU32::new(0)).collect(),
             stopping: AtomicBool::new(false),
+            done: AtomicU64::new(0),
             readiness,
         }
+    }
+
+    /// Says whether a shard still needs the others; `true` once none of them does. Until then every
+    /// shard stays, because the channels of the others' requests may live on it.
+    pub fn all_done(&self, shard: ShardId, done: bool) -> bool {
+        let bit = 1 << shard.0;
+        if !done {
+            self.done.fetch_and(!bit, Ordering::AcqRel);
+            return false;
+        }
+        let before = self.done.fetch_or(bit, Ordering::AcqRel);
+        let all = u64::MAX >> (u64::BITS as usize - self.wakers.len());
+        if before | bit == all && before != all {
+            self.wake_all();
+        }
+        before | bit == all
     }
 
     /// Wakes a shard, if it runs already.
@@ -301,10 +320,17 @@ impl<D: Driver> Reactor<D> {
 
     fn ended(&mut self, now_ms: u64) -> Option<Ended> {
         let until = self.drain_until_ms?;
+        if !self.shared.stopping.load(Ordering::Acquire) {
+            return None;
+        }
         let remaining = self.shard.connection_count();
         let over = now_ms >= until + FINISH_MS;
-        let idle = remaining == 0 && !self.shard.has_work();
-        if !self.shared.stopping.load(Ordering::Acquire) || !(idle || over) {
+        let alone = remaining == 0 && self.shared.hand_overs[self.id().index()].is_empty();
+        if !self.shared.all_done(self.id(), over || (alone && !self.shard.has_work())) {
+            return None;
+        }
+        // Looked at again: another shard may have left something here before it was done itself.
+        if !over && self.shard.has_work() {
             return None;
         }
         self.snapshot_at_ms = 0;

@@ -80,6 +80,41 @@ pub struct Publish {
     pub unreleased: usize,
     /// Bytes charged to the shard's pool of bodies.
     charged: usize,
+    /// When a piece of the body last came, or could be taken again, milliseconds.
+    heard_ms: u64,
+}
+
+impl Publish {
+    /// A request of which nothing has been read yet.
+    fn new(asker: Asker, body: Body, now_ms: u64) -> Self {
+        Self {
+            asker,
+            channel: None,
+            ack: AckMode::Accepted,
+            body,
+            content_type: String::new(),
+            traceparent: String::new(),
+            cloudevent: Vec::new(),
+            answer: PublishAnswer::new(),
+            batches: Vec::new(),
+            in_flight: 0,
+            handed: 0,
+            waiting: VecDeque::new(),
+            input_ended: false,
+            decoded: false,
+            stopped: None,
+            parked_ms: None,
+            unreleased: 0,
+            charged: 0,
+            heard_ms: now_ms,
+        }
+    }
+
+    /// True if its peer owes it more of its body and has sent nothing for `span_ms`.
+    pub fn is_stalled(&self, now_ms: u64, span_ms: u64) -> bool {
+        let waits = !self.input_ended && self.stopped.is_none() && self.parked_ms.is_none();
+        waits && now_ms >= self.heard_ms + span_ms
+    }
 }
 
 impl Shard {
@@ -130,26 +165,13 @@ impl Shard {
             ContentKind::Ndjson => Body::Ndjson(NdjsonDecoder::new()),
             _ => Body::Buffered { bytes: Vec::new(), kind, decoder: decoder_of(kind), done: false },
         };
-        Ok(self.publishes.insert(Publish {
-            asker,
-            channel,
-            ack,
-            body,
-            content_type: content_type.unwrap_or_default().to_owned(),
-            traceparent: head.text("traceparent").unwrap_or_default().to_owned(),
-            cloudevent,
-            answer: PublishAnswer::new(),
-            batches: Vec::new(),
-            in_flight: 0,
-            handed: 0,
-            waiting: VecDeque::new(),
-            input_ended: false,
-            decoded: false,
-            stopped: None,
-            parked_ms: None,
-            unreleased: 0,
-            charged: 0,
-        }))
+        let mut publish = Publish::new(asker, body, self.now.ms);
+        publish.channel = channel;
+        publish.ack = ack;
+        publish.content_type = content_type.unwrap_or_default().to_owned();
+        publish.traceparent = head.text("traceparent").unwrap_or_default().to_owned();
+        publish.cloudevent = cloudevent;
+        Ok(self.publishes.insert(publish))
     }
 
     /// A message from a WebSocket client, as one event. `false`: it is parked, so nothing more may
@@ -163,26 +185,10 @@ impl Shard {
     ) -> bool {
         let content_type = if text { "text/plain" } else { "application/octet-stream" };
         let kind = ContentKind::Raw;
-        let publish = Publish {
-            asker: Asker::WebSocket(conn),
-            channel: Some(channel),
-            ack: AckMode::Accepted,
-            body: Body::Buffered { bytes: data.to_vec(), kind, decoder: None, done: false },
-            content_type: content_type.to_owned(),
-            traceparent: String::new(),
-            cloudevent: Vec::new(),
-            answer: PublishAnswer::new(),
-            batches: Vec::new(),
-            in_flight: 0,
-            handed: 0,
-            waiting: VecDeque::new(),
-            input_ended: false,
-            decoded: false,
-            stopped: None,
-            parked_ms: None,
-            unreleased: 0,
-            charged: 0,
-        };
+        let body = Body::Buffered { bytes: data.to_vec(), kind, decoder: None, done: false };
+        let mut publish = Publish::new(Asker::WebSocket(conn), body, self.now.ms);
+        publish.channel = Some(channel);
+        publish.content_type = content_type.to_owned();
         let id = self.publishes.insert(publish);
         self.end_publish_input(id);
         self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
@@ -191,7 +197,9 @@ impl Shard {
     /// Gives a request a piece of its body. `false`: the request is parked (or stopped) and keeps
     /// what it could not use; send no more until it is resumed.
     pub(super) fn feed_publish(&mut self, id: PublishId, input: &[u8]) -> bool {
+        let now_ms = self.now.ms;
         let Some(publish) = self.publishes.get(id) else { return true };
+        publish.heard_ms = now_ms;
         if publish.stopped.is_some() {
             return true;
         }
@@ -246,9 +254,6 @@ impl Shard {
 
     /// Decodes as far as the lanes allow; returns how much of `input` was used.
     fn decode_publish(&mut self, id: PublishId, input: &[u8]) -> usize {
-        if self.publishes.get(id).is_none_or(|publish| publish.stopped.is_some()) {
-            return input.len();
-        }
         let Some(mut publish) = self.publishes.take(id) else { return input.len() };
         let Publish {
             asker,
@@ -265,6 +270,7 @@ impl Shard {
             waiting,
             input_ended,
             decoded: was_decoded,
+            stopped,
             charged,
             ..
         } = &mut *publish;
@@ -292,6 +298,10 @@ impl Shard {
         };
         let body_bytes_max = self.settings.limits.body_bytes_max as usize;
         let step = match body {
+            // Nothing more is decoded, but what was taken before is still handed over.
+            _ if stopped.is_some() => {
+                Step::Used { bytes: input.len(), parked: false, decoded: *was_decoded }
+            }
             // What is full goes first: a parked request must not grow its batches.
             _ if admission.has_full() && admission.hand_over_all().is_break() => {
                 Step::Used { bytes: 0, parked: true, decoded: *was_decoded }
@@ -394,6 +404,10 @@ impl Shard {
             if last {
                 break;
             }
+        }
+        if let Some(publish) = self.publishes.get(id) {
+            // The peer could not send while the request was parked.
+            publish.heard_ms = self.now.ms;
         }
         self.resume_asker(id);
     }

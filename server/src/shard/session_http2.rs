@@ -39,6 +39,9 @@ pub struct Http2 {
     streams: BTreeMap<StreamKey, Doing>,
     /// A ping is unanswered since then, milliseconds.
     pub pinged_ms: Option<u64>,
+    /// When a stream last began or was seen open, milliseconds: a peer that only answers pings, or
+    /// never ends a head, is idle.
+    pub active_ms: u64,
 }
 
 impl Http2 {
@@ -104,7 +107,13 @@ impl Shard {
             connection.chatty = true;
             self.commands.push(Command::Arm(conn, ReceiveMode::Multishot));
         }
-        Session::Http2(Box::new(Http2 { session, streams: BTreeMap::new(), pinged_ms: None }))
+        self.schedule_http2(conn);
+        Session::Http2(Box::new(Http2 {
+            session,
+            streams: BTreeMap::new(),
+            pinged_ms: None,
+            active_ms: self.now.ms,
+        }))
     }
 
     pub(super) fn feed_http2(
@@ -188,6 +197,7 @@ impl Shard {
         end_stream: bool,
     ) {
         self.stats.counters.requests_http2 += 1;
+        http2.active_ms = self.now.ms;
         let secure = self.connections.get(conn).is_some_and(|c| c.tls.is_some());
         let host_field = parts.headers.get("host").and_then(|host| host.to_str().ok());
         let head = Head {
@@ -313,7 +323,12 @@ impl Shard {
 
     /// Whatever a stream was doing is over.
     fn forget_http2_stream(&mut self, http2: &mut Http2, stream: StreamKey) {
-        match http2.streams.remove(&stream) {
+        let doing = http2.streams.remove(&stream);
+        self.forget(doing);
+    }
+
+    fn forget(&mut self, doing: Option<Doing>) {
+        match doing {
             Some(Doing::Publish { publish, .. }) => self.drop_publish(publish),
             Some(Doing::Sse { index }) => {
                 self.unsubscribe(EndpointId::stream(index));
@@ -434,16 +449,25 @@ impl Shard {
         for stream in stalled {
             let Some(http2) = self.http2(conn) else { return };
             http2.session.reset(stream, Reason::CANCEL);
-            match http2.streams.remove(&stream) {
-                Some(Doing::Publish { publish, .. }) => self.drop_publish(publish),
-                Some(Doing::Sse { index }) => {
-                    self.unsubscribe(EndpointId::stream(index));
-                    self.streams.remove(index);
-                }
-                Some(Doing::Waiting { .. }) | None => {}
-            }
+            let doing = http2.streams.remove(&stream);
+            self.forget(doing);
             self.stats.closed(CloseReason::Slow);
             self.dirty.push(conn.slot);
+        }
+    }
+
+    /// Answers the publishes of a connection whose bodies have stalled, as HTTP/1.1's are: what was
+    /// taken is said, the rest of the body is not waited for.
+    pub(super) fn time_out_bodies(&mut self, conn: ConnId, span_ms: u64) {
+        let now = self.now.ms;
+        let Some(http2) = self.http2(conn) else { return };
+        let under_way: Vec<PublishId> = http2.publishes().collect();
+        for id in under_way {
+            let stalled = self.publishes.get(id).is_some_and(|p| p.is_stalled(now, span_ms));
+            if stalled {
+                let text = "the request did not arrive in time; send its body without long pauses";
+                self.break_publish(id, Response::error(408, "request_timeout", text));
+            }
         }
     }
 

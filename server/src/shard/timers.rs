@@ -8,6 +8,7 @@ use super::connection::{End, EndpointId};
 use super::outbox::SendState;
 use super::session::Session;
 use super::session_http1::WaitsFor;
+use crate::config::Limits;
 use crate::driver::ConnId;
 use proto::reason::CloseReason;
 use proto::{sse, ws};
@@ -56,6 +57,12 @@ impl Shard {
         self.wheel.schedule(conn.slot, self.now.ms + beat_ms);
     }
 
+    /// An HTTP/2 connection's first look.
+    pub(super) fn schedule_http2(&mut self, conn: ConnId) {
+        let look_ms = http2_look_ms(&self.settings.limits);
+        self.wheel.schedule(conn.slot, self.now.ms + look_ms);
+    }
+
     fn due(&mut self, conn: ConnId) -> Due {
         let now = self.now.ms;
         let limits = &self.settings.limits;
@@ -74,7 +81,7 @@ impl Shard {
         if blocked && now >= said + beat * STALLED_HEARTBEATS {
             return Due::End(CloseReason::Slow);
         }
-        match &connection.session {
+        match &mut connection.session {
             Session::Http1(http1) => match http1.waits_for() {
                 // From accept or the last answer, whatever trickles in: slowloris ends here.
                 WaitsFor::Head => {
@@ -97,13 +104,17 @@ impl Shard {
             Session::Sse if blocked => Due::Later(said + beat * STALLED_HEARTBEATS),
             Session::Sse if now >= said + beat => Due::Ping(now + beat),
             Session::Sse => Due::Later(said + beat),
-            Session::Http2(http2) => match http2.pinged_ms {
-                Some(pinged) => after(pinged, seconds(limits.pong_timeout_s), CloseReason::NoPong),
-                None if http2.is_idle() && now >= heard + seconds(limits.keep_alive_s) => {
-                    Due::End(CloseReason::Normal)
+            Session::Http2(http2) => {
+                if !http2.is_idle() {
+                    http2.active_ms = now;
                 }
-                None => Due::Ping(now + beat.min(seconds(limits.pong_timeout_s))),
-            },
+                let (idle, pong) = (seconds(limits.keep_alive_s), seconds(limits.pong_timeout_s));
+                match http2.pinged_ms {
+                    Some(pinged) => after(pinged, pong, CloseReason::NoPong),
+                    None if now >= http2.active_ms + idle => Due::End(CloseReason::Normal),
+                    None => Due::Ping(now + http2_look_ms(limits)),
+                }
+            }
             Session::Silent => Due::CloseNow,
         }
     }
@@ -147,6 +158,7 @@ impl Shard {
             self.say(EndpointId::connection(conn.slot), bytes);
         }
         self.reset_stalled(conn, beat * STALLED_HEARTBEATS);
+        self.time_out_bodies(conn, u64::from(self.settings.limits.body_idle_timeout_s) * 1_000);
         for index in streams {
             let quiet = self.streams.get(index).is_some_and(|stream| now >= stream.said_ms + beat);
             if quiet {
@@ -154,4 +166,16 @@ impl Shard {
             }
         }
     }
+}
+
+/// How often an HTTP/2 connection is looked at: as often as the shortest of what it may wait for,
+/// so that everything ends within twice its time.
+fn http2_look_ms(limits: &Limits) -> u64 {
+    let spans = [
+        limits.heartbeat_s,
+        limits.pong_timeout_s,
+        limits.keep_alive_s,
+        limits.body_idle_timeout_s,
+    ];
+    u64::from(spans.into_iter().min().unwrap_or(1)) * 1_000
 }

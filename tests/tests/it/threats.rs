@@ -104,6 +104,69 @@ fn half_open_http2_ends_by_its_deadline(cell: Cell) {
     others_are_served(&site);
 }
 
+/// Reads an answer's body to the end of its stream; pings are answered.
+fn body_of(connection: &mut Connection, stream: u32) -> String {
+    let mut body = Vec::new();
+    loop {
+        let got = connection.next().expect("an answer");
+        if got.kind == h2::PING && got.flags & h2::ACK == 0 {
+            connection.wire.send(frame(h2::PING, h2::ACK, 0, &got.payload));
+        }
+        if got.stream == stream && got.kind == h2::DATA {
+            body.extend(&got.payload);
+            if got.flags & h2::END_STREAM != 0 {
+                return String::from_utf8(body).expect("UTF-8");
+            }
+        }
+    }
+}
+
+fn an_http2_body_that_stalls_is_answered_while_pings_go_on(cell: Cell) {
+    let site = Site::with(cell, |config| {
+        config.limits.body_idle_timeout_s = 1;
+        config.limits.heartbeat_s = 1;
+    });
+    let mut connection = Connection::open(site.address(), &[]);
+    let path = "/v1/channels/stall/events?ack=durable";
+    for (stream, body, answer) in [
+        (1, "{\"data\":1", "request_timeout"),
+        (3, "{\"data\":1}\n{\"data\":2}\n{\"da", "\"accepted\":2"),
+    ] {
+        let kind = if stream == 1 { "application/json" } else { "application/x-ndjson" };
+        let mut head = request("POST", path);
+        head.extend(h2::block(&[("content-type", kind)]));
+        connection.wire.send(frame(h2::HEADERS, h2::END_HEADERS, stream, &head));
+        connection.wire.send(frame(h2::DATA, 0, stream, body.as_bytes()));
+        let told = body_of(&mut connection, stream);
+        assert!(told.contains(answer), "{told}");
+    }
+    connection.get(5, "/health/live");
+    assert_eq!(connection.status(5), 200);
+}
+
+fn http2_that_asks_for_nothing_is_idle_whatever_it_sends(cell: Cell) {
+    let site = Site::with(cell, |config| {
+        config.limits.keep_alive_s = 1;
+        config.limits.heartbeat_s = 1;
+    });
+    // It answers pings and nothing else.
+    let mut connection = Connection::open(site.address(), &[]);
+    while let Some(got) = connection.next() {
+        if got.kind == h2::PING && got.flags & h2::ACK == 0 {
+            connection.wire.try_send(frame(h2::PING, h2::ACK, 0, &got.payload));
+        }
+    }
+    // It never ends its header block.
+    let mut connection = Connection::open(site.address(), &[]);
+    connection.wire.send(frame(h2::HEADERS, 0, 1, &request("GET", "/health/live")));
+    until("the end", || {
+        // Slow enough to be no flood.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        !connection.wire.try_send(frame(h2::CONTINUATION, 0, 1, b""))
+    });
+    others_are_served(&site);
+}
+
 fn a_window_that_never_opens_costs_a_bounded_amount(cell: Cell) {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Process::start(cell, folder.path());
@@ -284,6 +347,8 @@ cells!(
     broken_http2_ends_the_connection,
     crafted_keys_do_not_slow_it_down_or_grow_it,
     half_open_http2_ends_by_its_deadline,
+    an_http2_body_that_stalls_is_answered_while_pings_go_on,
+    http2_that_asks_for_nothing_is_idle_whatever_it_sends,
     http2_floods_end_with_goaway_and_disturb_nobody,
     paths_do_not_climb_out_of_the_page,
     text_from_outside_stays_text,
