@@ -28,6 +28,7 @@ const TOOLS: &[Tool] = &[
     tool("h2load", "nghttp2-client", "the tests with h2load"),
     tool("losetup", "mount", "the tests that cut the power of a disk"),
     tool("mkfs.ext4", "e2fsprogs", "the tests that cut the power of a disk"),
+    tool("strace", "strace", "the test in which the system calls of a shard fail"),
     tool("python3", "python3", "the tests with Python clients"),
     tool("pip", "python3-pip", "the Python packages of those tests"),
 ];

@@ -42,6 +42,8 @@ pub enum HomeRefusal {
     ChannelsFull,
     /// The spool cannot take events now (disk full, failed sync).
     StorageFull,
+    /// It has a position, but storing failed before it was synced.
+    NotSynced,
 }
 
 /// What became of one event.

@@ -7,13 +7,13 @@
 //!
 //! Waiting for the disk: `ack=durable` answers and `deliver = durable` events wait in two queues
 //! ordered by store sequence and are released when the spool says that it synced so far. Both are
-//! bounded: answers by the batch slots of all shards, events by [`AWAITING_BYTES_MAX`].
+//! bounded: answers by the batch slots of all shards, events by [`AWAITING_BYTES_MAX`]. When
+//! storing has failed for good nothing is synced any more: who waits for it is told so.
 
 use super::Shard;
 use super::home::{
     Moment, Orderer, Outcome as Resume, PageLimit, Published, Refusal, Since as From,
 };
-use super::settings::Settings;
 use crate::config::namespace::Deliver as DeliverMode;
 use crate::mesh::{
     AckMode, Answer, Ask, Continuity, Deliver, GapReason, HomeRefusal, Outcome, PAGE_BYTES_MAX,
@@ -42,12 +42,20 @@ pub struct HomeSide {
     /// The number of the next store batch; sequences start at 1.
     next_seq: u64,
     /// By the sequence they wait for: a duplicate may wait for an earlier one than its neighbours.
-    answers: BTreeMap<u64, Vec<(ShardId, Answer)>>,
+    answers: BTreeMap<u64, Vec<WaitingAnswer>>,
     deliveries: VecDeque<(u64, Waiting)>,
     awaiting_bytes: usize,
     /// Where the round over the peers starts next turn.
     turn_peer: usize,
     expire_at_ms: u64,
+}
+
+/// The answer to a batch, given once what it says is synced.
+struct WaitingAnswer {
+    to: ShardId,
+    answer: Answer,
+    /// Items of namespaces that store nothing: they wait only for their neighbours.
+    unstored: Vec<usize>,
 }
 
 /// Events of one store batch that are delivered once synced.
@@ -58,7 +66,7 @@ struct Waiting {
 
 impl HomeSide {
     /// Nothing waits.
-    pub fn new(_: &Settings) -> Self {
+    pub fn new() -> Self {
         Self {
             next_seq: 1,
             answers: BTreeMap::new(),
@@ -69,16 +77,16 @@ impl HomeSide {
         }
     }
 
-    /// True if the spool has synced something that is waited for.
-    pub fn has_releases(&self, synced: u64) -> bool {
-        let due = |seq: &u64| *seq <= synced;
+    /// True if the spool has synced something that is waited for, or never will.
+    pub fn has_releases(&self, synced: u64, state: StorageState) -> bool {
+        let due = |seq: &u64| *seq <= synced || state == StorageState::Failed;
         self.answers.first_key_value().is_some_and(|(seq, _)| due(seq))
             || self.deliveries.front().is_some_and(|(seq, _)| due(seq))
     }
 
     /// Bytes held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        self.awaiting_bytes + self.answers.len() * size_of::<(u64, ShardId, Answer)>()
+        self.awaiting_bytes + self.answers.len() * size_of::<(u64, WaitingAnswer)>()
     }
 }
 
@@ -104,13 +112,14 @@ impl FanOut {
 impl Shard {
     /// True if something waits on a lane and could be taken now.
     pub(super) fn lanes_have_work(&self) -> bool {
-        self.mesh.has_other_input() || (self.mesh.has_input() && self.home_has_room())
+        let storage = self.ring.state();
+        self.mesh.has_other_input() || (self.mesh.has_input() && self.home_has_room(storage))
     }
 
-    fn home_has_room(&self) -> bool {
-        self.mesh.deliver_room_min() > 0
-            && self.ring.room(self.id.0)
-            && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX
+    /// True if a batch may be taken. What storage refuses needs no room there.
+    fn home_has_room(&self, storage: StorageState) -> bool {
+        let stored = self.ring.room(self.id.0) && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX;
+        self.mesh.deliver_room_min() > 0 && (stored || storage != StorageState::Accepting)
     }
 
     /// Asks and publishes of all shards, a bounded number of each.
@@ -126,11 +135,13 @@ impl Shard {
                 self.on_ask(from, ask);
             }
             for _ in 0..BATCHES_PER_TURN {
-                if !self.home_has_room() {
+                // Read once for each batch: it may change at any time.
+                let storage = self.ring.state();
+                if !self.home_has_room(storage) {
                     break;
                 }
                 let Some(batch) = self.mesh.next_publish(from) else { break };
-                self.on_batch(from, batch);
+                self.on_batch(from, batch, storage);
             }
         }
         if self.now.ms >= self.homeside.expire_at_ms {
@@ -139,16 +150,17 @@ impl Shard {
         }
     }
 
-    fn on_batch(&mut self, from: ShardId, batch: PublishBatch) {
+    fn on_batch(&mut self, from: ShardId, batch: PublishBatch, storage: StorageState) {
         let PublishBatch { slot, ack, items } = batch;
         let at = Moment { now_ms: self.now.ms, wall_us: self.now.wall_us };
         let seq = self.homeside.next_seq;
-        let storable = self.ring.state() == StorageState::Accepting;
+        let storable = storage == StorageState::Accepting;
         let mut outcomes = Vec::with_capacity(items.len());
         let mut stored = Vec::new();
         let mut fan_out = FanOut::default();
         let mut waiting = Waiting { events: Vec::new(), bytes: 0 };
         let mut wait_for = 0;
+        let mut unstored = Vec::new();
         for unplaced in items {
             let namespace = self.settings.namespace(unplaced.channel());
             if namespace.store && !storable {
@@ -161,6 +173,9 @@ impl Shard {
                 Ok(Published::Duplicate(duplicate)) => {
                     self.stats.counters.publishes_duplicate += 1;
                     wait_for = wait_for.max(duplicate.store_seq);
+                    if !namespace.store {
+                        unstored.push(outcomes.len());
+                    }
                     outcomes.push(Outcome::Duplicate(duplicate.position));
                     continue;
                 }
@@ -171,6 +186,9 @@ impl Shard {
                 }
             };
             self.stats.counters.publishes_accepted += 1;
+            if !namespace.store {
+                unstored.push(outcomes.len());
+            }
             outcomes.push(Outcome::Placed(placed.event.position()));
             let durable = namespace.deliver == DeliverMode::Durable && namespace.store;
             if durable {
@@ -192,7 +210,8 @@ impl Shard {
         }
         let answer = Answer { slot, outcomes };
         if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
-            self.homeside.answers.entry(wait_for).or_default().push((from, answer));
+            let waiting = WaitingAnswer { to: from, answer, unstored };
+            self.homeside.answers.entry(wait_for).or_default().push(waiting);
         } else {
             self.mesh.answer(from, answer);
         }
@@ -217,6 +236,8 @@ impl Shard {
 
     /// Releases what waited for the disk.
     pub(super) fn run_acks(&mut self) {
+        // In this order: what was synced before storing failed is not refused.
+        let failed = self.ring.state() == StorageState::Failed;
         let synced = self.ring.synced_seq(self.id.0);
         while self.homeside.deliveries.front().is_some_and(|(seq, _)| *seq <= synced) {
             if self.mesh.deliver_room_min() == 0 {
@@ -235,8 +256,31 @@ impl Shard {
             if *entry.key() > synced {
                 break;
             }
-            for (from, answer) in entry.remove() {
-                self.mesh.answer(from, answer);
+            for waiting in entry.remove() {
+                self.mesh.answer(waiting.to, waiting.answer);
+            }
+        }
+        if failed {
+            self.fail_waiting(synced);
+        }
+    }
+
+    /// Nothing is synced any more: what waited for it is not delivered, and its publishers hear it.
+    fn fail_waiting(&mut self, synced: u64) {
+        let first = self.homeside.deliveries.partition_point(|(seq, _)| *seq <= synced);
+        for (_, waiting) in self.homeside.deliveries.drain(first..) {
+            self.stats.dropped(DropReason::StorageFull, waiting.events.len() as u64);
+            self.homeside.awaiting_bytes -= waiting.bytes;
+        }
+        for (_, answers) in std::mem::take(&mut self.homeside.answers) {
+            for WaitingAnswer { to, mut answer, unstored } in answers {
+                for (index, outcome) in answer.outcomes.iter_mut().enumerate() {
+                    let placed = matches!(outcome, Outcome::Placed(_) | Outcome::Duplicate(_));
+                    if placed && !unstored.contains(&index) {
+                        *outcome = Outcome::Refused(HomeRefusal::NotSynced);
+                    }
+                }
+                self.mesh.answer(to, answer);
             }
         }
     }

@@ -182,7 +182,7 @@ impl Shard {
             streams: Streams::default(),
             local: LocalChannels::new(seed),
             home,
-            homeside: HomeSide::new(&settings),
+            homeside: HomeSide::new(),
             publishes: Publishes::default(),
             ids: IdSource::new([seed ^ u64::from(id.0), seed.rotate_left(32)]),
             mesh,
@@ -386,7 +386,7 @@ impl Shard {
             || !self.dirty.is_empty()
             || !self.http2_over.is_empty()
             || !self.deferred.is_empty()
-            || self.homeside.has_releases(self.ring.synced_seq(self.id.0))
+            || self.homeside.has_releases(self.ring.synced_seq(self.id.0), self.ring.state())
     }
 
     /// When the shard wants to run at the latest, monotonic milliseconds.

@@ -12,6 +12,7 @@ mod rig;
 
 mod demo;
 mod durability;
+mod faults;
 mod h2load;
 mod http;
 mod limits;

@@ -156,9 +156,14 @@ fn publish(shared: &Shared, channel: &str, publisher: usize) {
         let body: String = (0..BATCH)
             .map(|item| format!("{{\"id\":\"{}\",\"data\":\"{:0>300}\"}}\n", id(item), batch))
             .collect();
-        let Ok((status, answer)) = exchange(address, channel, &body) else {
-            std::thread::sleep(Duration::from_millis(2));
-            continue;
+        let (status, answer) = match exchange(address, channel, &body) {
+            Ok(answered) => answered,
+            Err(error) => {
+                let hung = error.kind() == io::ErrorKind::WouldBlock;
+                assert!(!hung, "{channel}: a durable publish was never answered");
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
         };
         let mut ledger = shared.ledger.lock().expect("no poison");
         let dark = shared.dark.load(SeqCst);
