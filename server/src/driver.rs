@@ -26,6 +26,7 @@ mod accept;
 mod armed;
 pub mod engine;
 mod slots;
+mod touched;
 mod wake;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub(crate) mod tests;
 pub(crate) use accept::{AcceptFailure, AcceptPause};
 pub(crate) use armed::{Armed, ArmedSends};
 pub(crate) use slots::{GENERATION_MASK, Slots};
+pub(crate) use touched::Touched;
 pub(crate) use wake::EventWaker;
 
 use bytes::Bytes;

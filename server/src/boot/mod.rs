@@ -19,7 +19,8 @@ use crate::driver::DriverSizes;
 use crate::driver::engine::{self, Engine, EngineChoice};
 use crate::log;
 use crate::metrics::{ShardSnapshot, SnapshotSlot};
-use crate::reactor::{Clock, Ended, Shared, listeners};
+use crate::reactor::listeners::{self, Held};
+use crate::reactor::{Clock, Ended, Shared};
 use crate::shard::http::origin::OriginRules;
 use crate::shard::{Page, Settings};
 use proto::tls::TlsConfig;
@@ -272,9 +273,10 @@ fn choose_engine(config: &Config, sizes: &DriverSizes) -> Result<Engine, BootErr
 
 /// Per address, one socket for each shard.
 fn bind_all(config: &Config, shards: usize) -> Result<Vec<Vec<OwnedFd>>, BootError> {
-    let send_buffer = config.limits.send_buffer_bytes;
+    let limits = &config.limits;
+    let held = Held { bytes: limits.send_buffer_bytes, unsent_bytes: limits.unsent_bytes_max };
     let bind = |address: &SocketAddr| {
-        listeners::bind(*address, shards, config.share_port, send_buffer).map_err(|error| {
+        listeners::bind(*address, shards, config.share_port, held).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => {
                     "another process listens there: stop it, choose another address with --listen, \

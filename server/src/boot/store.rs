@@ -76,6 +76,7 @@ impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for Vi
         snapshot.counters.syncs_failed = spool.rewrites;
         snapshot.counters.segments_deleted = spool.segments_removed;
         snapshot.gauges.lag_bytes = self.ring.unsynced_bytes();
+        snapshot.gauges.memory_bytes = spool.memory_bytes;
         snapshot.gauges.bytes = spool.disk_bytes;
         snapshot.gauges.segments = spool.segments;
         snapshot.gauges.refusing = u64::from(self.ring.state() != StorageState::Accepting);

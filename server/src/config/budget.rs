@@ -10,7 +10,7 @@
 //! them for the whole machine) and the page cache; the quarter of the machine that the default
 //! leaves alone is for them.
 
-use super::ledger::{HOLDERS, Holder};
+use super::ledger::{self, HOLDERS, Holder};
 use super::{Config, Limits};
 use serde::Serialize;
 use std::fmt;
@@ -303,10 +303,10 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
 fn process_lines() -> Vec<Line> {
     let once = |name, count, bytes_each| Line { name, count, bytes_each };
     vec![
-        once("program", 1, 16 << 20),
-        once("spool_writer", 2, 4 << 20),
-        once("spool_readers", u64::from(SPOOL_READERS), 1 << 20),
-        once("control", 1, 8 << 20),
+        once(ledger::PROGRAM, 1, 16 << 20),
+        once(ledger::SPOOL_WRITER, 2, 4 << 20),
+        once(ledger::SPOOL_READERS, u64::from(SPOOL_READERS), 1 << 20),
+        once(ledger::CONTROL, 1, 8 << 20),
     ]
 }
 

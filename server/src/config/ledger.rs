@@ -61,6 +61,12 @@ const fn row(holder: Holder, name: &'static str, resident: bool, help: &'static 
     HolderRow { holder, name, resident, help }
 }
 
+/// Holders that exist once, beside the shards. The kernel counts the first, the spool the second.
+pub const PROGRAM: &str = "program";
+pub const SPOOL_WRITER: &str = "spool_writer";
+pub const SPOOL_READERS: &str = "spool_readers";
+pub const CONTROL: &str = "control";
+
 impl Holder {
     /// This holder's row.
     pub fn row(self) -> &'static HolderRow {

@@ -27,7 +27,10 @@ pub struct Limits {
     pub keep_alive_s: u32,
     /// Bytes of events that may wait for one subscriber.
     pub outbox_bytes_max: u32,
-    /// Bytes the kernel may hold for one connection on top of that; 0 leaves it to the kernel.
+    /// Bytes not sent yet that the kernel may hold for one connection on top of that; 0 leaves it to
+    /// the kernel.
+    pub unsent_bytes_max: u32,
+    /// Bytes the kernel may hold for one connection, sent or not; 0 leaves it to the kernel.
     pub send_buffer_bytes: u32,
     /// Channels one connection may subscribe to.
     pub channels_per_connection_max: u16,
@@ -70,6 +73,7 @@ impl Default for Limits {
             body_idle_timeout_s: 30,
             keep_alive_s: 75,
             outbox_bytes_max: 1 << 20,
+            unsent_bytes_max: 128 << 10,
             send_buffer_bytes: 0,
             channels_per_connection_max: 256,
             channels_max: 1_000_000,

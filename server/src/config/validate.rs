@@ -117,6 +117,9 @@ impl Found {
         range("limits.body_idle_timeout_s", u(limits.body_idle_timeout_s), 1, 3_600);
         range("limits.keep_alive_s", u(limits.keep_alive_s), 1, 3_600);
         range("limits.outbox_bytes_max", u(limits.outbox_bytes_max), 1 << 10, 1 << 30);
+        if limits.unsent_bytes_max != 0 {
+            range("limits.unsent_bytes_max", u(limits.unsent_bytes_max), 4 << 10, 1 << 30);
+        }
         if limits.send_buffer_bytes != 0 {
             range("limits.send_buffer_bytes", u(limits.send_buffer_bytes), 4 << 10, 1 << 30);
         }

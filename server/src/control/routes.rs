@@ -2,7 +2,7 @@
 
 use super::port::{ConnectionReport, ControlCommand, DrainOrder, Reply};
 use super::{Context, REPLY_TIMEOUT, guard};
-use crate::config::ledger::HOLDERS;
+use crate::config::ledger::{self, HOLDERS};
 use crate::metrics::process::ProcessStats;
 use crate::metrics::{Exposition, View};
 use axum::Router;
@@ -114,8 +114,10 @@ async fn metrics(State(shared): SharedState) -> Response {
 
 async fn memory(State(shared): SharedState) -> Response {
     let budget = &shared.context.budget;
-    let resident = ProcessStats::read().resident_bytes;
-    let mut accounted = 0;
+    let stats = ProcessStats::read();
+    let resident = stats.resident_bytes;
+    let spool_writer = shared.context.storage.read().gauges.memory_bytes;
+    let mut accounted = stats.program_bytes + spool_writer;
     let mut shards = Vec::new();
     for (index, shard) in shared.context.shards.iter().enumerate() {
         let ledger = shard.snapshot.read().ledger;
@@ -135,14 +137,22 @@ async fn memory(State(shared): SharedState) -> Response {
             "holders": holders.collect::<Map<_, _>>(),
         }));
     }
-    let process = budget.process_lines.iter().map(|line| (line.name.to_owned(), line.bytes()));
+    let process = budget.process_lines.iter().map(|line| {
+        let bytes = match line.name {
+            ledger::PROGRAM => Some(stats.program_bytes),
+            ledger::SPOOL_WRITER => Some(spool_writer),
+            // Not counted as it goes: part of what is not accounted for.
+            _ => None,
+        };
+        (line.name.to_owned(), json!({ "bytes": bytes, "planned_bytes": line.bytes() }))
+    });
     axum::Json(json!({
         "process_resident_bytes": resident,
         "ledger_bytes": accounted,
         "unaccounted_bytes": resident as i64 - accounted as i64,
         "planned_bytes": budget.total_bytes(),
         "memory_bytes_max": budget.memory_bytes,
-        "process_planned": process.map(|(name, bytes)| (name, bytes.into())).collect::<Map<_, _>>(),
+        "process": process.collect::<Map<_, _>>(),
         "shards": shards,
     }))
     .into_response()

@@ -4,7 +4,7 @@
 //! The last one returned is used first, while it is in the cache; pages are touched when first
 //! used. Pure; lives on the shard's thread.
 
-use crate::driver::Received;
+use crate::driver::{Received, Touched};
 
 /// See the module.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(super) struct Buffers {
     buffer_bytes: usize,
     free: Vec<u16>,
     lent: Vec<bool>,
+    touched: Touched,
 }
 
 impl Buffers {
@@ -23,6 +24,7 @@ impl Buffers {
             buffer_bytes: buffer_bytes as usize,
             free: (0..count).rev().collect(),
             lent: vec![false; usize::from(count)],
+            touched: Touched::new(count),
         }
     }
 
@@ -41,6 +43,7 @@ impl Buffers {
         assert!(len <= self.buffer_bytes);
         let buffer = self.free.pop().expect("`next` gave a buffer");
         self.lent[usize::from(buffer)] = true;
+        self.touched.note(buffer, len as u32);
         Received { buffer, len: len as u32 }
     }
 
@@ -56,7 +59,8 @@ impl Buffers {
         self.free.push(received.buffer);
     }
 
+    /// Bytes that are resident.
     pub(super) fn memory(&self) -> usize {
-        self.data.capacity() + self.lent.capacity() + self.free.capacity() * size_of::<u16>()
+        self.touched.bytes() + self.lent.capacity() + self.free.capacity() * size_of::<u16>()
     }
 }

@@ -383,8 +383,14 @@ pub static FAMILIES: &[Family] = &[
         "Syncs of the spool. An error is never retried on the same segment; look at the disk.",
     ),
     family("shardcast_spool_segments_deleted_total", Counter, "", &[], "Segments past retention."),
-    family("shardcast_spool_lag_events", Gauge, "", &[], "Events accepted and not yet synced."),
-    family("shardcast_spool_lag_bytes", Gauge, "bytes", &[], "Their bytes."),
+    family("shardcast_spool_lag_bytes", Gauge, "bytes", &[], "Events accepted and not yet synced."),
+    family(
+        "shardcast_spool_memory_bytes",
+        Gauge,
+        "bytes",
+        &[],
+        "Buffers and tables of the writer.",
+    ),
     family("shardcast_spool_bytes", Gauge, "bytes", &[], "Size of the spool on disk."),
     family("shardcast_spool_segments", Gauge, "", &[], "Segment files."),
     family(

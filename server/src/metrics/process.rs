@@ -7,6 +7,8 @@ use std::fs;
 pub struct ProcessStats {
     /// Resident set.
     pub resident_bytes: u64,
+    /// The part of it that files back: the program and its libraries.
+    pub program_bytes: u64,
     /// User and system time.
     pub cpu_seconds: f64,
     /// Open descriptors.
@@ -26,19 +28,19 @@ impl ProcessStats {
         let boot = fs::read_to_string("/proc/stat").unwrap_or_default();
         let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
         let (cpu_ticks, start_ticks) = stat_ticks(&stat).unwrap_or_default();
+        let pages = |field: usize| {
+            let pages = statm.split_whitespace().nth(field).and_then(|pages| pages.parse().ok());
+            pages.unwrap_or(0_u64) * rustix::param::page_size() as u64
+        };
         Self {
-            resident_bytes: resident_pages(&statm).unwrap_or_default()
-                * rustix::param::page_size() as u64,
+            resident_bytes: pages(1),
+            program_bytes: pages(2),
             cpu_seconds: cpu_ticks as f64 / ticks,
             fds_open: fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count() as u64),
             fds_max: tuning::parse::nofile(&limits).map_or(0, |(soft, _)| soft),
             start_seconds: boot_seconds(&boot).unwrap_or_default() + start_ticks as f64 / ticks,
         }
     }
-}
-
-fn resident_pages(statm: &str) -> Option<u64> {
-    statm.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// CPU ticks (user and system) and the start in ticks after boot. The second field is the program's
@@ -69,6 +71,7 @@ mod tests {
     fn this_process_has_figures() {
         let stats = ProcessStats::read();
         assert!(stats.resident_bytes > 1 << 20);
+        assert!((1..stats.resident_bytes).contains(&stats.program_bytes));
         assert!(stats.fds_open >= 3 && stats.fds_max >= stats.fds_open);
         assert!(stats.start_seconds > 1.6e9);
     }

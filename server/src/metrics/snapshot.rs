@@ -121,8 +121,8 @@ measured! {
 measured! {
     /// What is so at the moment in the storage thread.
     StorageGauges {
-        lag_events = "shardcast_spool_lag_events" [];
         lag_bytes = "shardcast_spool_lag_bytes" [];
+        memory_bytes = "shardcast_spool_memory_bytes" [];
         bytes = "shardcast_spool_bytes" [];
         segments = "shardcast_spool_segments" [];
         refusing = "shardcast_spool_refusing" [];

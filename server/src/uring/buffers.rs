@@ -5,7 +5,7 @@
 //! Pages are touched when first used. Incremental consumption and bundles are deliberately not
 //! used (misdeliveries into 2026: liburing #1320, #1433, #1545).
 
-use crate::driver::Received;
+use crate::driver::{Received, Touched};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -25,6 +25,7 @@ pub(super) struct Buffers {
     tail: u16,
     lent: Vec<bool>,
     lent_count: u16,
+    touched: Touched,
 }
 
 impl Buffers {
@@ -45,8 +46,9 @@ impl Buffers {
             )?;
         }
         let lent = vec![true; usize::from(count)];
+        let touched = Touched::new(count);
         let mut buffers =
-            Self { ring, data, count, buffer_bytes, tail: 0, lent, lent_count: count };
+            Self { ring, data, count, buffer_bytes, tail: 0, lent, lent_count: count, touched };
         for buffer in 0..count {
             buffers.recycle(Received { buffer, len: 0 });
         }
@@ -65,6 +67,7 @@ impl Buffers {
         assert!(len <= self.buffer_bytes, "buffer {buffer} holds {len} bytes");
         *lent = true;
         self.lent_count += 1;
+        self.touched.note(buffer, len);
         Received { buffer, len }
     }
 
@@ -104,9 +107,9 @@ impl Buffers {
         }
     }
 
-    /// Bytes mapped, and what the table of loans takes.
+    /// Bytes that are resident.
     pub(super) fn memory(&self) -> usize {
-        self.ring.len + self.data.len + self.lent.capacity()
+        self.ring.len + self.touched.bytes() + self.lent.capacity()
     }
 
     /// Leaves the mappings in place for ever: the kernel may still write to them.

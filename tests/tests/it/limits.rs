@@ -2,7 +2,7 @@
 //! second server; what operators see; and how it stops.
 
 use crate::rig::child::{Watch, client, clients, output};
-use crate::rig::http::sum_of;
+use crate::rig::http::{get_from, sum_of};
 use crate::rig::process::Plan;
 use crate::rig::sse::Stream;
 use crate::rig::ws::Socket;
@@ -228,6 +228,68 @@ fn prometheus_reads_the_exposition(cell: Cell) {
     assert!(sum(&of("process_open_fds", "gauge"), "process_open_fds") > 0.0);
 }
 
+fn the_ledger_adds_up_to_the_resident_set(cell: Cell) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Process::start(cell, folder.path());
+    let check = |when: &str| {
+        let before = server.metric("shardcast_driver_events_total{event=\"enters\"");
+        until("fresh snapshots", || {
+            server.metric("shardcast_driver_events_total{event=\"enters\"") > before + 2.0
+        });
+        let memory = get_from(server.admin, "/debug/memory").json();
+        let bytes = |member: &str| memory[member].as_i64().unwrap_or_else(|| panic!("{memory}"));
+        let (resident, unaccounted) = (bytes("process_resident_bytes"), bytes("unaccounted_bytes"));
+        // Stacks, the admin listener and what the allocator keeps: a part, and a bit for each shard.
+        let most = resident / 4 + (i64::from(cell.shards) << 20);
+        assert!(unaccounted.abs() < most, "{when}: {unaccounted} of {resident}; {memory:#}");
+    };
+    check("at rest");
+    let sockets: Vec<_> = (0..2_000)
+        .map(|at| Socket::open(server.address, &format!("/v1/channels/l{}/ws", at % 100)))
+        .collect();
+    until("the subscriptions", || server.metric("shardcast_subscriptions") >= 2_000.0);
+    check("2,000 subscribers");
+    let item = |at: usize| format!("{{\"id\":\"{at}\",\"data\":\"{}\"}}\n", "x".repeat(300));
+    let body: String = (0..1_000).map(item).collect();
+    for channel in 0..40 {
+        let path = format!("/v1/channels/kept{channel}/events?ack=durable");
+        let answer = server.post(&path, "application/x-ndjson", &body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+    }
+    check("40,000 events with ids");
+    drop(sockets);
+    until("their end", || server.metric("shardcast_subscriptions") == 0.0);
+    check("without them");
+}
+
+fn a_reader_that_stopped_costs_the_kernel_little(cell: Cell) {
+    let site = Site::with(cell, |config| config.limits.outbox_bytes_max = 64 << 20);
+    let mut socket = Socket::open(site.address(), "/v1/channels/s/ws");
+    site.wait_for_subscriptions(1);
+    let line = format!("{{\"data\":\"{}\"}}\n", "x".repeat(10_000));
+    // More than the reader's side of the kernel takes, until the socket is full.
+    until("the reader to block", || {
+        let answer = site.post("/v1/channels/s/events", "application/x-ndjson", line.repeat(50));
+        assert_eq!(answer.status, 202, "{answer:?}");
+        site.metric("shardcast_connections_blocked") >= 1.0
+    });
+    let held = send_queue(site.address().port(), socket.wire.port());
+    assert!((1..512 << 10).contains(&held), "{held} bytes wait in the kernel");
+    socket.send_text("still heard");
+}
+
+/// Bytes in the kernel's send queue from one local port to another.
+fn send_queue(from: u16, to: u16) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let row = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut rows = row.filter(|row| {
+        row[1].ends_with(&format!(":{from:04X}")) && row[2].ends_with(&format!(":{to:04X}"))
+    });
+    let row = rows.next().expect("the connection");
+    let (queued, _) = row[4].split_once(':').expect("two queues");
+    u64::from_str_radix(queued, 16).expect("hexadecimal")
+}
+
 fn a_drain_sends_500_clients_away_with_their_position(cell: Cell) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Plan::new(cell, folder.path()).set("drain_time_s=2").start();
@@ -381,6 +443,7 @@ fn the_programs_own_clients_work(cell: Cell) {
 cells!(
     a_drain_answers_what_is_in_flight,
     a_drain_sends_500_clients_away_with_their_position,
+    a_reader_that_stopped_costs_the_kernel_little,
     a_second_server_is_refused_unless_it_may_share,
     channels_have_their_limits,
     connections_over_the_cap_are_refused_and_places_come_back,
@@ -388,6 +451,7 @@ cells!(
     out_of_descriptors_it_waits_without_spinning_and_recovers,
     prometheus_reads_the_exposition,
     the_admin_listener_can_begin_a_drain,
+    the_ledger_adds_up_to_the_resident_set,
     the_programs_own_clients_work,
     what_is_unsafe_or_unknown_does_not_start,
 );

@@ -56,6 +56,11 @@ impl Wire {
         Self::over(TcpStream::connect(address).expect("the server listens"))
     }
 
+    /// The port at this end.
+    pub fn port(&self) -> u16 {
+        self.stream.local_addr().expect("it is connected").port()
+    }
+
     /// A connection whose kernel takes hardly anything until the test reads.
     pub fn connect_narrow(address: SocketAddr) -> Self {
         let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
