@@ -40,6 +40,13 @@ export class Seen {
     return holes;
   }
 
+  /** What is missing right before an offset that has arrived: the first and the last of it. */
+  holeBefore(offset: number): [first: number, last: number] | undefined {
+    const at = this.#runs.findIndex(([first, last]) => first <= offset && offset <= last);
+    const before = this.#runs[at - 1];
+    return before && [before[1] + 1, this.#runs[at]![0] - 1];
+  }
+
   /** The lowest offset that has arrived. */
   get first(): number | undefined {
     return this.#runs[0]?.[0];

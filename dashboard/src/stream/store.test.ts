@@ -126,6 +126,25 @@ describe('LiveStore', () => {
     expect(store.link()).toMatchObject({ state: 'live', cuts: 0, resumes: 0 });
   });
 
+  it('reads history only when the stream stands, and what it ended before', async () => {
+    const all = [1, 2, 3, 4, 5].map((n) => event(n, START - 10_000 + n * 1_000));
+    store.start();
+    await world.pass(1_000);
+    expect(world.queries).toEqual([]);
+    world.history = all.slice(0, 2);
+    world.streams[0]!.connect();
+    await world.pass(1_000);
+    world.history = all;
+    world.streams[0]!.say(event(5, START - 5_000));
+    await world.pass(1_000);
+    expect(values()).toEqual([1, 2, 3, 4, 5]);
+    expect(String(world.queries.at(-1))).toBe('channel=a&from=3&limit=50000&to=4');
+    // A hole after that is a loss, and shows.
+    world.streams[0]!.say(event(7, START - 3_000));
+    await world.pass(1_000);
+    expect(store.channel('a')).toMatchObject({ lost: 1, repeats: 0 });
+  });
+
   it('drops the repeats of a resume and counts what never came', async () => {
     store.start();
     const stream = world.streams[0]!;

@@ -106,6 +106,8 @@ interface Track {
   skew: number;
   latestTime: number;
   window: number;
+  /** The first live event, until history has been joined to it. */
+  joinedAt: number | 'not yet' | 'joined';
 }
 
 export class LiveStore {
@@ -133,6 +135,7 @@ export class LiveStore {
         incarnation: undefined,
         skew: Infinity,
         latestTime: -Infinity,
+        joinedAt: 'not yet',
         window: WINDOW_MS,
       });
     }
@@ -150,10 +153,10 @@ export class LiveStore {
     return this.#tracks.get(name)?.told ?? NO_EVENTS;
   }
 
-  /** Opens the stream, then fills the window behind it. */
+  /** Opens the stream; the window behind it is filled once it stands, or what happens in between
+   * would be in neither. */
   start(): void {
     this.#connect();
-    for (const name of this.#tracks.keys()) void this.#fillWindow(name);
   }
 
   stop(): void {
@@ -201,6 +204,9 @@ export class LiveStore {
   }
 
   #opened(): void {
+    if (this.#link.state === 'connecting') {
+      for (const name of this.#tracks.keys()) void this.#fillWindow(name);
+    }
     const resumes = this.#link.cuts > 0 ? this.#link.resumes + 1 : 0;
     this.#link = { ...this.#link, state: 'live', since: this.#outside.now(), resumes };
     this.#notify();
@@ -229,6 +235,10 @@ export class LiveStore {
     const { view } = track;
     const repeats = view.repeats + (isNew ? 0 : 1);
     this.#update(track, { repeats });
+    if (track.joinedAt === 'not yet') {
+      track.joinedAt = event.offset;
+      if (!view.filling) void this.#join(event.channel, track);
+    }
   }
 
   /** Counts an event and gives it to the model. False: it was there already. */
@@ -267,6 +277,15 @@ export class LiveStore {
     if (!track) return;
     const from = new Date(this.#outside.now() - Math.min(track.window, WINDOW_MS));
     await this.#fetchHistory(name, track, from.toISOString(), undefined);
+    await this.#join(name, track);
+  }
+
+  /** History is read from disk and may end before the first live event begins. */
+  async #join(name: string, track: Track): Promise<void> {
+    if (typeof track.joinedAt !== 'number' || track.view.filling) return;
+    const hole = track.seen.holeBefore(track.joinedAt);
+    track.joinedAt = 'joined';
+    if (hole) await this.#fetchHistory(name, track, String(hole[0]), String(hole[1]));
   }
 
   /** Merges a range of the store on disk; gives the time of the oldest event in it. */

@@ -1,9 +1,10 @@
 //! Envelopes: JSON objects whose members are the event's fields.
 //!
 //! `data` is required (any value, `null` too) and kept byte for byte as it was sent; `data_base64`
-//! stands for binary data instead. Optional members: `id`, `channel`, `type`, `source`, `key`,
-//! `content_type`, `traceparent` (strings), `time` (RFC 3339 text, or an integer: milliseconds
-//! since the Unix epoch), `class` (`critical`, `normal`, `sheddable`), `attributes` (an object).
+//! stands for binary data instead, and a string is text if `content_type` says so. Optional
+//! members: `id`, `channel`, `type`, `source`, `key`, `content_type`, `traceparent` (strings),
+//! `time` (RFC 3339 text, or an integer: milliseconds since the Unix epoch), `class` (`critical`,
+//! `normal`, `sheddable`), `attributes` (an object).
 //! Each of them may be `null` or an empty string, which means absent. Any other member, and any
 //! member twice, refuses the item by name.
 //!
@@ -13,6 +14,7 @@
 //! `serde_json` with borrowed strings and `RawValue`; both on a busy 2-core virtual EPYC
 //! (`cargo run -p proto --release --example decode_speed`).
 
+use super::content::is_text;
 use super::reject::quoted;
 use super::scan::{Fault, Raw, Scanner};
 use super::{Context, Item, RejectCode, Rejection, cloudevents, finish, resolve_channel, utf8};
@@ -274,8 +276,13 @@ fn build(
     if !matches!(attributes.as_bytes().first(), None | Some(b'{' | b'n')) {
         return Err(Rejection::field("attributes", "must be an object"));
     }
-    let binary;
+    let (text, binary);
     let (data_kind, data) = match (members.data.is_absent(), item.is_set(members.data_base64)) {
+        // As an envelope writes text, so it is read.
+        (false, false) if is_text(&content_type) && item.raw(members.data).starts_with('"') => {
+            text = item.string(members.data, "data")?;
+            (DataKind::Text, text.as_bytes())
+        }
         (false, false) => (DataKind::Json, item.raw(members.data).as_bytes()),
         (true, true) => {
             binary = item.base64(context, members.data_base64)?;

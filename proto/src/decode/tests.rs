@@ -99,6 +99,27 @@ fn data_is_kept_byte_for_byte() {
 }
 
 #[test]
+fn a_string_of_a_text_type_is_text_and_nothing_else_is() {
+    let text = "text/plain; charset=utf-8";
+    for (content_type, data, kind, stored) in [
+        (text, r#""a\n\u00e9""#, DataKind::Text, "a\né"),
+        ("Text/HTML", "\"\"", DataKind::Text, ""),
+        (text, "[1]", DataKind::Json, "[1]"),
+        (text, "null", DataKind::Json, "null"),
+        ("text/plain; charset=latin1", "\"a\"", DataKind::Json, "\"a\""),
+        ("application/json", "\"a\"", DataKind::Json, "\"a\""),
+    ] {
+        let item =
+            format!("{{\"channel\":\"c\",\"data\":{data},\"content_type\":\"{content_type}\"}}");
+        let event = place(with(None, |c| decode_envelope(c, item.as_bytes())).unwrap());
+        assert_eq!((event.data(), event.data_kind()), (stored.as_bytes(), kind), "{item}");
+        assert_eq!(event.content_type(), content_type);
+    }
+    let broken = r#"{"channel":"c","content_type":"text/plain","data":"\ud800"}"#;
+    check(None, broken, "invalid_field: `data` has an");
+}
+
+#[test]
 fn null_and_empty_members_are_absent_but_null_data_is_data() {
     let event = r#"{"channel":"c","data":null}"#;
     check(None, r#"{"channel":"c","data":null}"#, event);

@@ -308,7 +308,6 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     };
     settings.sse_channels_max = config.sse.channels_max;
     settings.sse_retry_ms = (config.sse.retry_ms_min, config.sse.retry_ms_max);
-    settings.drain_time_ms = u64::from(config.drain_time_s) * 1_000;
     settings.page = page;
     if config.tls.is_on() {
         let read = |path: &std::path::Path| {

@@ -203,18 +203,22 @@ impl Publisher<'_> {
             if self.args.ndjson {
                 return Ok(Some([line.as_slice(), b"\n"].concat()));
             }
-            return Ok(Some(self.envelope(&line)));
+            return Ok(Some(self.envelope("", &line)));
         }
         match std::str::from_utf8(&line) {
-            Ok(text) => Ok(Some(self.envelope(serde_json::json!(text).to_string().as_bytes()))),
+            Ok(text) => {
+                let text = serde_json::json!(text).to_string();
+                Ok(Some(self.envelope("\"content_type\":\"text/plain\",", text.as_bytes())))
+            }
             Err(_) => Ok(self.refuse("it is not UTF-8")),
         }
     }
 
-    fn envelope(&self, data: &[u8]) -> Vec<u8> {
+    /// An item with this data; `members` are written as they are, each with a comma behind it.
+    fn envelope(&self, members: &str, data: &[u8]) -> Vec<u8> {
         let kind = self.args.kind.as_ref();
         let kind = kind.map(|kind| format!("\"type\":{},", serde_json::json!(kind)));
-        let head = format!("{{{}\"data\":", kind.unwrap_or_default());
+        let head = format!("{{{}{members}\"data\":", kind.unwrap_or_default());
         [head.as_bytes(), data, b"}\n"].concat()
     }
 

@@ -355,7 +355,11 @@ impl fmt::Display for Budget {
     /// What `shardcast config --limits` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Facts { shards, descriptors, memory_bytes } = self.facts;
-        writeln!(f, "Memory, in bytes: {shards} shards, {} planned", self.memory_bytes)?;
+        let (total, most) = (self.total_bytes(), self.memory_bytes);
+        writeln!(
+            f,
+            "Memory, in bytes: {shards} shards hold at most {total} of {most} planned with"
+        )?;
         writeln!(f, "(the machine or its cgroup has {memory_bytes})\n")?;
         let row = |f: &mut fmt::Formatter<'_>, line: &Line| {
             let Line { name, count, bytes_each } = line;

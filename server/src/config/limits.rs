@@ -27,8 +27,8 @@ pub struct Limits {
     pub keep_alive_s: u32,
     /// Bytes of events that may wait for one subscriber.
     pub outbox_bytes_max: u32,
-    /// Bytes not sent yet that the kernel may hold for one connection on top of that; 0 leaves it to
-    /// the kernel.
+    /// Bytes not sent yet that the kernel may hold for one connection on top of that; 0 leaves it
+    /// to the kernel.
     pub unsent_bytes_max: u32,
     /// Bytes the kernel may hold for one connection, sent or not; 0 leaves it to the kernel.
     pub send_buffer_bytes: u32,

@@ -21,7 +21,7 @@ pub fn is_loopback_host(host: &str) -> bool {
             None => host,
         },
     };
-    name.eq_ignore_ascii_case("localhost")
+    name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case("localhost")
         || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -49,6 +49,7 @@ mod tests {
         for good in [
             "localhost",
             "LocalHost:9000",
+            "localhost.:9000",
             "127.0.0.1",
             "127.0.0.1:9000",
             "127.9.9.9",

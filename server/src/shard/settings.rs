@@ -43,8 +43,6 @@ pub struct Settings {
     pub sse_channels_max: u16,
     /// Bounds of the jittered `retry:` of SSE streams.
     pub sse_retry_ms: (u32, u32),
-    /// How long a drain takes.
-    pub drain_time_ms: u64,
     /// Encryption for the listener, if configured.
     pub tls: Option<TlsConfig>,
     /// The page at `/`.
@@ -69,7 +67,6 @@ impl Settings {
             origins: OriginRules::default(),
             sse_channels_max: 16,
             sse_retry_ms: (1_000, 5_000),
-            drain_time_ms: 25_000,
             tls: None,
             page: Page::new(),
         }

@@ -1,4 +1,4 @@
-//! What the machine does to a shard: its system calls fail, and the process ends as it says it does.
+//! What the machine does to a shard: its system calls fail, and the process ends in order.
 
 use crate::rig::process::{Plan, Process};
 use crate::rig::ws::Socket;

@@ -239,7 +239,7 @@ fn the_ledger_adds_up_to_the_resident_set(cell: Cell) {
         let memory = get_from(server.admin, "/debug/memory").json();
         let bytes = |member: &str| memory[member].as_i64().unwrap_or_else(|| panic!("{memory}"));
         let (resident, unaccounted) = (bytes("process_resident_bytes"), bytes("unaccounted_bytes"));
-        // Stacks, the admin listener and what the allocator keeps: a part, and a bit for each shard.
+        // Stacks, the admin listener, what the allocator keeps: a part, and a bit for each shard.
         let most = resident / 4 + (i64::from(cell.shards) << 20);
         assert!(unaccounted.abs() < most, "{when}: {unaccounted} of {resident}; {memory:#}");
     };
@@ -431,6 +431,8 @@ fn the_programs_own_clients_work(cell: Cell) {
     };
     let mut tail = Watch::start(&mut program(&["tail", "cli"]));
     site.wait_for_subscriptions(1);
+    let mut socket = Socket::open(site.address(), "/v1/channels/cli/ws");
+    site.wait_for_subscriptions(2);
     let told = crate::rig::child::run(&mut program(&["publish", "cli", "hello", "world"]));
     assert!(told.contains("\"accepted\":2"), "{told}");
     let mut seen = String::new();
@@ -438,6 +440,7 @@ fn the_programs_own_clients_work(cell: Cell) {
         seen.push_str(&tail.line());
     }
     assert!(seen.contains("hello"), "{seen}");
+    assert_eq!([socket.next_text(), socket.next_text()], ["hello", "world"]);
 }
 
 cells!(

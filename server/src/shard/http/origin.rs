@@ -7,7 +7,7 @@
 
 use super::head::Head;
 use super::response::Response;
-use std::net::IpAddr;
+use crate::control::guard::is_loopback_host;
 
 /// The rules, from the configuration.
 #[derive(Debug, Clone, Default)]
@@ -25,7 +25,7 @@ impl OriginRules {
     /// Checks a request. `Err` is the whole 403.
     pub fn check(&self, head: &Head<'_>) -> Result<CorsOrigin, Response> {
         let host = head.host.unwrap_or_default();
-        if self.loopback_only && !host.is_empty() && !is_loopback_authority(host) {
+        if self.loopback_only && !host.is_empty() && !is_loopback_host(host) {
             return Err(Response::error(
                 403,
                 "host_not_allowed",
@@ -48,7 +48,7 @@ impl OriginRules {
             return Ok(None);
         }
         let listed = self.allowed.contains(&origin);
-        if listed || (self.loopback_only && is_loopback_authority(authority)) {
+        if listed || (self.loopback_only && is_loopback_host(authority)) {
             return Ok(Some(origin));
         }
         Err(refused(&origin))
@@ -94,28 +94,6 @@ fn split_origin(origin: &str) -> Option<(&str, &str)> {
 fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
     let port = if scheme == "https" { ":443" } else { ":80" };
     authority.strip_suffix(port).unwrap_or(authority)
-}
-
-/// True for `localhost`, 127.0.0.0/8 and `[::1]`, with any port.
-pub fn is_loopback_authority(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((host, port)) if port.is_empty() || is_port(port) => host,
-            _ => return false,
-        },
-        None => match authority.split_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            Some(_) => return false,
-            None => authority,
-        },
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
