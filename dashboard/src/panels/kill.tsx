@@ -8,6 +8,8 @@ import type { Link } from '../stream/store';
 
 /** A press that nobody answered within this time was not heard. */
 const HEARD_MS = 5_000;
+/** The supervisor speaks every second; a page that hears none of it is served by a plain server. */
+const SUPERVISOR_MS = 4_000;
 
 export function Kill({ channels }: { channels: readonly string[] }) {
   const status = asStatus(useChannel(STATUS).latest?.data);
@@ -34,6 +36,10 @@ export function Kill({ channels }: { channels: readonly string[] }) {
     });
   };
 
+  const isPlain = link.state === 'live' && now - link.since > SUPERVISOR_MS;
+  const alone = isPlain
+    ? 'This server runs alone: cargo xtask demo starts it with feeds, clients and this button.'
+    : 'Waiting for the supervisor.';
   return (
     <section className="kill" aria-label="Kill the server">
       <div className="trigger">
@@ -41,7 +47,7 @@ export function Kill({ channels }: { channels: readonly string[] }) {
           kill -9 the server
         </button>
         <p className="note">
-          {status ? `SIGKILL to pid ${status.pid}: no warning, no flush.` : 'Waiting for the supervisor.'}
+          {status ? `SIGKILL to pid ${status.pid}: no warning, no flush.` : alone}
         </p>
       </div>
       <div className="outcome" aria-live="polite">

@@ -97,6 +97,10 @@ impl Operator for Drainer {
         // The process ends when the last shard has nothing left.
         self.shared.stopping.store(true, Ordering::Release);
         let began = self.shared.readiness.advance(State::Draining);
+        if began {
+            let held = self.shared.loads.iter().map(|load| load.load(Ordering::Relaxed));
+            log::info("draining", &[("connections", &held.sum::<u32>())]);
+        }
         for port in &self.ports {
             // A drain order has its own place in the port: it always fits.
             let _ = port.send(ControlCommand::Drain(order));

@@ -207,13 +207,13 @@ pub struct TailArgs {
     /// Channels to follow.
     #[arg(required = true, value_name = "CHANNEL")]
     pub channels: Vec<String>,
-    /// Start after this position, as `publish` or an earlier --json line gave it.
+    /// Start after this position: as `publish` gave it, or EPOCH:OFFSET of an earlier --json line.
     #[arg(long, value_name = "POSITION")]
     pub since: Option<String>,
     /// The server; SHARDCAST_URL names one too. [default: http://127.0.0.1:8000]
     #[arg(long)]
     pub url: Option<String>,
-    /// Print each event as one line of JSON, with channel, position, type, time and data.
+    /// Print each event as one line of JSON, with channel, epoch, offset, type, time and data.
     #[arg(long)]
     pub json: bool,
     /// End after this many events.
@@ -231,16 +231,16 @@ pub struct ConfigArgs {
     #[arg(long)]
     pub limits: bool,
     /// Print a page of the reference documentation.
-    #[arg(long, value_enum, value_name = "PAGE", hide = true, num_args = 0..=1,
+    #[arg(long, value_enum, value_name = "PAGE", num_args = 0..=1,
           default_missing_value = "configuration")]
     pub reference: Option<Page>,
 }
 
 const EXAMPLES: &str = "\
 Try it:
-  shardcast tail orders &                       follow a channel
-  shardcast publish orders 'hello, world'       publish to it
-  curl -N localhost:8000/v1/sse?channel=orders  any SSE or WebSocket client does, too
+  shardcast tail orders &                         follow a channel
+  shardcast publish orders 'hello, world'         publish to it
+  curl -N 'localhost:8000/v1/sse?channel=orders'  any SSE or WebSocket client does, too
 
 Exit codes:
   0 all went well    1 some events were refused      64 the command line makes no sense

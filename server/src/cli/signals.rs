@@ -16,7 +16,7 @@ pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let watch = move || {
         let mut arrived = signals.forever();
         let Some(first) = arrived.next() else { return };
-        log::info("draining; a second signal stops at once", &[("signal", &name(first))]);
+        log::info("stopping; a second signal stops at once", &[("signal", &name(first))]);
         stop();
         if let Some(second) = arrived.next() {
             log::warn("stopping without finishing the drain", &[("signal", &name(second))]);

@@ -191,7 +191,10 @@ fn event_line(data: &str) -> String {
 fn control_line(data: &str) -> String {
     let Ok(control) = serde_json::from_str::<Value>(data) else { return printable(data) };
     let text = |key: &str| control[key].as_str().unwrap_or_default();
-    let mut line = format!("-- {} {}", text("shardcast"), text("channel"));
+    let mut line = format!("-- {}", text("shardcast"));
+    if !text("channel").is_empty() {
+        line += &format!(" {}", text("channel"));
+    }
     if !text("reason").is_empty() {
         line += &format!(": {}", text("reason"));
     }

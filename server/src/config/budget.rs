@@ -12,6 +12,7 @@
 
 use super::ledger::{self, HOLDERS, Holder};
 use super::{Config, Limits};
+use crate::mesh::SHARDS_MAX;
 use serde::Serialize;
 use std::fmt;
 use tuning::Machine;
@@ -32,7 +33,7 @@ impl Facts {
     /// taken for a small one.
     pub fn new(config: &Config, machine: &Machine) -> Self {
         let shards = match config.shards {
-            0 => u32::try_from(machine.shards()).unwrap_or(1),
+            0 => machine.shards().min(SHARDS_MAX) as u32,
             shards => shards,
         };
         Self {
@@ -180,8 +181,10 @@ impl Budget {
         if limits.connections_max != 0 && u64::from(limits.connections_max) <= cap {
             (cap, cap_reason) = (u64::from(limits.connections_max), CapReason::Configured);
         }
-        let connections_max = u32::try_from(cap.min(CONNECTIONS_MAX)).unwrap_or(u32::MAX);
-        shard.connections_max = connections_max.div_ceil(facts.shards);
+        let cap = u32::try_from(cap.min(CONNECTIONS_MAX)).unwrap_or(u32::MAX);
+        // Every shard takes as many.
+        shard.connections_max = (cap / facts.shards).max(1);
+        let connections_max = shard.connections_max * facts.shards;
 
         let mut shard_lines = connection_lines(config, u64::from(shard.connections_max));
         shard_lines.extend(pool_lines(&shard, facts.shards));
@@ -199,13 +202,6 @@ impl Budget {
         };
         assert!(budget.total_bytes() <= memory_bytes, "the lines exceed the memory: {budget:?}");
         Ok(budget)
-    }
-
-    /// The connection slots of one shard; over all shards they add up to `connections_max`.
-    pub fn connections_of(&self, shard: u32) -> u32 {
-        let (share, rest) =
-            (self.connections_max / self.facts.shards, self.connections_max % self.facts.shards);
-        share + u32::from(shard < rest)
     }
 
     /// Bytes of one shard.
@@ -452,11 +448,9 @@ mod tests {
                         continue;
                     };
                     assert!(budget.total_bytes() <= memory / 4 * 3);
-                    let slots: u32 = (0..shards).map(|shard| budget.connections_of(shard)).sum();
-                    assert_eq!(slots, budget.connections_max);
-                    assert_eq!(budget.connections_of(0), budget.shard.connections_max);
+                    assert_eq!(budget.shard.connections_max * shards, budget.connections_max);
                     assert!(budget.shard.receive_buffers.is_power_of_two());
-                    assert!(connections == 0 || budget.connections_max <= connections);
+                    assert!(connections == 0 || budget.connections_max <= connections.max(shards));
                 }
             }
         }

@@ -136,6 +136,7 @@ fn a_value_of_the_wrong_kind_is_refused_by_name() {
     };
     check("shards=two", "shards = \"two\" (--set): expected a whole number");
     check("shards=-1", "shards = -1");
+    check("shards=65", "shards = 65");
     check("limits.headers_max=70000", "limits.headers_max = 70000");
     check("share_port=yes", "expected true or false");
     check("engine=iouring", "`uring`");

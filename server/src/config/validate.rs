@@ -2,6 +2,7 @@
 //! to do; the caller adds the field's value and where it was set.
 
 use super::{Config, Deliver, Namespace};
+use crate::mesh::SHARDS_MAX;
 use std::net::SocketAddr;
 
 /// One value that cannot stay.
@@ -103,7 +104,7 @@ impl Found {
         };
         let (limits, spool, sse) = (&config.limits, &config.spool, &config.sse);
         let u = u64::from;
-        range("shards", u(config.shards), 0, 256);
+        range("shards", u(config.shards), 0, SHARDS_MAX as u64);
         range("drain_time_s", u(config.drain_time_s), 0, 3_600);
         range("limits.connections_max", u(limits.connections_max), 0, 16_000_000);
         if limits.memory_bytes_max != 0 {

@@ -186,8 +186,7 @@ fn subscribe(
     channels_max: usize,
 ) -> Result<SubscribeRequest, Response> {
     if channels.len() > channels_max {
-        let message =
-            format!("{} channels; one connection may have {channels_max}", channels.len());
+        let message = format!("{} channels; one stream may have {channels_max}", channels.len());
         return Err(bad_parameter("channel", &message));
     }
     let channels_hash = Cursor::hash_channels(channels.iter().map(ChannelName::as_str));
@@ -318,8 +317,10 @@ fn not_allowed(remedy: &str, methods: &'static str) -> Response {
 
 fn not_found(path: &str) -> Response {
     let shown: String = path.chars().filter(char::is_ascii_graphic).take(100).collect();
-    let message =
-        format!("nothing at {shown}; see /v1/events, /v1/sse, /v1/channels/{{channel}}/ws");
+    let message = format!(
+        "nothing at {shown}; there are /v1/events, /v1/sse, /v1/history and, under \
+         /v1/channels/{{channel}}, events, last and ws"
+    );
     Response::error(404, "not_found", &message)
 }
 
