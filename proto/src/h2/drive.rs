@@ -109,7 +109,7 @@ impl H2Session {
             let Some((key, waker, stream)) = self.streams.at(slot) else { continue };
             let mut cx = Context::from_waker(waker.waker());
             let queued_before = stream.queued_bytes;
-            let pumped = stream.pump(&mut cx);
+            let pumped = stream.pump(self.now_ms, &mut cx);
             self.queued_bytes_total -= queued_before - stream.queued_bytes;
             stream.pump_listed = matches!(pumped, Pumped::Sent { .. });
             match pumped {

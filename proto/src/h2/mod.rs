@@ -150,10 +150,8 @@ pub enum SendError {
 pub struct Backlog {
     /// Bytes waiting now.
     pub queued_bytes: usize,
-    /// When the queue was last empty.
-    pub since_ms: u64,
-    /// Bytes that left the queue since then.
-    pub sent_bytes: u64,
+    /// When bytes last left the queue, or the first came.
+    pub moved_ms: u64,
 }
 
 /// One HTTP/2 connection, server side. See the module's documentation for the turn.
@@ -492,11 +490,8 @@ const SLOT_BYTES: usize = 300;
 const PUMP_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
 fn backlog_of(stream: &Stream) -> Option<Backlog> {
-    (stream.queued_bytes > 0).then_some(Backlog {
-        queued_bytes: stream.queued_bytes,
-        since_ms: stream.backlog_since_ms,
-        sent_bytes: stream.backlog_sent_bytes,
-    })
+    (stream.queued_bytes > 0)
+        .then_some(Backlog { queued_bytes: stream.queued_bytes, moved_ms: stream.moved_ms })
 }
 
 fn builder(limits: &H2Limits) -> Builder {

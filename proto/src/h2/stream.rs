@@ -25,8 +25,7 @@ pub(super) struct Stream {
     /// Listed for the pump.
     pub(super) pump_listed: bool,
     /// When the queue was last empty, and what left it since.
-    pub(super) backlog_since_ms: u64,
-    pub(super) backlog_sent_bytes: u64,
+    pub(super) moved_ms: u64,
 }
 
 /// Where the answer stands; `h2` has one handle before the head and another one after it.
@@ -62,8 +61,7 @@ impl Stream {
             queued_bytes: 0,
             end_queued: false,
             pump_listed: false,
-            backlog_since_ms: 0,
-            backlog_sent_bytes: 0,
+            moved_ms: 0,
         }
     }
 
@@ -141,8 +139,7 @@ impl Stream {
 
     pub(super) fn enqueue(&mut self, now_ms: u64, bytes: Bytes, end: bool) {
         if self.queue.is_empty() {
-            self.backlog_since_ms = now_ms;
-            self.backlog_sent_bytes = 0;
+            self.moved_ms = now_ms;
         }
         self.end_queued |= end;
         if !bytes.is_empty() {
@@ -153,7 +150,7 @@ impl Stream {
 
     /// Hands at most one frame's worth to `h2`, never more than the peer's windows allow, so that
     /// nothing piles up inside `h2`.
-    pub(super) fn pump(&mut self, cx: &mut Context<'_>) -> Pumped {
+    pub(super) fn pump(&mut self, now_ms: u64, cx: &mut Context<'_>) -> Pumped {
         let Answer::Body(send) = &mut self.answer else { return Pumped::Empty };
         if self.queued_bytes == 0 {
             if !self.end_queued {
@@ -177,7 +174,7 @@ impl Stream {
         let chunk = take_chunk(&mut self.queue, room.min(wanted));
         let bytes = chunk.len();
         self.queued_bytes -= bytes;
-        self.backlog_sent_bytes += bytes as u64;
+        self.moved_ms = now_ms;
         let last = self.end_queued && self.queued_bytes == 0;
         match send.send_data(chunk, last) {
             Err(_) => Pumped::Gone,

@@ -73,15 +73,23 @@ impl Shard {
                 continue;
             }
             // A request under way is answered first; at the end of the time it is not waited for.
-            let busy = match &connection.session {
+            let busy = match &mut connection.session {
                 Session::Http1(http1) => http1.publish().is_some() || http1.has_work(),
-                Session::Http2(http2) => http2.is_busy(),
+                //= rfc9113#6.8
+                // The peer hears which of its requests were seen before the connection ends.
+                Session::Http2(http2) => {
+                    if http2.leave() {
+                        self.dirty.push(slot);
+                        left -= 1;
+                    }
+                    true
+                }
                 _ => false,
             };
             if busy && steps > 1 {
                 continue;
             }
-            left -= 1;
+            left = left.saturating_sub(1);
             let position = self.position_queued(conn);
             self.end_with_position(conn, CloseReason::Shutdown, position);
         }
@@ -157,8 +165,7 @@ impl Shard {
                 Some(ws::close_frame(row.ws_code, &text))
             }
             Session::Http2(http2) if reason == CloseReason::Shutdown => {
-                http2.end_streams();
-                http2.session.goaway();
+                http2.leave();
                 http2.session.poll(self.now.ms);
                 http2.session.take_output()
             }
@@ -255,6 +262,7 @@ impl Shard {
         match &mut connection.session {
             // It has sent its requests and waits: it gets its answers, then the end.
             Session::Http1(http1) if http1.has_work() => {}
+            Session::Http2(http2) if http2.is_busy() => {}
             Session::Http2(http2) => {
                 http2.session.end_input();
                 http2.session.poll(self.now.ms);

@@ -285,6 +285,15 @@ impl Shard {
             http1.cors = cors;
             route::route(&head, usize::from(self.settings.sse_channels_max))
         });
+        //= rfc9112#6.3
+        // A body belongs to its request: where none is taken, none may be left for the parser.
+        let unwanted = !matches!(found, Ok(Route::Publish { .. }) | Err(_))
+            && !BodyReader::new(request.body).is_finished();
+        if unwanted {
+            let text = "this resource takes no body; send the request without one";
+            let response = Response::error(400, "unexpected_body", text);
+            return self.respond_http1(conn, http1, request, response);
+        }
         match found {
             Err(response) => return self.respond_http1(conn, http1, request, response),
             Ok(Route::Publish { channel, ack }) => {
@@ -296,7 +305,7 @@ impl Shard {
             Ok(Route::WebSocket(subscribe)) => {
                 return self.upgrade(conn, http1, request, subscribe);
             }
-            Ok(Route::Sse(subscribe)) => return self.start_sse(conn, http1, subscribe),
+            Ok(Route::Sse(subscribe)) => return self.start_sse(conn, http1, request, subscribe),
             Ok(Route::Read { channel, since, last, limit }) => {
                 let tag = request.header_str("if-none-match").map(str::to_owned);
                 http1.phase = Phase::Answering;
@@ -404,13 +413,17 @@ impl Shard {
         Next::Become(Session::WebSocket(Box::new(WebSocket::new(channel, &self.settings.limits))))
     }
 
-    fn start_sse(&mut self, conn: ConnId, http1: &mut Http1, subscribe: SubscribeRequest) -> Next {
+    fn start_sse(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        request: &Request,
+        subscribe: SubscribeRequest,
+    ) -> Next {
         let endpoint = EndpointId::connection(conn.slot);
         if let Err(response) = self.may_subscribe(&subscribe) {
             if response.status != 503 {
-                http1.phase = Phase::Head;
-                self.write_http1(conn, http1, response);
-                return Next::Stay;
+                return self.respond_http1(conn, http1, request, response);
             }
             // A browser never retries after a 503: say when to come back and end the stream.
             self.write_sse_head(conn, http1);

@@ -42,6 +42,8 @@ pub struct Http2 {
     /// When a stream last began or was seen open, milliseconds: a peer that only answers pings, or
     /// never ends a head, is idle.
     pub active_ms: u64,
+    /// GOAWAY was said.
+    leaving: bool,
 }
 
 impl Http2 {
@@ -66,13 +68,16 @@ impl Http2 {
         })
     }
 
-    /// True while an answer is due that ends: anything but event streams.
+    /// True while an answer is due that ends, or waits for the peer's windows: anything but event
+    /// streams.
     pub fn is_busy(&self) -> bool {
-        self.streams.values().any(|doing| !matches!(doing, Doing::Sse { .. }))
+        let is_answer = |doing: Option<&Doing>| !matches!(doing, Some(Doing::Sse { .. }));
+        self.streams.values().any(|doing| is_answer(Some(doing)))
+            || self.session.backlogs().any(|(stream, _)| is_answer(self.streams.get(&stream)))
     }
 
     /// Ends every event stream in order, so that a browser reconnects and resumes.
-    pub fn end_streams(&mut self) {
+    fn end_streams(&mut self) {
         for (stream, doing) in &self.streams {
             // What still waits on a stream is lost to it either way: it resumes from its last id.
             if matches!(doing, Doing::Sse { .. }) {
@@ -81,9 +86,20 @@ impl Http2 {
         }
     }
 
-    /// True if no request is under way.
+    /// Begins the end: event streams end now, what is asked is answered, and the session closes by
+    /// itself. `false` if it had begun already.
+    pub fn leave(&mut self) -> bool {
+        let begins = !std::mem::replace(&mut self.leaving, true);
+        if begins {
+            self.end_streams();
+            self.session.goaway();
+        }
+        begins
+    }
+
+    /// True if no request is under way and no answer waits for the peer.
     pub fn is_idle(&self) -> bool {
-        self.streams.is_empty()
+        self.streams.is_empty() && self.session.queued_bytes_total() == 0
     }
 }
 
@@ -113,6 +129,7 @@ impl Shard {
             streams: BTreeMap::new(),
             pinged_ms: None,
             active_ms: self.now.ms,
+            leaving: false,
         }))
     }
 
@@ -210,7 +227,8 @@ impl Shard {
         };
         let head_only = parts.method == ::http::Method::HEAD;
         let mut cors = None;
-        let found = self.settings.origins.check(&head).and_then(|origin| {
+        let found = well_formed(parts).and_then(|()| self.settings.origins.check(&head));
+        let found = found.and_then(|origin| {
             cors = origin;
             route::route(&head, usize::from(self.settings.sse_channels_max))
         });
@@ -424,6 +442,7 @@ impl Shard {
             self.run_http2(conn, &mut http2);
         }
         let output = http2.session.take_output();
+        let over = !http2.is_busy() && http2.session.output_bytes() == 0;
         if http2.session.wants_input() {
             self.resume_receiving(conn);
         }
@@ -431,6 +450,9 @@ impl Shard {
             && connection.closing.is_none()
         {
             connection.session = Session::Http2(http2);
+            if connection.peer_done && over {
+                self.http2_over.push(conn);
+            }
         }
         output
     }
@@ -443,7 +465,7 @@ impl Shard {
         let stalled: Vec<StreamKey> = http2
             .session
             .backlogs()
-            .filter(|(_, backlog)| now >= backlog.since_ms + span_ms && backlog.sent_bytes == 0)
+            .filter(|(_, backlog)| now >= backlog.moved_ms + span_ms)
             .map(|(stream, _)| stream)
             .collect();
         for stream in stalled {
@@ -474,9 +496,30 @@ impl Shard {
     /// Moves on the connections whose session has ended.
     pub(super) fn run_http2_over(&mut self) {
         for conn in std::mem::take(&mut self.http2_over) {
-            self.finish_connection(conn, CloseReason::Normal, None);
+            //= rfc9113#5.4.1
+            // Its last words say what was wrong.
+            let last = self.http2(conn).and_then(|http2| http2.session.take_output());
+            self.finish_connection(conn, CloseReason::Normal, last);
         }
     }
+}
+
+/// What `h2` lets pass: two names for the host, and space around a value.
+//= rfc9113#8.2.1
+//= rfc9113#8.3.1
+fn well_formed(parts: &::http::request::Parts) -> Result<(), Response> {
+    let bad = |text: &str| Err(Response::error(400, "bad_request", text));
+    let host = parts.headers.get("host").map(|host| host.as_bytes());
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if host.zip(authority).is_some_and(|(host, own)| !host.eq_ignore_ascii_case(own)) {
+        return bad("`host` and `:authority` name different hosts; send one of them");
+    }
+    let space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let padded = parts.headers.values().map(|value| value.as_bytes());
+    if padded.into_iter().any(|value| space(value.first()) || space(value.last())) {
+        return bad("a field's value begins or ends with a space");
+    }
+    Ok(())
 }
 
 fn respond(

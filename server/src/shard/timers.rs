@@ -68,14 +68,18 @@ impl Shard {
         let limits = &self.settings.limits;
         let seconds = |s: u32| u64::from(s) * 1_000;
         let Some(connection) = self.connections.get(conn) else { return Due::CloseNow };
+        let beat = seconds(limits.heartbeat_s);
         if connection.end != End::Open {
-            // Flushing or lingering took too long; while the driver closes nothing matters.
-            return Due::CloseNow;
+            // An answer that the peer still takes is finished; anything else took too long, and
+            // while the driver closes nothing matters.
+            let answering = connection.end == End::Flushing
+                && matches!(connection.closing, Some(CloseReason::Normal | CloseReason::Shutdown))
+                && now < connection.said_ms + beat * STALLED_HEARTBEATS;
+            return if answering { Due::Later(now + 1_000) } else { Due::CloseNow };
         }
         let after = |since: u64, span: u64, reason: CloseReason| {
             if now >= since + span { Due::End(reason) } else { Due::Later(since + span) }
         };
-        let beat = seconds(limits.heartbeat_s);
         let (heard, said) = (connection.heard_ms, connection.said_ms);
         let blocked = connection.outbox.state == SendState::Blocked;
         if blocked && now >= said + beat * STALLED_HEARTBEATS {
@@ -88,8 +92,11 @@ impl Shard {
                     let since = http1.since_ms.max(connection.accepted_ms);
                     after(since, seconds(limits.head_timeout_s), CloseReason::Timeout)
                 }
+                // The answer to the last one is not out yet.
+                WaitsFor::NextRequest if blocked => Due::Later(now + 1_000),
                 WaitsFor::NextRequest => {
-                    after(http1.since_ms, seconds(limits.keep_alive_s), CloseReason::Normal)
+                    let since = http1.since_ms.max(said);
+                    after(since, seconds(limits.keep_alive_s), CloseReason::Normal)
                 }
                 WaitsFor::Body if !connection.receive_paused => {
                     after(heard, seconds(limits.body_idle_timeout_s), CloseReason::Timeout)

@@ -392,6 +392,49 @@ fn smuggled_requests_get_400_and_the_connection_ends(cell: Cell) {
     }
 }
 
+fn the_body_of_a_request_that_takes_none_is_not_the_next_request(cell: Cell) {
+    let site = Site::start(cell);
+    let inner = "POST /v1/channels/smug/events HTTP/1.1\r\nHost: localhost\r\n\
+                 Content-Type: text/plain\r\nContent-Length: 4\r\n\r\nevil";
+    for path in [
+        "/v1/channels/m/events",
+        "/v1/channels/m/last",
+        "/v1/history?channel=m&from=1",
+        "/v1/sse?channel=m",
+        "/v1/sse?channel=m&format=none",
+        "/v1/channels/m/ws",
+        "/health/live",
+        "/nothing",
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for body in [
+            format!("Content-Length: {}\r\n\r\n{inner}", inner.len()),
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()),
+        ] {
+            let mut wire = site.wire();
+            wire.send(format!("{head}{body}"));
+            wire.send("GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let status = wire.answer().status;
+            assert!(status != 200 || path == "/health/live", "{path}: {status}");
+            let rest = String::from_utf8_lossy(&wire.rest()).into_owned();
+            assert!(!rest.contains("accepted"), "{path}: {rest}");
+        }
+    }
+    assert_eq!(site.get("/v1/channels/smug/last").status, 404);
+}
+
+fn an_answer_goes_on_after_close_as_long_as_the_peer_takes_it(cell: Cell) {
+    let site = Site::start(cell);
+    let data = "x".repeat(1_000_000);
+    assert_eq!(site.post("/v1/channels/big/events", "text/plain", &data).status, 202);
+    let mut wire = Wire::connect_narrow(site.address());
+    wire.send("GET /v1/channels/big/last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    // Longer than a peer that takes nothing is given.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    let answer = wire.answer();
+    assert!(answer.body.len() > 1_000_000, "{} bytes", answer.body.len());
+}
+
 fn oversized_heads_get_431_and_long_targets_414(cell: Cell) {
     let site = Site::start(cell);
     let host = "Host: localhost\r\n";
@@ -618,5 +661,7 @@ cells!(
     pipelined_requests_are_answered_in_order_on_one_connection,
     polling_answers_304_until_something_is_new,
     smuggled_requests_get_400_and_the_connection_ends,
+    the_body_of_a_request_that_takes_none_is_not_the_next_request,
+    an_answer_goes_on_after_close_as_long_as_the_peer_takes_it,
     wrong_requests_are_told_what_is_wrong,
 );

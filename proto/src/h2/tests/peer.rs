@@ -239,7 +239,7 @@ fn a_large_response_waits_for_the_reader_and_not_inside_h2() {
     assert_eq!(pair.server.queued_bytes(key), left);
     assert_eq!(pair.server.queued_bytes_total(), left);
     assert_eq!(pair.server.send_capacity(key), 0);
-    let backlog = Backlog { queued_bytes: left, since_ms: 0, sent_bytes: 1_000 };
+    let backlog = Backlog { queued_bytes: left, moved_ms: 0 };
     assert_eq!(pair.server.backlog(key), Some(backlog));
     assert_eq!(pair.server.backlogs().collect::<Vec<_>>(), [(key, backlog)]);
     let mut body_in = response(&mut answer).unwrap().unwrap().into_body();
