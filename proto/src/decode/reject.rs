@@ -50,11 +50,13 @@ pub enum RejectCode {
     Overloaded,
     /// The server cannot store (disk full, failed sync): not taken.
     Unavailable,
+    /// Asked to be durable, ordered and perhaps seen by subscribers, but never synced.
+    NotDurable,
 }
 
 impl RejectCode {
     /// Every code, in the order of the enum.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::InvalidJson,
         Self::InvalidUtf8,
         Self::TooDeep,
@@ -74,6 +76,7 @@ impl RejectCode {
         Self::RateLimited,
         Self::Overloaded,
         Self::Unavailable,
+        Self::NotDurable,
     ];
 
     /// The name on the wire.
@@ -98,6 +101,7 @@ impl RejectCode {
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
+            Self::NotDurable => "not_durable",
         }
     }
 
@@ -107,7 +111,7 @@ impl RejectCode {
             Self::Forbidden => 403,
             Self::TooLarge => 413,
             Self::RateLimited => 429,
-            Self::Overloaded | Self::Unavailable => 503,
+            Self::Overloaded | Self::Unavailable | Self::NotDurable => 503,
             _ => 400,
         }
     }

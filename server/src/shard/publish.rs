@@ -520,7 +520,7 @@ fn refused(refusal: HomeRefusal) -> Rejection {
             "the spool cannot store now (disk full or a failed sync); see the server's log",
         ),
         HomeRefusal::NotSynced => Rejection::new(
-            RejectCode::Unavailable,
+            RejectCode::NotDurable,
             "it was ordered, but the spool failed before it was synced: send it again, with its id, \
              once the server is ready",
         ),

@@ -172,7 +172,7 @@ impl Request {
     ) -> Verdict {
         let none = Vec::new();
         let rejections = answer["rejections"].as_array().unwrap_or(&none);
-        let mut listed = BTreeSet::new();
+        let (mut listed, mut unsure) = (BTreeSet::new(), BTreeSet::new());
         for rejection in rejections {
             let index = rejection["index"].as_u64().ok_or("no index")?;
             let serial = *self.serials.get(index as usize).ok_or("index beyond the body")?;
@@ -181,16 +181,23 @@ impl Request {
             let legal = match code {
                 "overloaded" => true,
                 "unavailable" => stored,
+                "not_durable" => stored && self.durable,
+                // The network stalled longer than a body may.
+                "invalid_json" => stopped_at == Some(index),
                 "forbidden" => self.durable && !stored,
                 _ => false,
             };
+            if code == "not_durable" {
+                // It has a place and may be seen, or may be lost.
+                unsure.insert(index);
+            }
             if !legal || !listed.insert(index) || taken.contains(&index) {
                 return Err(format!("item {index} was refused as {code}"));
             }
         }
         let rejected = answer["rejected"].as_u64().unwrap_or(0);
         for index in 0..self.serials.len() as u64 {
-            if taken.contains(&index) {
+            if taken.contains(&index) || unsure.contains(&index) {
                 continue;
             }
             let behind = stopped_at.is_some_and(|stop| index >= stop);

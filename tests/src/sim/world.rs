@@ -402,6 +402,8 @@ impl World {
             Err(why) if self.disk_is_ill() => {
                 self.note(format_args!("no start: {why}"));
                 self.heal_disk();
+                // It may have got far enough to use up the mark of the clean stop.
+                self.stopped_clean = false;
                 return Ok(());
             }
             Err(why) => return Err(format!("the server does not start: {why}")),
