@@ -25,6 +25,7 @@ const TOOLS: &[Tool] = &[
     tool("cc", "gcc", "the crypto under TLS"),
     tool("chromium", "chromium", "the tests with a real browser"),
     tool("curl", "curl", "the tests with curl over HTTP/1.1 and HTTP/2"),
+    tool("fsfreeze", "util-linux", "the test with a disk that hangs"),
     tool("h2load", "nghttp2-client", "the tests with h2load"),
     tool("losetup", "mount", "the tests that cut the power of a disk"),
     tool("mkfs.ext4", "e2fsprogs", "the tests that cut the power of a disk"),

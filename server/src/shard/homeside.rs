@@ -48,6 +48,8 @@ pub struct HomeSide {
     /// Where the round over the peers starts next turn.
     turn_peer: usize,
     expire_at_ms: u64,
+    /// What is stored has found no room since then: the disk is slow, or hangs.
+    stuck_since_ms: Option<u64>,
 }
 
 /// The answer to a batch, given once what it says is synced.
@@ -74,6 +76,7 @@ impl HomeSide {
             awaiting_bytes: 0,
             turn_peer: 0,
             expire_at_ms: 0,
+            stuck_since_ms: None,
         }
     }
 
@@ -112,18 +115,39 @@ impl FanOut {
 impl Shard {
     /// True if something waits on a lane and could be taken now.
     pub(super) fn lanes_have_work(&self) -> bool {
-        let storage = self.ring.state();
+        let storage = self.storage_state();
         self.mesh.has_other_input() || (self.mesh.has_input() && self.home_has_room(storage))
     }
 
     /// True if a batch may be taken. What storage refuses needs no room there.
     fn home_has_room(&self, storage: StorageState) -> bool {
-        let stored = self.ring.room(self.id.0) && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX;
+        let stored = self.storage_has_room();
         self.mesh.deliver_room_min() > 0 && (stored || storage != StorageState::Accepting)
+    }
+
+    fn storage_has_room(&self) -> bool {
+        self.ring.room(self.id.0) && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX
+    }
+
+    /// Whether events can be stored. A disk that hangs counts as full once it has kept publishers
+    /// waiting as long as they may: they hear it, and what is not stored goes on.
+    fn storage_state(&self) -> StorageState {
+        let wait_ms = u64::from(self.settings.limits.publish_wait_s) * 1_000;
+        match self.ring.state() {
+            StorageState::Accepting
+                if self.homeside.stuck_since_ms.is_some_and(|at| self.now.ms >= at + wait_ms) =>
+            {
+                StorageState::DiskFull
+            }
+            state => state,
+        }
     }
 
     /// Asks and publishes of all shards, a bounded number of each.
     pub(super) fn run_home(&mut self) {
+        let (room, now_ms) = (self.storage_has_room(), self.now.ms);
+        let stuck = &mut self.homeside.stuck_since_ms;
+        *stuck = if room { None } else { stuck.or(Some(now_ms)) };
         let peers: Vec<ShardId> = self.mesh.peers().collect();
         let start = self.homeside.turn_peer % peers.len();
         self.homeside.turn_peer = start + 1;
@@ -136,7 +160,7 @@ impl Shard {
             }
             for _ in 0..BATCHES_PER_TURN {
                 // Read once for each batch: it may change at any time.
-                let storage = self.ring.state();
+                let storage = self.storage_state();
                 if !self.home_has_room(storage) {
                     break;
                 }

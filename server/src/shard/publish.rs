@@ -517,7 +517,7 @@ fn refused(refusal: HomeRefusal) -> Rejection {
         ),
         HomeRefusal::StorageFull => Rejection::new(
             RejectCode::Unavailable,
-            "the spool cannot store now (disk full or a failed sync); see the server's log",
+            "the spool cannot store now (disk full, hanging, or a failed sync); see the server's log",
         ),
         HomeRefusal::NotSynced => Rejection::new(
             RejectCode::NotDurable,

@@ -61,6 +61,30 @@ fn a_full_disk_refuses_before_an_offset_and_heals(cell: Cell) {
     assert_eq!(history(&server, "full").len() as u64, accepted);
 }
 
+/// The disk neither fails nor goes on: whoever wants it hears so, and what is not stored goes on.
+fn a_disk_that_hangs_is_told_and_holds_up_nobody_else(cell: Cell) {
+    let disk = Disk::new(256);
+    let plan = Plan::new(cell, disk.beside()).data_dir(&disk.path().join("data"));
+    let plan = plan.set("limits.publish_wait_s=1").set("namespaces.live.store=false");
+    let server = plan.start();
+    let frozen = disk.freeze();
+    let mut accepted = 0;
+    until("storage to be out of room", || {
+        let body = format!("{{\"data\":\"{}\"}}\n", "x".repeat(40_000)).repeat(100);
+        let answer = server.post("/v1/channels/full/events", "application/x-ndjson", &body);
+        accepted += answer.json()["accepted"].as_u64().expect("a count");
+        answer.status == 503
+    });
+    assert_eq!(server.post("/v1/channels/live:a/events", "text/plain", "on").status, 202);
+    assert_eq!(server.post("/v1/channels/full/events", "text/plain", "no").status, 503);
+    drop(frozen);
+    until("the server to take events again", || {
+        server.post("/v1/channels/full/events?ack=durable", "text/plain", "end").status == 202
+    });
+    let top = server.get("/v1/channels/full/last").json()["offset"].clone();
+    assert_eq!(top, json!(accepted + 1), "what was refused took no offset");
+}
+
 /// Publishes a batch; gives how many were accepted, and the status.
 fn publish(server: &Process) -> (u64, u16) {
     let body = format!("{{\"data\":\"{}\"}}\n", "x".repeat(4_000)).repeat(100);
@@ -74,4 +98,7 @@ fn publish(server: &Process) -> (u64, u16) {
     (told["accepted"].as_u64().expect("a count"), answer.status)
 }
 
-cells!(a_full_disk_refuses_before_an_offset_and_heals);
+cells!(
+    a_disk_that_hangs_is_told_and_holds_up_nobody_else,
+    a_full_disk_refuses_before_an_offset_and_heals,
+);

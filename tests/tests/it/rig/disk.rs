@@ -48,10 +48,25 @@ impl Disk {
         run(client("power_cut.py").arg(self.path()));
     }
 
+    /// Makes every write wait, until the guard goes.
+    pub fn freeze(&self) -> Frozen {
+        run(Command::new("fsfreeze").arg("--freeze").arg(self.path()));
+        Frozen(self.path())
+    }
+
     /// Back after a power cut; nobody may have a file open.
     pub fn restore_power(&self) {
         run(Command::new("umount").arg(self.path()));
         self.mount();
+    }
+}
+
+/// See [`Disk::freeze`].
+pub struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }
 
