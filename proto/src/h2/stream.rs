@@ -24,7 +24,7 @@ pub(super) struct Stream {
     pub(super) end_queued: bool,
     /// Listed for the pump.
     pub(super) pump_listed: bool,
-    /// When the queue was last empty, and what left it since.
+    /// When bytes last left the queue, or the first came.
     pub(super) moved_ms: u64,
 }
 

@@ -258,6 +258,8 @@ impl Shard {
 
     /// The peer has closed its sending side.
     pub(super) fn peer_finished(&mut self, conn: ConnId) {
+        // A body that was under way over HTTP/2 will not come any more.
+        self.time_out_bodies(conn, 0);
         let Some(connection) = self.connections.get(conn) else { return };
         match &mut connection.session {
             // It has sent its requests and waits: it gets its answers, then the end.

@@ -195,6 +195,14 @@ fn an_http2_client_that_half_closes_gets_its_answers(cell: Cell) {
         let told = body_of(&mut connection, 1);
         assert!(told.contains("\"accepted\":1"), "{round}: {told}");
         connection.goaway();
+        // Half a body is not waited for.
+        let mut connection = Connection::open(site.address(), &[]);
+        connection.wire.send(frame(h2::HEADERS, h2::END_HEADERS, 1, &head));
+        connection.wire.send(frame(h2::DATA, 0, 1, b"half of"));
+        connection.wire.finish();
+        let told = body_of(&mut connection, 1);
+        assert!(told.contains("request_timeout"), "{round}: {told}");
+        connection.goaway();
     }
 }
 
