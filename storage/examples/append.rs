@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use storage::files::{FileIo, Files};
 use storage::{
-    Bound, HistoryRead, Options, RealFiles, StorageHandle, StorageRing, StoreBatch, open,
+    Bound, HistoryRead, Options, Pump, RealFiles, StorageHandle, StorageRing, StoreBatch, open,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,7 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ring = Arc::new(StorageRing::new(1, 64, 64 << 20));
     let began = Instant::now();
     let notices = Box::new(|notice| println!("  {notice}"));
-    let handle = StorageHandle::start(opened.spool, ring.clone(), Arc::new(|_| ()), notices)?;
+    let handle =
+        StorageHandle::start(Pump::new(opened.spool, ring.clone(), Arc::new(|_| ()), notices))?;
     for (events, seq) in prepared.into_iter().zip(1..) {
         let mut batch = StoreBatch { seq, events };
         while let Err(back) = ring.push(0, batch) {

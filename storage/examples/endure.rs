@@ -6,7 +6,7 @@ use proto::event::{DataKind, Draft, Event};
 use proto::position::{Epoch, Position};
 use std::io::Write;
 use std::sync::Arc;
-use storage::{Options, RealFiles, StorageHandle, StorageRing, StoreBatch, open};
+use storage::{Options, Pump, RealFiles, StorageHandle, StorageRing, StoreBatch, open};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,12 +36,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ring = Arc::new(StorageRing::new(1, 64, 16 << 20));
     let main = std::thread::current();
     let notify = Arc::new(move |_| main.unpark());
-    let handle = StorageHandle::start(
+    let handle = StorageHandle::start(Pump::new(
         opened.spool,
         ring.clone(),
         notify,
         Box::new(|notice| eprintln!("{notice}")),
-    )?;
+    ))?;
     let mut tops = std::collections::VecDeque::new();
     let stop_at: u64 = rest.first().map_or(Ok(u64::MAX), |text| text.parse())?;
     let mut said = 0;

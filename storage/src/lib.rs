@@ -17,6 +17,7 @@ mod catalog;
 mod channels;
 pub mod checkpoint;
 pub mod error;
+pub mod feed;
 pub mod files;
 pub mod format;
 pub mod index;
@@ -32,7 +33,9 @@ mod round;
 pub mod scan;
 mod segment;
 pub mod sim_files;
+pub mod sink;
 pub mod spool;
+mod stored;
 pub mod writer;
 
 #[cfg(test)]
@@ -46,4 +49,4 @@ pub use real_files::RealFiles;
 pub use recover::{Opened, Recovered, RecoveredChannel, open};
 pub use ring::{StorageRing, StorageState, StoreBatch};
 pub use spool::{Ack, Options, Retention, Spool};
-pub use writer::{Pump, StopReport, StorageHandle, WriterStats};
+pub use writer::{Notify, OnNotice, Pump, StopReport, StorageHandle, WriterStats};

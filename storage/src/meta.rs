@@ -91,13 +91,13 @@ impl Clean {
     }
 }
 
-fn seal(mut text: String) -> Vec<u8> {
+pub(crate) fn seal(mut text: String) -> Vec<u8> {
     let crc = crc32c(text.as_bytes());
     let _ = writeln!(text, "crc {crc:08x}");
     text.into_bytes()
 }
 
-fn unseal(bytes: &[u8]) -> Option<&str> {
+pub(crate) fn unseal(bytes: &[u8]) -> Option<&str> {
     const LAST_LINE_BYTES: usize = "crc 01234567\n".len();
     let (text, last) = bytes.split_at_checked(bytes.len().checked_sub(LAST_LINE_BYTES)?)?;
     let expected = format!("crc {:08x}\n", crc32c(text));

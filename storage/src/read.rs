@@ -128,7 +128,7 @@ type Indexes = VecDeque<(u64, Arc<Index>)>;
 #[derive(Debug)]
 pub struct Reader<F: Files> {
     files: F,
-    catalog: Catalog<F::File>,
+    pub(crate) catalog: Catalog<F::File>,
     indexes: Arc<Mutex<Indexes>>,
 }
 
@@ -143,20 +143,20 @@ impl<F: Files> Clone for Reader<F> {
 }
 
 /// A segment as a read sees it.
-enum Part<T> {
+pub(crate) enum Part<T> {
     Sealed(Arc<SegmentInfo>),
     Active(ActiveView<T>),
 }
 
 impl<T> Part<T> {
-    fn first_seq(&self) -> u64 {
+    pub(crate) fn first_seq(&self) -> u64 {
         match self {
             Self::Sealed(info) => info.first_seq,
             Self::Active(view) => view.first_seq,
         }
     }
 
-    fn end_seq(&self) -> u64 {
+    pub(crate) fn end_seq(&self) -> u64 {
         match self {
             Self::Sealed(info) => info.first_seq + info.count,
             Self::Active(view) => view.first_seq + view.count,
@@ -174,17 +174,17 @@ impl<T> Part<T> {
     }
 }
 
-fn parts<T>(snapshot: Snapshot<T>) -> Vec<Part<T>> {
+pub(crate) fn parts<T>(snapshot: Snapshot<T>) -> Vec<Part<T>> {
     let sealed = snapshot.sealed.iter().cloned().map(Part::Sealed);
     sealed.chain(snapshot.active.map(Part::Active)).collect()
 }
 
 /// One event record, as a walk meets it.
-struct Met<'a> {
-    seq: u64,
-    at: u64,
-    end: u64,
-    image: &'a [u8],
+pub(crate) struct Met<'a> {
+    pub(crate) seq: u64,
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    pub(crate) image: &'a [u8],
 }
 
 impl<F: Files> Reader<F> {
@@ -308,7 +308,7 @@ impl<F: Files> Reader<F> {
     }
 
     /// `None`: retention has removed it.
-    fn open(&self, part: &Part<F::File>) -> Result<Option<Arc<F::File>>, ReadError> {
+    pub(crate) fn open(&self, part: &Part<F::File>) -> Result<Option<Arc<F::File>>, ReadError> {
         let info = match part {
             Part::Active(view) => return Ok(Some(view.file.clone())),
             Part::Sealed(info) => info,
@@ -322,7 +322,7 @@ impl<F: Files> Reader<F> {
     }
 
     /// The blocks of a segment; one that spans everything where there is no index.
-    fn blocks(&self, part: &Part<F::File>) -> Vec<Arc<Block>> {
+    pub(crate) fn blocks(&self, part: &Part<F::File>) -> Vec<Arc<Block>> {
         let mut blocks = match part {
             Part::Sealed(info) => {
                 info.summary.as_ref().and_then(|_| self.index(info)).unwrap_or_default()
@@ -453,7 +453,7 @@ impl Stepping {
     }
 }
 
-fn decode(segment: u64, met: &Met<'_>) -> Result<Event, ReadError> {
+pub(crate) fn decode(segment: u64, met: &Met<'_>) -> Result<Event, ReadError> {
     // A copy of its own: a slice would keep the whole read buffer alive.
     Event::decode(Bytes::copy_from_slice(met.image)).map_err(|e| ReadError::Damaged {
         file: segment_name(segment),
@@ -463,7 +463,7 @@ fn decode(segment: u64, met: &Met<'_>) -> Result<Event, ReadError> {
 }
 
 /// Walks the events of a block from event `seq`, whose record (or a mark before it) is at `at`.
-fn walk<T: FileIo>(
+pub(crate) fn walk<T: FileIo>(
     part: &Part<T>,
     file: &T,
     block: &Block,

@@ -63,6 +63,9 @@ struct Lane {
     /// Bytes pushed and not yet synced.
     bytes: AtomicU64,
     synced_seq: AtomicU64,
+    /// With a primary store: 0 while it lacks events of earlier runs, then one more than the
+    /// newest batch it has.
+    stored: AtomicU64,
 }
 
 /// See the module.
@@ -73,6 +76,8 @@ pub struct StorageRing {
     state: AtomicU8,
     incarnation_max: AtomicU32,
     sleeping: AtomicBool,
+    /// A store beside the spool is the one that `ack=stored` means.
+    primary: AtomicBool,
     writer: OnceLock<Thread>,
 }
 
@@ -84,6 +89,7 @@ impl StorageRing {
             batches: ArrayQueue::new(batches.max(1)),
             bytes: AtomicU64::new(0),
             synced_seq: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
         };
         let shards = shards.max(1);
         Self {
@@ -92,6 +98,7 @@ impl StorageRing {
             state: AtomicU8::new(StorageState::Accepting as u8),
             incarnation_max: AtomicU32::new(0),
             sleeping: AtomicBool::new(false),
+            primary: AtomicBool::new(false),
             writer: OnceLock::new(),
         }
     }
@@ -123,6 +130,15 @@ impl StorageRing {
     /// The shard's batches up to this one are synced.
     pub fn synced_seq(&self, shard: u16) -> u64 {
         self.lane(shard).synced_seq.load(Ordering::Acquire)
+    }
+
+    /// The primary store has the shard's batches up to this one; `None`: not even everything that
+    /// earlier runs left. Without a primary store the spool is the store.
+    pub fn stored_seq(&self, shard: u16) -> Option<u64> {
+        if !self.primary.load(Ordering::Relaxed) {
+            return Some(self.synced_seq(shard));
+        }
+        self.lane(shard).stored.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// See [`StorageState`].
@@ -170,6 +186,16 @@ impl StorageRing {
         lane.synced_seq.fetch_max(seq, Ordering::AcqRel);
     }
 
+    /// Before any shard runs: `stored_seq` follows a store and not the spool.
+    pub(crate) fn set_primary(&self) {
+        self.primary.store(true, Ordering::Relaxed);
+    }
+
+    /// The primary store has the shard's batches up to `seq`, and everything of earlier runs.
+    pub(crate) fn set_stored(&self, shard: u16, seq: u64) {
+        self.lane(shard).stored.fetch_max(seq + 1, Ordering::AcqRel);
+    }
+
     /// Returns true if the state is another than before.
     pub(crate) fn set_state(&self, state: StorageState) -> bool {
         self.state.swap(state as u8, Ordering::AcqRel) != state as u8
@@ -180,7 +206,7 @@ impl StorageRing {
     }
 
     /// Wakes the writer if it sleeps.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         // Pairs with the fence in `sleep`: either the writer sees the batch or we see it asleep.
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed)

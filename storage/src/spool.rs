@@ -17,6 +17,7 @@
 
 use crate::catalog::{Catalog, SegmentInfo};
 use crate::channels::Channels;
+use crate::feed::Feed;
 use crate::files::{FileIo, Files, Trouble};
 use crate::format::{HEADER_BYTES, MARK_BYTES, Mark, NEXT_NAME, segment_name};
 use crate::index::channel_hash;
@@ -147,6 +148,7 @@ pub struct Spool<F: Files> {
     /// Bytes of the sealed segments.
     pub(crate) sealed_bytes: u64,
     pub(crate) sinks: Vec<u64>,
+    feed: Option<Arc<Feed>>,
     pub(crate) counters: SpoolCounters,
     notices: Vec<Notice>,
     _lock: F::Lock,
@@ -202,6 +204,7 @@ impl<F: Files> Spool<F> {
             unsaved_bytes: start.unsaved_bytes,
             checkpoint_bytes: 0,
             sinks: Vec::new(),
+            feed: None,
             counters: SpoolCounters::default(),
             notices: Vec::new(),
             _lock: start.lock,
@@ -209,6 +212,12 @@ impl<F: Files> Spool<F> {
         // A full disk at start is a state, not an error: everything but publishing works.
         let _ = spool.roll(0, now_us);
         spool
+    }
+
+    /// A feed of what is synced from now on, for sinks; every caller gets the same.
+    pub fn feed(&mut self, bytes_max: u64) -> Arc<Feed> {
+        let feed = || Arc::new(Feed::new(self.end_seq, bytes_max));
+        Arc::clone(self.feed.get_or_insert_with(feed))
     }
 
     /// Queues a batch. Events of one shard are written in the order of the calls.
@@ -367,6 +376,10 @@ impl<F: Files> Spool<F> {
                 view.blocks.extend_from_slice(&closed[view.blocks.len()..]);
             }
         });
+        // After the catalog: what a sink hears of, it can also read.
+        if let Some(feed) = &self.feed {
+            feed.publish(&self.round.events, end_seq);
+        }
     }
 
     /// What can wait: retention, the next segment, the checkpoint. Call it after every `sync` and

@@ -5,6 +5,7 @@ mod faults;
 mod golden;
 mod reads;
 mod real;
+mod sinks;
 mod spool;
 
 use crate::files::Files;

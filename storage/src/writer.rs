@@ -8,8 +8,11 @@
 
 use crate::files::Files;
 use crate::notice::Notice;
+use crate::retention::SinkId;
 use crate::ring::{StorageRing, StorageState};
+use crate::sink::Progress;
 use crate::spool::{Ack, RETRY_US, Spool, SpoolCounters};
+use crate::stored::Endings;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,16 +62,11 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(1);
 
 impl StorageHandle {
-    /// Starts the writer thread. `notify` must not block.
-    pub fn start<F: Files>(
-        spool: Spool<F>,
-        ring: Arc<StorageRing>,
-        notify: Notify,
-        on_notice: OnNotice,
-    ) -> io::Result<Self> {
+    /// Starts the writer thread.
+    pub fn start<F: Files>(pump: Pump<F>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stats = Arc::new(Mutex::new(WriterStats::default()));
-        let pump = Pump::new(spool, ring.clone(), notify, on_notice);
+        let ring = pump.ring.clone();
         let (stop_asked, stats_kept) = (stop.clone(), stats.clone());
         let run = move || {
             let ring = pump.ring.clone();
@@ -124,6 +122,18 @@ pub struct Pump<F: Files> {
     notify: Notify,
     on_notice: OnNotice,
     acked: Vec<Ack>,
+    sinks: Vec<(SinkId, Arc<Progress>)>,
+    primary: Option<Primary>,
+}
+
+/// The store that `ack=stored` waits for.
+struct Primary {
+    progress: Arc<Progress>,
+    endings: Endings,
+    /// Where the spool ended when this run began.
+    base_seq: u64,
+    /// What was told to the shards; `None`: nothing yet.
+    told: Option<u64>,
 }
 
 impl<F: Files> Pump<F> {
@@ -134,9 +144,24 @@ impl<F: Files> Pump<F> {
         notify: Notify,
         on_notice: OnNotice,
     ) -> Self {
-        let pump = Self { spool, ring, notify, on_notice, acked: Vec::new() };
+        let (acked, sinks) = (Vec::new(), Vec::new());
+        let pump = Self { spool, ring, notify, on_notice, acked, sinks, primary: None };
         pump.publish_state(pump.spool.state());
         pump
+    }
+
+    /// Adds a sink: segments stay until it has them. Before the first round.
+    pub fn add_sink(&mut self, progress: Arc<Progress>) {
+        let id = self.spool.register_sink(progress.durable());
+        self.sinks.push((id, progress));
+    }
+
+    /// Makes a sink the one that `ack=stored` waits for. Before the first round.
+    pub fn set_primary(&mut self, progress: Arc<Progress>) {
+        self.ring.set_primary();
+        let base_seq = self.spool.end_seq();
+        self.primary =
+            Some(Primary { progress, endings: Endings::default(), base_seq, told: None });
     }
 
     /// Moves one round's worth from the ring to the spool, shard by shard in turn.
@@ -160,8 +185,12 @@ impl<F: Files> Pump<F> {
     /// Makes one round durable and tells the shards.
     pub fn round(&mut self, now_us: i64) -> StorageState {
         let state = self.spool.sync(now_us, &mut self.acked);
+        let end_seq = self.spool.end_seq();
         for ack in &self.acked {
             self.ring.acknowledge(ack.shard, ack.seq, ack.bytes);
+            if let Some(primary) = &mut self.primary {
+                primary.endings.push(end_seq, ack.shard, ack.seq);
+            }
         }
         let mut shards: Vec<u16> = self.acked.drain(..).map(|ack| ack.shard).collect();
         shards.sort_unstable();
@@ -175,10 +204,38 @@ impl<F: Files> Pump<F> {
 
     /// What can wait, and what people should know.
     pub fn maintain(&mut self, now_us: i64) -> StorageState {
+        self.follow_sinks();
         let state = self.spool.maintain(now_us);
         self.publish_state(state);
         self.say();
         state
+    }
+
+    /// What the sinks have: segments may go, and publishers hear that theirs is stored.
+    fn follow_sinks(&mut self) {
+        for (id, progress) in &self.sinks {
+            self.spool.confirm(*id, progress.durable());
+        }
+        let Some(primary) = &mut self.primary else { return };
+        let confirmed = primary.progress.confirmed();
+        if confirmed < primary.base_seq || primary.told == Some(confirmed) {
+            return;
+        }
+        if primary.told.is_none() {
+            (0..self.ring.shards()).for_each(|shard| self.ring.set_stored(shard, 0));
+        }
+        primary.told = Some(confirmed);
+        primary.endings.release(confirmed, |shard, batch| self.ring.set_stored(shard, batch));
+        // Any shard may hold a publisher whose events are at home on another.
+        (0..self.ring.shards()).for_each(|shard| (self.notify)(shard));
+    }
+
+    /// True if the primary store has more than the shards were told.
+    fn sinks_moved(&self) -> bool {
+        self.primary.as_ref().is_some_and(|primary| {
+            let confirmed = primary.progress.confirmed();
+            confirmed >= primary.base_seq && primary.told != Some(confirmed)
+        })
     }
 
     /// True if everything that came is synced.
@@ -260,7 +317,7 @@ impl<F: Files> Writer<F> {
             StorageState::Failed => ring.sleep(IDLE, stop),
             StorageState::Accepting => {
                 if !spool.has_work() {
-                    ring.sleep(IDLE, || stop() || !ring.is_empty());
+                    ring.sleep(IDLE, || stop() || !ring.is_empty() || self.pump.sinks_moved());
                 }
             }
             StorageState::DiskFull | StorageState::SpoolFull => {

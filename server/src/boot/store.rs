@@ -13,7 +13,7 @@ use crate::shard::{HistoryReads, Settings};
 use crossbeam_queue::SegQueue;
 use std::sync::Arc;
 use storage::{
-    HistoryBlock, HistoryRead, Notice, Options, ReadError, ReadPool, RealFiles, Retention,
+    HistoryBlock, HistoryRead, Notice, Options, Pump, ReadError, ReadPool, RealFiles, Retention,
     StopReport, StorageHandle, StorageRing, StorageState,
 };
 
@@ -122,7 +122,7 @@ impl Store {
         let reads = Reads { pool, answers, shared: Arc::clone(shared) };
         let wake = Arc::clone(shared);
         let failed = Arc::clone(shared);
-        let writer = StorageHandle::start(
+        let writer = StorageHandle::start(Pump::new(
             opened.spool,
             Arc::clone(&ring),
             Arc::new(move |shard| wake.wake(usize::from(shard))),
@@ -132,7 +132,7 @@ impl Store {
                 }
                 say(&notice);
             }),
-        )
+        ))
         .map_err(thread)?;
         Ok((Self { ring, reads: Arc::new(reads), seed, writer }, homes))
     }

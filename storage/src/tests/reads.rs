@@ -4,7 +4,7 @@ use super::*;
 use crate::format::segment_name;
 use crate::read::{Bound, HistoryRead, ReadError};
 use crate::sim_files::{Rng, SimFiles};
-use crate::{ReadPool, StorageHandle, StorageRing};
+use crate::{Pump, ReadPool, StorageHandle, StorageRing};
 use proto::channel::ChannelName;
 use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
@@ -239,7 +239,8 @@ fn readers_and_the_writer_thread_work_at_the_same_time() {
     let ring = Arc::new(StorageRing::new(1, 64, 1 << 20));
     let (told, tell) = mpsc::channel();
     let notify = Arc::new(move |shard| told.send(shard).unwrap_or_default());
-    let handle = StorageHandle::start(spool, ring.clone(), notify, Box::new(|_| {})).unwrap();
+    let handle =
+        StorageHandle::start(Pump::new(spool, ring.clone(), notify, Box::new(|_| {}))).unwrap();
     let reading = std::thread::spawn(move || {
         let channel = ChannelName::new("a").unwrap();
         let mut newest = 0;

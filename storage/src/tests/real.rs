@@ -4,7 +4,7 @@ use super::*;
 use crate::files::FileIo;
 use crate::real_files::RealFiles;
 use crate::sim_files::SimFiles;
-use crate::{StorageHandle, StorageRing};
+use crate::{Pump, StorageHandle, StorageRing};
 use std::sync::{Arc, Mutex, mpsc};
 
 type Told = mpsc::Receiver<u16>;
@@ -13,7 +13,8 @@ fn start<F: Files>(spool: Spool<F>, shards: u16) -> (StorageHandle, Arc<StorageR
     let ring = Arc::new(StorageRing::new(shards, 16, 1 << 20));
     let (told, tell) = mpsc::channel();
     let notify = Arc::new(move |shard| told.send(shard).unwrap_or_default());
-    let handle = StorageHandle::start(spool, ring.clone(), notify, Box::new(|_| {})).unwrap();
+    let handle =
+        StorageHandle::start(Pump::new(spool, ring.clone(), notify, Box::new(|_| {}))).unwrap();
     (handle, ring, tell)
 }
 
@@ -120,7 +121,7 @@ fn a_full_disk_is_seen_by_the_shards_and_heals_without_a_restart() {
     let said = Arc::new(Mutex::new(Vec::new()));
     let log = said.clone();
     let on_notice = Box::new(move |notice| log.lock().unwrap().push(notice));
-    let handle = StorageHandle::start(spool, ring.clone(), notify, on_notice).unwrap();
+    let handle = StorageHandle::start(Pump::new(spool, ring.clone(), notify, on_notice)).unwrap();
     files.faults(|faults| faults.capacity_bytes = Some(0));
     let mut seq = 0;
     while ring.state() == StorageState::Accepting {
@@ -174,7 +175,7 @@ fn a_panicking_notice_handler_ends_in_failed_and_not_in_silence() {
     let ring = Arc::new(StorageRing::new(1, 16, 1 << 20));
     let notify = Arc::new(|_| ());
     let on_notice = Box::new(|notice| panic!("on purpose: {notice}"));
-    let handle = StorageHandle::start(spool, ring.clone(), notify, on_notice).unwrap();
+    let handle = StorageHandle::start(Pump::new(spool, ring.clone(), notify, on_notice)).unwrap();
     files.faults(|faults| faults.fail_every_sync = true);
     ring.push(0, StoreBatch { seq: 1, events: vec![event("a", lineage, 1, 10)] }).unwrap();
     while !handle.is_dead() {
