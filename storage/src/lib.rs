@@ -16,6 +16,7 @@
 mod catalog;
 mod channels;
 pub mod checkpoint;
+pub mod clickhouse;
 pub mod error;
 pub mod feed;
 pub mod files;

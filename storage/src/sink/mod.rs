@@ -13,12 +13,27 @@
 
 pub mod breaker;
 pub mod cursor;
+mod notice;
 mod source;
+mod stop;
 
+pub use notice::{OnSinkNotice, SinkNotice};
 pub use source::{Run, Source};
+pub use stop::Stop;
+
+use proto::event::Event;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// An event that was this much older than its acceptance is late, microseconds: minutes that were
+/// counted on the way do not have it.
+pub const LATE_US: i64 = 30_000_000;
+
+/// See [`LATE_US`]. The same for the same event, for ever.
+pub fn is_late(event: &Event) -> bool {
+    event.accepted_us().saturating_sub(event.time_us()) > LATE_US
+}
 
 /// How a sink fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

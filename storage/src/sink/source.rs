@@ -3,6 +3,7 @@
 use crate::feed::{Feed, Woken};
 use crate::files::Files;
 use crate::read::{ReadError, Reader, decode, parts, walk};
+use crate::ring::StorageRing;
 use proto::event::Event;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub struct Source<F: Files> {
     feed: Arc<Feed>,
     reader: Reader<F>,
+    ring: Option<Arc<StorageRing>>,
 }
 
 /// A run of events in the order of the spool.
@@ -28,7 +30,19 @@ pub struct Run {
 impl<F: Files> Source<F> {
     /// Reads from both.
     pub fn new(feed: Arc<Feed>, reader: Reader<F>) -> Self {
-        Self { feed, reader }
+        Self { feed, reader, ring: None }
+    }
+
+    /// Whose writer is woken when a sink confirms: somebody may wait for that.
+    pub fn waking(self, ring: Arc<StorageRing>) -> Self {
+        Self { ring: Some(ring), ..self }
+    }
+
+    /// The sink has confirmed something.
+    pub fn confirmed(&self) {
+        if let Some(ring) = &self.ring {
+            ring.wake();
+        }
     }
 
     /// The sequence number after the newest synced event.

@@ -1,0 +1,559 @@
+//! The loop: plan, save, send, confirm; and what each class of failure leads to.
+//!
+//! One insert is under way at a time: the server is the limit (about 4 us a row with merges, our
+//! encoding a tenth of a microsecond), and order is kept for nothing. A batch never crosses a day
+//! of `received`, so it is one partition and therefore in the table as a whole or not at all.
+
+use super::client::{Class, Failure, Store};
+use super::config::ClickHouseConfig;
+use super::schema::{self, DEAD_LETTERS, EVENTS, Found, Table};
+use super::{NAME, encode};
+use crate::files::Files;
+use crate::sink::breaker::{Breaker, Circuit};
+use crate::sink::cursor::{Cursor, Planned, checksum};
+use crate::sink::{Health, OnSinkNotice, Progress, SinkNotice, Source, Stop};
+use proto::event::Event;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a sink that needs a person waits before it looks again.
+const STUCK_WAIT: Duration = Duration::from_secs(30);
+/// How long an idle sink waits for events before it looks around.
+const IDLE: Duration = Duration::from_secs(1);
+/// Unknown failures of one range before it is treated as rejected.
+const UNKNOWN_MAX: u32 = 3;
+/// Between two notices about dead letters.
+const DEAD_NOTICE: Duration = Duration::from_secs(60);
+/// A day of `received`, in microseconds: a partition.
+const DAY_US: i64 = 86_400_000_000;
+
+/// The sink; see the module.
+pub struct ClickHouseSink<F: Files> {
+    config: ClickHouseConfig,
+    files: F,
+    source: Source<F>,
+    store: Store,
+    cursor: Cursor,
+    /// The cursor file says less than `cursor`.
+    unsaved: bool,
+    /// Events of the plan's beginning, in memory.
+    held: Vec<Event>,
+    held_from: u64,
+    breaker: Breaker,
+    /// Endpoints tried since the last success.
+    tried: usize,
+    /// Failures of unknown kind of the first range.
+    unknown: u32,
+    /// Ranges that begin before this may have been sent although nobody heard of it.
+    uncertain_before: u64,
+    dead_told: Option<Instant>,
+    progress: Arc<Progress>,
+    stop: Arc<Stop>,
+    on_notice: OnSinkNotice,
+    began: Instant,
+}
+
+/// A running sink.
+#[derive(Debug)]
+pub struct SinkHandle {
+    stop: Arc<Stop>,
+    thread: JoinHandle<()>,
+}
+
+impl SinkHandle {
+    /// Asks it to send what is there, at most for `within`.
+    pub fn stop(&self, within: Duration) {
+        self.stop.ask(within);
+    }
+
+    /// Waits for its end. `false`: it panicked.
+    pub fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
+}
+
+impl<F: Files> ClickHouseSink<F> {
+    /// Prepares the sink; its thread is started by [`ClickHouseSink::start`].
+    pub fn new(
+        config: ClickHouseConfig,
+        files: F,
+        source: Source<F>,
+        cursor: Option<Cursor>,
+        on_notice: OnSinkNotice,
+    ) -> Result<Self, String> {
+        let store = Store::new(&config)?;
+        let is_new = cursor.is_none();
+        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), source.first_seq()));
+        let durable = if is_new { 0 } else { cursor.confirmed };
+        Ok(Self {
+            uncertain_before: cursor.planned_end(),
+            progress: Arc::new(Progress::new(durable)),
+            config,
+            files,
+            source,
+            store,
+            unsaved: is_new,
+            cursor,
+            held: Vec::new(),
+            held_from: 0,
+            breaker: Breaker::default(),
+            tried: 0,
+            unknown: 0,
+            dead_told: None,
+            stop: Arc::default(),
+            on_notice,
+            began: Instant::now(),
+        })
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Reaches the store once and checks its schema: what a start wants to know. Not reaching it
+    /// is no reason not to start.
+    pub fn check(&mut self, within: Duration) -> Result<(), Failure> {
+        let runtime = runtime().map_err(|e| Failure::new(Class::Stuck, e.to_string()))?;
+        runtime.block_on(async {
+            let migrated = tokio::time::timeout(within, migrate(&self.store, &self.config)).await;
+            migrated.unwrap_or_else(|_| {
+                let text = format!("{}: no answer", self.store.url());
+                Err(Failure::new(Class::Unavailable, text))
+            })
+        })
+    }
+
+    /// Starts its thread.
+    pub fn start(self) -> std::io::Result<SinkHandle> {
+        let stop = Arc::clone(&self.stop);
+        let runtime = runtime()?;
+        let thread = std::thread::Builder::new().name(NAME.into());
+        let thread = thread.spawn(move || self.run(&runtime))?;
+        Ok(SinkHandle { stop, thread })
+    }
+
+    fn run(mut self, runtime: &tokio::runtime::Runtime) {
+        let mut connected = false;
+        while !self.stop.is_due() {
+            if !self.wait_for_circuit() {
+                break;
+            }
+            if !connected {
+                connected = self.connect(runtime);
+                continue;
+            }
+            if self.cursor.plan.is_empty() && !self.plan() {
+                if self.stop.is_asked() {
+                    break;
+                }
+                continue;
+            }
+            if self.breaker.circuit(self.now_ms()) == Circuit::HalfOpen
+                && let Err(failure) = runtime.block_on(self.store.execute("SELECT 1"))
+            {
+                self.failed(&failure);
+                continue;
+            }
+            connected = self.send(runtime);
+        }
+        self.save();
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// `false`: asked to stop while nothing can be sent.
+    fn wait_for_circuit(&mut self) -> bool {
+        loop {
+            let wait_ms = self.breaker.wait_ms(self.now_ms());
+            if wait_ms == 0 {
+                return true;
+            }
+            if self.stop.is_asked() {
+                return false;
+            }
+            self.note_backlog();
+            self.stop.sleep(Duration::from_millis(wait_ms.min(1_000)));
+        }
+    }
+
+    fn connect(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        let migrated = runtime.block_on(async {
+            tokio::select! {
+                migrated = migrate(&self.store, &self.config) => Some(migrated),
+                () = self.stop.until_due() => None,
+            }
+        });
+        match migrated {
+            None => false,
+            Some(Ok(())) => {
+                let behind = self.source.end_seq().saturating_sub(self.cursor.confirmed);
+                let store = self.store.url().to_owned();
+                (self.on_notice)(NAME, SinkNotice::Connected { store, behind });
+                self.well();
+                true
+            }
+            Some(Err(failure)) => {
+                self.failed(&failure);
+                false
+            }
+        }
+    }
+
+    /// Plans the next batch when there is one; `false`: not now.
+    fn plan(&mut self) -> bool {
+        let from = self.cursor.planned_end();
+        if self.source.end_seq() <= from {
+            if self.unsaved {
+                self.save();
+            }
+            self.note_backlog();
+            self.source.wait(from + 1, if self.stop.is_asked() { Duration::ZERO } else { IDLE });
+            return false;
+        }
+        if !self.stop.is_asked() {
+            self.source.wait(from + self.config.batch_rows as u64, self.config.batch_age);
+        }
+        let run = self.source.read(from, self.config.batch_rows, self.config.batch_bytes);
+        let run = match run {
+            Ok(run) if run.events.is_empty() => return false,
+            Ok(run) => run,
+            Err(error) => {
+                self.failed(&Failure::new(Class::Stuck, error.to_string()));
+                return false;
+            }
+        };
+        if run.from > from {
+            let events = run.from - from;
+            self.progress.update(|stats| stats.missed += events);
+            (self.on_notice)(NAME, SinkNotice::Missed { events });
+            self.cursor.confirmed = run.from;
+        }
+        self.held = run.events;
+        self.held_from = run.from;
+        let day = |event: &Event| event.accepted_us().div_euclid(DAY_US);
+        let first_day = self.held.first().map(day);
+        let one_day = self.held.iter().take_while(|event| Some(day(event)) == first_day).count();
+        self.held.truncate(one_day);
+        let end = run.from + one_day as u64;
+        let crc = checksum(&self.held);
+        self.cursor.plan.push(Planned { from: run.from, end, crc, dead: None });
+        self.unsaved = true;
+        if self.save() {
+            return true;
+        }
+        self.cursor.plan.clear(); // not synced, so it must not be sent
+        false
+    }
+
+    /// Writes the cursor file; `false`: it could not be written.
+    fn save(&mut self) -> bool {
+        match self.cursor.save(&self.files, NAME) {
+            Ok(()) => {
+                self.unsaved = false;
+                self.progress.set_durable(self.cursor.confirmed);
+                true
+            }
+            Err(error) => {
+                let error = error.to_string();
+                let text = format!("the cursor cannot be saved: {error}");
+                if self.breaker.failures() == 0 {
+                    (self.on_notice)(NAME, SinkNotice::CursorNotSaved { error });
+                }
+                self.back_off(Health::Retrying, text);
+                false
+            }
+        }
+    }
+
+    /// Sends the first range of the plan. `false`: look at the schema before going on.
+    fn send(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        let Some(range) = self.cursor.plan.first().cloned() else { return true };
+        let events = match self.events_of(&range) {
+            Ok(events) => events,
+            Err(failure) => {
+                self.failed(&failure);
+                return true;
+            }
+        };
+        let token = self.cursor.token(&range);
+        let table: Table = if range.dead.is_some() { DEAD_LETTERS } else { EVENTS };
+        let path = table.path(&self.config);
+        let began = Instant::now();
+        let sent = runtime.block_on(async {
+            let rows = encode::native(&events, range.dead.as_deref());
+            tokio::select! {
+                sent = self.store.insert(&path, &token, rows) => Some(sent),
+                () = self.stop.until_due() => None,
+            }
+        });
+        match sent {
+            None => true,
+            Some(Ok(())) => {
+                self.confirm(&events, began.elapsed());
+                true
+            }
+            Some(Err(failure)) => {
+                self.on_failure(runtime, &range, &events, &failure);
+                failure.class != Class::Stuck
+            }
+        }
+    }
+
+    /// The events of a range: those in memory, or from the spool after a restart or a split.
+    fn events_of(&mut self, range: &Planned) -> Result<Vec<Event>, Failure> {
+        let rows = (range.end - range.from) as usize;
+        let held_end = self.held_from + self.held.len() as u64;
+        if range.from < self.held_from || range.end > held_end {
+            let stuck = |text: String| Failure::new(Class::Stuck, text);
+            let run = self.source.read(range.from, rows, u64::MAX);
+            let run = run.map_err(|error| stuck(error.to_string()))?;
+            if run.from != range.from || run.events.len() != rows {
+                return Err(stuck(format!(
+                    "the spool no longer has events {} to {}, which were being sent; restore the \
+                     data directory, or remove {} in it to go on without them",
+                    range.from,
+                    range.end,
+                    crate::sink::cursor::file_name(NAME)
+                )));
+            }
+            self.held = run.events;
+            self.held_from = range.from;
+        }
+        let skip = (range.from - self.held_from) as usize;
+        let events = self.held[skip..skip + rows].to_vec();
+        if checksum(&events) != range.crc {
+            let text = format!(
+                "events {} to {} in the spool are not those that were being sent: was the data \
+                 directory restored from a backup? Remove {} in it to send the spool anew",
+                range.from,
+                range.end,
+                crate::sink::cursor::file_name(NAME)
+            );
+            return Err(Failure::new(Class::Stuck, text));
+        }
+        Ok(events)
+    }
+
+    /// The store has the first range.
+    fn confirm(&mut self, events: &[Event], took: Duration) {
+        let range = self.cursor.confirm_first();
+        self.unsaved = true;
+        self.progress.set_confirmed(self.cursor.confirmed);
+        let bytes: u64 = events.iter().map(|event| event.size() as u64).sum();
+        let dead = range.dead.is_some();
+        self.progress.update(|stats| {
+            stats.batches += 1;
+            stats.busy_us += took.as_micros() as u64;
+            stats.newest_us = events.last().map_or(stats.newest_us, Event::accepted_us);
+            if dead {
+                stats.dead_letters += 1;
+            } else {
+                stats.events += events.len() as u64;
+                stats.bytes += bytes;
+            }
+        });
+        self.well();
+        self.source.confirmed();
+        if let Some(reason) = range.dead {
+            self.tell_dead(reason);
+        }
+    }
+
+    fn tell_dead(&mut self, reason: String) {
+        if self.dead_told.is_none_or(|told| told.elapsed() > DEAD_NOTICE) {
+            self.dead_told = Some(Instant::now());
+            let total = self.progress.stats().dead_letters;
+            (self.on_notice)(NAME, SinkNotice::DeadLetters { total, reason });
+        }
+    }
+
+    fn on_failure(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        range: &Planned,
+        events: &[Event],
+        failure: &Failure,
+    ) {
+        self.progress.update(|stats| stats.retries += 1);
+        let mut class = failure.class;
+        if class == Class::Unknown {
+            self.unknown += 1;
+            if self.unknown > UNKNOWN_MAX {
+                class = Class::Rejected;
+            }
+        }
+        let whole = events.len() > 1;
+        match class {
+            Class::TooLarge | Class::Rejected if range.dead.is_none() => {
+                if range.from < self.uncertain_before {
+                    match runtime.block_on(contains(&self.store, &self.config, &events[0])) {
+                        Ok(false) => {}
+                        Ok(true) => return self.confirm(events, Duration::ZERO),
+                        Err(failure) => return self.failed(&failure),
+                    }
+                }
+                if whole {
+                    self.split(range, events);
+                } else if class == Class::Rejected || self.unknown > UNKNOWN_MAX {
+                    self.cursor.condemn_first(&failure.text);
+                    self.unsaved = true;
+                    self.save();
+                } else {
+                    self.unknown += 1; // one row that is too large: wait, then give it up
+                    self.failed(failure);
+                }
+            }
+            _ => {
+                // It may have been taken although the answer was lost.
+                self.uncertain_before = self.uncertain_before.max(range.end);
+                self.failed(failure);
+            }
+        }
+    }
+
+    fn split(&mut self, range: &Planned, events: &[Event]) {
+        let (first, second) = events.split_at(events.len() / 2);
+        let crcs = (checksum(first), checksum(second));
+        self.cursor.split_first(range.from + first.len() as u64, crcs);
+        self.unsaved = true;
+        self.unknown = 0;
+        self.progress.update(|stats| stats.splits += 1);
+        self.save();
+    }
+
+    /// Nothing could be sent: the next endpoint, or a wait.
+    fn failed(&mut self, failure: &Failure) {
+        if failure.class == Class::Unavailable && self.tried + 1 < self.store.endpoints() {
+            self.tried += 1;
+            self.store.rotate();
+            return;
+        }
+        self.tried = 0;
+        self.store.rotate();
+        let stuck = failure.class == Class::Stuck;
+        let error = failure.text.clone();
+        let before = self.progress.stats().health;
+        let health = if stuck { Health::Stuck } else { Health::Retrying };
+        if before != health {
+            let error = error.clone();
+            let notice =
+                if stuck { SinkNotice::Stuck { error } } else { SinkNotice::Unavailable { error } };
+            (self.on_notice)(NAME, notice);
+        }
+        self.back_off(health, error);
+    }
+
+    fn back_off(&mut self, health: Health, error: String) {
+        let floor = if health == Health::Stuck { STUCK_WAIT } else { Duration::ZERO };
+        self.breaker.failed(self.now_ms(), floor.as_millis() as u64, self.files.random());
+        self.progress.update(|stats| {
+            stats.health = health;
+            stats.error = Some(error);
+        });
+        self.note_backlog();
+    }
+
+    /// The store took something.
+    fn well(&mut self) {
+        self.breaker.succeeded();
+        (self.tried, self.unknown) = (0, 0);
+        let before = self.progress.stats().health;
+        if matches!(before, Health::Retrying | Health::Stuck) {
+            let behind = self.source.end_seq().saturating_sub(self.cursor.confirmed);
+            (self.on_notice)(NAME, SinkNotice::Healed { behind });
+        }
+        self.progress.update(|stats| {
+            stats.health = Health::Healthy;
+            stats.error = None;
+        });
+        self.note_backlog();
+    }
+
+    /// How old the oldest event is that waits, for the metric and the health.
+    fn note_backlog(&mut self) {
+        let confirmed = self.cursor.confirmed;
+        let oldest = if self.source.end_seq() <= confirmed {
+            None
+        } else if let Some(skip) = confirmed.checked_sub(self.held_from)
+            && let Some(event) = self.held.get(skip as usize)
+        {
+            Some(event.accepted_us())
+        } else {
+            let run = self.source.read(confirmed, 1, 1).ok();
+            run.and_then(|run| run.events.first().map(Event::accepted_us))
+        };
+        self.progress.update(|stats| stats.oldest_waiting_us = oldest);
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct ColumnRow {
+    table: String,
+    name: String,
+    r#type: String,
+}
+
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct TableRow {
+    name: String,
+    comment: String,
+    create_table_query: String,
+}
+
+/// Creates what is missing, upgrades what is older, refuses what does not fit.
+pub(crate) async fn migrate(store: &Store, config: &ClickHouseConfig) -> Result<(), Failure> {
+    for statement in schema::statements(config) {
+        store.execute(&statement).await?;
+    }
+    let columns = "SELECT table, name, type FROM system.columns WHERE database = {db:String}";
+    let columns = store.query(columns).param("db", &config.database);
+    let tables =
+        "SELECT name, comment, create_table_query FROM system.tables WHERE database = {db:String}";
+    let tables = store.query(tables).param("db", &config.database);
+    let mut found = Found::default();
+    for row in store.rows::<ColumnRow>(columns).await? {
+        found.columns.push((row.table, row.name, row.r#type));
+    }
+    let events = EVENTS.rows_name(config);
+    for row in store.rows::<TableRow>(tables).await? {
+        if row.name == events {
+            found.comment = row.comment;
+        }
+        found.created.push((row.name, row.create_table_query));
+    }
+    let upgrade = schema::upgrade(config, &found)
+        .map_err(|error| Failure::new(Class::Stuck, error.to_string()))?;
+    for statement in upgrade {
+        store.execute(&statement).await?;
+    }
+    Ok(())
+}
+
+/// True if the event is in the table: then so is the range that begins with it.
+async fn contains(
+    store: &Store,
+    config: &ClickHouseConfig,
+    event: &Event,
+) -> Result<bool, Failure> {
+    let sql = format!(
+        "SELECT count() FROM {} WHERE channel = {{channel:String}} AND epoch = {{epoch:UInt64}} \
+         AND offset = {{offset:UInt64}}",
+        EVENTS.path(config)
+    );
+    let position = event.position();
+    let query = store
+        .query(&sql)
+        .param("channel", event.channel())
+        .param("epoch", position.epoch.0)
+        .param("offset", position.offset);
+    let counts: Vec<u64> = store.rows(query).await?;
+    Ok(counts.first().is_some_and(|count| *count > 0))
+}
