@@ -2,9 +2,12 @@
 //! child processes with a time cap.
 
 pub mod child;
+pub mod clickhouse;
 pub mod disk;
+pub mod fault_proxy;
 pub mod h2;
 pub mod http;
+pub mod message;
 pub mod process;
 pub mod site;
 pub mod sse;
