@@ -5,7 +5,7 @@
 //! and two shards ([`cells!`]). Most servers run inside the test; those that are killed, limited or
 //! measured are processes of their own. A peer that is missing fails the test with the command that
 //! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous
-//! caps. What stands behind the server, ClickHouse, is there too: see [`rig::clickhouse`].
+//! caps. What stands behind the server, ClickHouse and S3, is there too: see [`rig::clickhouse`].
 
 #[macro_use]
 mod rig;
@@ -17,6 +17,7 @@ mod faults;
 mod h2load;
 mod http;
 mod limits;
+mod s3;
 mod sse;
 mod threats;
 mod tls;

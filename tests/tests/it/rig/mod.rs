@@ -9,6 +9,7 @@ pub mod h2;
 pub mod http;
 pub mod message;
 pub mod process;
+pub mod s3;
 pub mod site;
 pub mod sse;
 pub mod ws;
