@@ -10,6 +10,7 @@
 
 mod bench;
 mod ci;
+mod clickhouse;
 mod demo;
 mod docs;
 mod fuzz;
@@ -36,6 +37,8 @@ usage: cargo xtask COMMAND
   sim [--seeds N] [ARGS]     run the simulated world: recorded seeds, then N fresh ones; see
                              `cargo xtask sim --help`
   bench [ARGS]               build for release and run the benchmark
+  clickhouse [--port N] [--path DIR]
+                             a real ClickHouse on 127.0.0.1:8123, until Ctrl-C; installs it once
 
 CARGO_TARGET_DIR is respected.";
 
@@ -65,6 +68,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "fuzz" => fuzz::run(&fuzz::Request::parse(rest)?).map(|_| ()),
         "sim" => sim::run(rest).map(|_| ()),
         "bench" => bench::run(rest),
+        "clickhouse" => clickhouse::serve(&clickhouse::Request::parse(rest)?),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

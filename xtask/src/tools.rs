@@ -2,6 +2,7 @@
 //!
 //! Only [`install_for_tests`] installs system packages, and only those whose program is missing.
 
+use crate::clickhouse;
 use crate::run::{command, root, run, target_dir};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -34,8 +35,8 @@ const TOOLS: &[Tool] = &[
     tool("pip", "python3-pip", "the Python packages of those tests"),
 ];
 
-/// Installs the Debian packages whose program is missing, the test clients of npm, and those of
-/// pip; says which.
+/// Installs the Debian packages whose program is missing, the test clients of npm and of pip, and
+/// ClickHouse; says which.
 pub fn install_for_tests() -> Result<()> {
     install_packages()?;
     require_node()?;
@@ -43,7 +44,8 @@ pub fn install_for_tests() -> Result<()> {
     if clients.join("package.json").is_file() {
         npm_ci(&clients)?;
     }
-    install_python(&clients.join("requirements.txt"))
+    install_python(&clients.join("requirements.txt"))?;
+    clickhouse::install().map(|_| ())
 }
 
 fn install_packages() -> Result<()> {

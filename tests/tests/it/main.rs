@@ -5,17 +5,19 @@
 //! and two shards ([`cells!`]). Most servers run inside the test; those that are killed, limited or
 //! measured are processes of their own. A peer that is missing fails the test with the command that
 //! installs it. Nothing here asserts a time: [`rig::until`] waits for conditions with generous
-//! caps.
+//! caps. What stands behind the server, ClickHouse and S3, is there too: see [`rig::clickhouse`].
 
 #[macro_use]
 mod rig;
 
+mod clickhouse;
 mod demo;
 mod durability;
 mod faults;
 mod h2load;
 mod http;
 mod limits;
+mod s3;
 mod sse;
 mod threats;
 mod tls;

@@ -2,10 +2,14 @@
 //! child processes with a time cap.
 
 pub mod child;
+pub mod clickhouse;
 pub mod disk;
+pub mod fault_proxy;
 pub mod h2;
 pub mod http;
+pub mod message;
 pub mod process;
+pub mod s3;
 pub mod site;
 pub mod sse;
 pub mod ws;
