@@ -101,6 +101,19 @@ impl StorageHandle {
         self.thread.is_finished()
     }
 
+    /// Waits until everything pushed is synced, as far as the disk takes it; at most as long as a
+    /// stop would. Call it when no shard pushes any more.
+    pub fn settle(&self) {
+        let until = Instant::now() + STOP_WAIT;
+        while self.ring.unsynced_bytes() > 0
+            && self.ring.state() == StorageState::Accepting
+            && !self.is_dead()
+            && Instant::now() < until
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Stops cleanly: everything in the ring is synced first. Call it when no shard pushes any
     /// more.
     pub fn stop(self) -> StopReport {

@@ -9,6 +9,7 @@
 
 pub mod restore;
 mod shards;
+mod sinks;
 mod store;
 
 use crate::config::Config;
@@ -164,7 +165,7 @@ impl Server {
             config: Arc::new(config),
             budget: Arc::new(budget),
             shards: handles.collect(),
-            storage: store.view(),
+            storage: store.view(clock),
             readiness: Arc::clone(&readiness),
             operator: drainer.clone(),
         };

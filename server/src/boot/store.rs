@@ -2,6 +2,7 @@
 
 use super::BootError;
 use super::restore;
+use super::sinks::{RunningSinks, Sinks, SinksView};
 use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::control::{State, StorageView};
@@ -33,6 +34,8 @@ pub struct Store {
     /// Random; keys hashes and ids.
     pub seed: u64,
     writer: StorageHandle,
+    sinks: RunningSinks,
+    sinks_view: SinksView,
 }
 
 /// The readers, with one answer queue per shard. An answer queue needs no bound of its own: a
@@ -64,6 +67,8 @@ impl HistoryReads for Reads {
 struct View<S> {
     ring: Arc<StorageRing>,
     stats: S,
+    sinks: SinksView,
+    clock: Clock,
 }
 
 impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for View<S> {
@@ -77,6 +82,8 @@ impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for Vi
         snapshot.counters.segments_deleted = spool.segments_removed;
         snapshot.gauges.lag_bytes = self.ring.unsynced_bytes();
         snapshot.gauges.memory_bytes = spool.memory_bytes;
+        snapshot.gauges.feed_bytes = self.sinks.memory_bytes();
+        snapshot.sinks = self.sinks.read(self.clock.now().wall_us);
         snapshot.gauges.bytes = spool.disk_bytes;
         snapshot.gauges.segments = spool.segments;
         snapshot.gauges.refusing = u64::from(self.ring.state() != StorageState::Accepting);
@@ -101,7 +108,8 @@ impl Store {
             BootError::new(message, "choose another with --data-dir, or check its permissions")
         })?;
         let options = spool_options(config, budget);
-        let opened = storage::open(files, options, now.wall_us, &mut |notice| say(&notice))
+        let opened = storage::open(files.clone(), options, now.wall_us, &mut |n| say(&n));
+        let mut opened = opened
             .map_err(|error| BootError::new(error.to_string(), "choose another --data-dir"))?;
         let mut seed = [0; 8];
         rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
@@ -113,6 +121,7 @@ impl Store {
         let shards = budget.facts.shards as usize;
         let unsynced_max = budget.shard.storage_ring_bytes * shards as u64;
         let ring = Arc::new(StorageRing::new(shards as u16, RING_BATCHES, unsynced_max));
+        let sinks = Sinks::open(config, &files, &mut opened.spool, &ring)?;
         let thread = |e: std::io::Error| {
             BootError::new(format!("cannot start a storage thread: {e}"), "raise `ulimit -u`")
         };
@@ -122,7 +131,7 @@ impl Store {
         let reads = Reads { pool, answers, shared: Arc::clone(shared) };
         let wake = Arc::clone(shared);
         let failed = Arc::clone(shared);
-        let writer = StorageHandle::start(Pump::new(
+        let mut pump = Pump::new(
             opened.spool,
             Arc::clone(&ring),
             Arc::new(move |shard| wake.wake(usize::from(shard))),
@@ -132,18 +141,25 @@ impl Store {
                 }
                 say(&notice);
             }),
-        ))
-        .map_err(thread)?;
-        Ok((Self { ring, reads: Arc::new(reads), seed, writer }, homes))
+        );
+        sinks.join(&mut pump);
+        let sinks_view = sinks.view();
+        let writer = StorageHandle::start(pump).map_err(thread)?;
+        let running = sinks.start().map_err(thread)?;
+        let store = Self { ring, reads: Arc::new(reads), seed, writer, sinks: running, sinks_view };
+        Ok((store, homes))
     }
 
     /// The storage's figures for the admin listener.
-    pub fn view(&self) -> Arc<dyn StorageView> {
-        Arc::new(View { ring: Arc::clone(&self.ring), stats: self.writer.stats_view() })
+    pub fn view(&self, clock: Clock) -> Arc<dyn StorageView> {
+        let (stats, sinks) = (self.writer.stats_view(), self.sinks_view.clone());
+        Arc::new(View { ring: Arc::clone(&self.ring), stats, sinks, clock })
     }
 
     /// Syncs everything and stops the writer. Every shard has ended.
     pub fn stop(self) -> StopReport {
+        self.writer.settle();
+        self.sinks.stop();
         let report = self.writer.stop();
         if let Some(error) = &report.error {
             log::error(

@@ -11,7 +11,7 @@
 //! leaves alone is for them.
 
 use super::ledger::{self, HOLDERS, Holder};
-use super::{Config, Limits};
+use super::{Config, Limits, Storage};
 use crate::mesh::SHARDS_MAX;
 use serde::Serialize;
 use std::fmt;
@@ -160,7 +160,7 @@ impl Budget {
             0 => facts.memory_bytes / 4 * 3,
             bytes => bytes,
         };
-        let process_lines = process_lines();
+        let process_lines = process_lines(&config.storage);
         let process_bytes: u64 = process_lines.iter().map(Line::bytes).sum();
         let shard_memory = memory_bytes.saturating_sub(process_bytes) / u64::from(facts.shards);
 
@@ -296,14 +296,21 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
     ]
 }
 
-fn process_lines() -> Vec<Line> {
+fn process_lines(storage: &Storage) -> Vec<Line> {
     let once = |name, count, bytes_each| Line { name, count, bytes_each };
-    vec![
+    let mut lines = vec![
         once(ledger::PROGRAM, 1, 16 << 20),
         once(ledger::SPOOL_WRITER, 2, 4 << 20),
         once(ledger::SPOOL_READERS, u64::from(SPOOL_READERS), 1 << 20),
         once(ledger::CONTROL, 1, 8 << 20),
-    ]
+    ];
+    let click_house = &storage.clickhouse;
+    if click_house.is_on() {
+        // A batch being sent, and what is on its way to the socket.
+        let batch = click_house.batch_bytes + (8 << 20);
+        lines.push(once(ledger::SINKS, 1, storage.feed_bytes_max + batch));
+    }
+    lines
 }
 
 /// Descriptors kept back, and how many are left for connections.

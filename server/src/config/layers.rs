@@ -312,7 +312,7 @@ fn insert(table: &mut Table, path: &str, value: Value) {
         }
         Some((section, key)) => {
             if let Some(Value::Table(inner)) = table.get_mut(section) {
-                inner.insert(key.to_owned(), value);
+                insert(inner, key, value);
             }
         }
     }

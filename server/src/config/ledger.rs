@@ -66,6 +66,8 @@ pub const PROGRAM: &str = "program";
 pub const SPOOL_WRITER: &str = "spool_writer";
 pub const SPOOL_READERS: &str = "spool_readers";
 pub const CONTROL: &str = "control";
+/// Events in memory for stores beside the spool, and batches on their way to them.
+pub const SINKS: &str = "sinks";
 
 impl Holder {
     /// This holder's row.

@@ -16,11 +16,13 @@ pub mod limits;
 pub mod namespace;
 pub mod reference;
 pub mod schema;
+mod storage;
 mod validate;
 
 pub use layers::{ConfigError, Loaded, Origin, Sources, load};
 pub use limits::Limits;
 pub use namespace::{Deliver, Namespace, OutboxPolicy};
+pub use storage::{ClickHouse, ReadFrom, Storage};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +50,7 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub spool: Spool,
+    pub storage: Storage,
     pub sse: Sse,
     /// Always has `default`.
     pub namespaces: BTreeMap<String, Namespace>,

@@ -1,7 +1,7 @@
 //! Values that have the right type and still make no sense. Each problem names the limit and what
 //! to do; the caller adds the field's value and where it was set.
 
-use super::{Config, Deliver, Namespace};
+use super::{Config, Deliver, Namespace, ReadFrom};
 use crate::mesh::SHARDS_MAX;
 use std::net::SocketAddr;
 
@@ -20,6 +20,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     found.tls(config);
     found.ranges(config);
     found.relations(config);
+    found.storage(config);
     found.namespaces(config);
     found.0
 }
@@ -136,6 +137,7 @@ impl Found {
         range("limits.heartbeat_s", u(limits.heartbeat_s), 1, 3_600);
         range("limits.pong_timeout_s", u(limits.pong_timeout_s), 1, 300);
         range("limits.publish_wait_s", u(limits.publish_wait_s), 0, 60);
+        range("limits.stored_wait_s", u(limits.stored_wait_s), 1, 3_600);
         range("limits.ws_fragments_max", u(limits.ws_fragments_max), 1, 1_000_000);
         let pings = u(limits.ws_control_frames_per_s_max);
         range("limits.ws_control_frames_per_s_max", pings, 1, 1_000_000);
@@ -175,6 +177,35 @@ impl Found {
         let channels_max = u64::from(limits.channels_per_connection_max);
         let other = "limits.channels_per_connection_max";
         at_most("sse.channels_max", u64::from(sse.channels_max), other, channels_max);
+    }
+
+    fn storage(&mut self, config: &Config) {
+        let (storage, click_house) = (&config.storage, &config.storage.clickhouse);
+        let mut range = |path: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                self.add(path, format!("the value must be from {min} to {max}"));
+            }
+        };
+        let u = u64::from;
+        range("storage.feed_bytes_max", storage.feed_bytes_max, 1 << 20, 8 << 30);
+        range("storage.lag_s_max", u(storage.lag_s_max), 1, 86_400);
+        range("storage.clickhouse.batch_rows", u(click_house.batch_rows), 1, 1_000_000);
+        range("storage.clickhouse.batch_bytes", click_house.batch_bytes, 1 << 10, 1 << 30);
+        range("storage.clickhouse.batch_ms", u(click_house.batch_ms), 0, 60_000);
+        range("storage.clickhouse.insert_timeout_s", u(click_house.insert_timeout_s), 1, 3_600);
+        range("storage.clickhouse.delete_after_days", u(click_house.delete_after_days), 0, 36_500);
+        if storage.read == ReadFrom::ClickHouse && !click_house.is_on() {
+            self.add("storage.read", "set `storage.clickhouse.url`, or read from `embedded`");
+        }
+        if !click_house.is_on() {
+            return;
+        }
+        if !click_house.password_file.as_os_str().is_empty() && click_house.user.is_empty() {
+            self.add("storage.clickhouse.user", "`password_file` is set; name its user");
+        }
+        if let Err(error) = click_house.sink_config_without_secrets().validate() {
+            self.add(format!("storage.clickhouse.{}", error.key), error.what);
+        }
     }
 
     fn namespaces(&mut self, config: &Config) {

@@ -18,6 +18,7 @@ mod listener;
 pub mod port;
 pub mod readiness;
 mod routes;
+mod storage;
 
 pub use listener::{AdminServer, bind};
 pub use port::{ConnectionReport, ControlCommand, ControlPort, DrainOrder, Reply};

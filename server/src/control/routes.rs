@@ -1,6 +1,7 @@
 //! What the admin listener answers. Errors are JSON: `{"error":{"code","message"}}`.
 
 use super::port::{ConnectionReport, ControlCommand, DrainOrder, Reply};
+use super::storage;
 use super::{Context, REPLY_TIMEOUT, guard};
 use crate::config::ledger::{self, HOLDERS};
 use crate::metrics::process::ProcessStats;
@@ -20,12 +21,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// What handlers share.
-struct Shared {
-    context: Context,
+pub(super) struct Shared {
+    pub(super) context: Context,
     exposition: Exposition,
 }
 
-type SharedState = State<Arc<Shared>>;
+pub(super) type SharedState = State<Arc<Shared>>;
 
 /// All routes behind the guards.
 pub(super) fn router(context: Context) -> Router {
@@ -37,6 +38,8 @@ pub(super) fn router(context: Context) -> Router {
         .route("/debug/memory", get(memory))
         .route("/debug/connections", get(connections))
         .route("/admin/drain", post(drain))
+        .route("/admin/storage", get(storage::status))
+        .route("/health/storage", get(storage::health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .fallback(not_found)
@@ -92,7 +95,9 @@ async fn index() -> Response {
         "GET /debug/memory": "who holds memory, per shard, beside the plan",
         "GET /debug/connections?limit=20": "who is slow and why",
         "POST /admin/drain": "send clients away, optionally {\"rate\": clients per second}",
+        "GET /admin/storage": "the stores: how far each is, what it lacks and why",
         "GET /health/live": "the process answers",
+        "GET /health/storage": "every store takes events and is not far behind",
         "GET /health/ready": "the server wants traffic",
     }))
     .into_response()
@@ -116,8 +121,9 @@ async fn memory(State(shared): SharedState) -> Response {
     let budget = &shared.context.budget;
     let stats = ProcessStats::read();
     let resident = stats.resident_bytes;
-    let spool_writer = shared.context.storage.read().gauges.memory_bytes;
-    let mut accounted = stats.program_bytes + spool_writer;
+    let storage = shared.context.storage.read().gauges;
+    let (spool_writer, feed) = (storage.memory_bytes, storage.feed_bytes);
+    let mut accounted = stats.program_bytes + spool_writer + feed;
     let mut shards = Vec::new();
     for (index, shard) in shared.context.shards.iter().enumerate() {
         let ledger = shard.snapshot.read().ledger;
@@ -141,6 +147,7 @@ async fn memory(State(shared): SharedState) -> Response {
         let bytes = match line.name {
             ledger::PROGRAM => Some(stats.program_bytes),
             ledger::SPOOL_WRITER => Some(spool_writer),
+            ledger::SINKS => Some(feed),
             // Not counted as it goes: part of what is not accounted for.
             _ => None,
         };

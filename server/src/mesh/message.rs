@@ -22,6 +22,8 @@ pub enum AckMode {
     Accepted,
     /// Synced in the spool.
     Durable,
+    /// Confirmed by the primary store.
+    Stored,
 }
 
 /// Events of one request for channels of one home shard, in the order of the body.
@@ -64,6 +66,8 @@ pub struct Answer {
     pub slot: u32,
     /// One per item, in order.
     pub outcomes: Vec<Outcome>,
+    /// The store batch of this home shard that `ack=stored` waits for; 0: what earlier runs left.
+    pub store_seq: Option<u64>,
 }
 
 /// Names a subscription on its shard. Stale names are ignored there.

@@ -3,7 +3,7 @@
 use super::catalogue::{DROP_REASONS, FAMILIES, Family, Kind};
 use super::process::ProcessStats;
 use super::snapshot::{
-    Counters, Gauges, Histogram, Row, ShardSnapshot, StorageCounters, StorageGauges,
+    Counters, Gauges, Histogram, Row, ShardSnapshot, SinkSnapshot, StorageCounters, StorageGauges,
     StorageSnapshot,
 };
 use crate::config::ledger::HOLDERS;
@@ -11,6 +11,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use proto::reason::REASONS;
 use std::fmt::Write;
+use storage::sink::Health;
 
 /// Everything a scrape is made from.
 #[derive(Debug, Clone)]
@@ -66,10 +67,30 @@ impl Exposition {
         for (row, value) in StorageGauges::ROWS.iter().zip(storage.gauges.values()) {
             self.gauge(row.family, row.labels, None, value as f64);
         }
+        storage.sinks.iter().for_each(|sink| self.feed_sink(sink));
         let mut out = self.handle.render();
         self.render_cpu_seconds(view.process.cpu_seconds, &mut out);
         self.render_histograms(&view.shards, &mut out);
         out
+    }
+
+    fn feed_sink(&self, sink: &SinkSnapshot) {
+        let (labels, stats) = ([("sink", sink.sink)], &sink.stats);
+        for (family, value) in [
+            ("shardcast_sink_events_total", stats.events),
+            ("shardcast_sink_bytes_total", stats.bytes),
+            ("shardcast_sink_batches_total", stats.batches),
+            ("shardcast_sink_retries_total", stats.retries),
+            ("shardcast_sink_splits_total", stats.splits),
+            ("shardcast_sink_dead_letters_total", stats.dead_letters),
+            ("shardcast_sink_missed_events_total", stats.missed),
+        ] {
+            self.counter(family, &labels, None, value);
+        }
+        let healthy = f64::from(u8::from(stats.health == Health::Healthy));
+        self.gauge("shardcast_sink_healthy", &labels, None, healthy);
+        self.gauge("shardcast_sink_lag_events", &labels, None, sink.behind as f64);
+        self.gauge("shardcast_sink_lag_seconds", &labels, None, sink.lag_ms as f64 / 1_000.0);
     }
 
     fn feed_process(&self, view: &View) {

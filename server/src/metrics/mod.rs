@@ -20,6 +20,6 @@ pub mod snapshot;
 pub use catalogue::{DROP_REASONS, DropReason, FAMILIES};
 pub use exposition::{Exposition, View};
 pub use snapshot::{
-    Counters, Gauges, Histogram, ShardSnapshot, SnapshotSlot, StorageCounters, StorageGauges,
-    StorageSnapshot,
+    Counters, Gauges, Histogram, ShardSnapshot, SinkSnapshot, SnapshotSlot, StorageCounters,
+    StorageGauges, StorageSnapshot,
 };

@@ -10,6 +10,7 @@ use crate::config::ledger::Ledger;
 use crate::driver::DriverCounters;
 use proto::reason::{CloseReason, REASONS};
 use std::sync::{Mutex, PoisonError, TryLockError};
+use storage::sink::SinkStats;
 
 /// Where one field shows up: its family and the labels that tell it from its siblings.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +124,7 @@ measured! {
     StorageGauges {
         lag_bytes = "shardcast_spool_lag_bytes" [];
         memory_bytes = "shardcast_spool_memory_bytes" [];
+        feed_bytes = "shardcast_sink_feed_bytes" [];
         bytes = "shardcast_spool_bytes" [];
         segments = "shardcast_spool_segments" [];
         refusing = "shardcast_spool_refusing" [];
@@ -274,13 +276,32 @@ impl ShardSnapshot {
     }
 }
 
+/// How a store beside the spool fares.
+#[derive(Debug, Clone)]
+pub struct SinkSnapshot {
+    /// Its name.
+    pub sink: &'static str,
+    /// Events it has not confirmed.
+    pub behind: u64,
+    /// Age of the oldest of them, milliseconds.
+    pub lag_ms: u64,
+    /// Everything before this sequence number is confirmed.
+    pub confirmed: u64,
+    /// The same, as its cursor file says.
+    pub durable: u64,
+    /// What it counts.
+    pub stats: SinkStats,
+}
+
 /// What the storage thread tells about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct StorageSnapshot {
     /// What only grows.
     pub counters: StorageCounters,
     /// What is so at the moment.
     pub gauges: StorageGauges,
+    /// The stores beside the spool.
+    pub sinks: Vec<SinkSnapshot>,
 }
 
 /// A shared place for the latest snapshot. The writer never waits: if a reader is copying just

@@ -184,6 +184,7 @@ impl Shard {
         let mut fan_out = FanOut::default();
         let mut waiting = Waiting { events: Vec::new(), bytes: 0 };
         let mut wait_for = 0;
+        let mut any_stored = false;
         let mut unstored = Vec::new();
         for unplaced in items {
             let namespace = self.settings.namespace(unplaced.channel());
@@ -197,6 +198,7 @@ impl Shard {
                 Ok(Published::Duplicate(duplicate)) => {
                     self.stats.counters.publishes_duplicate += 1;
                     wait_for = wait_for.max(duplicate.store_seq);
+                    any_stored |= namespace.store;
                     if !namespace.store {
                         unstored.push(outcomes.len());
                     }
@@ -222,6 +224,7 @@ impl Shard {
                 fan_out.add(&placed.event, placed.interest);
             }
             if namespace.store {
+                any_stored = true;
                 wait_for = wait_for.max(store_seq);
                 stored.push(placed.event);
             }
@@ -232,7 +235,8 @@ impl Shard {
             self.homeside.awaiting_bytes += waiting.bytes;
             self.homeside.deliveries.push_back((seq, waiting));
         }
-        let answer = Answer { slot, outcomes };
+        let store_seq = (ack == AckMode::Stored && any_stored).then_some(wait_for);
+        let answer = Answer { slot, outcomes, store_seq };
         if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
             let waiting = WaitingAnswer { to: from, answer, unstored };
             self.homeside.answers.entry(wait_for).or_default().push(waiting);

@@ -370,6 +370,7 @@ impl Shard {
         self.run_answers();
         self.run_history();
         self.run_parked();
+        self.run_storing();
         self.run_resumable();
         self.run_asks();
         self.run_catching_up();
@@ -395,6 +396,9 @@ impl Shard {
         let mut sooner = |at: u64| deadline = Some(deadline.map_or(at, |other| other.min(at)));
         if self.publishes.has_parked() || !self.asks.is_empty() {
             sooner(self.now.ms + 5);
+        }
+        if let Some(at) = self.publishes.storing_deadline_ms() {
+            sooner(at);
         }
         if let Some(drain) = &self.drain {
             sooner(drain.next_ms());

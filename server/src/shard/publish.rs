@@ -12,17 +12,19 @@
 
 mod admission;
 mod body;
+mod stored;
 mod table;
 
 pub use table::{PublishId, Publishes};
 
 use admission::{Admission, Building};
 use body::{RawRequest, Step, decode_buffered, decoder_of, feed_ndjson};
+use stored::Wanted;
 
 use super::Shard;
 use super::http::{Head, Response};
 use crate::driver::ConnId;
-use crate::mesh::{AckMode, Answer, HomeRefusal, Outcome};
+use crate::mesh::{AckMode, Answer, HomeRefusal, Outcome, ShardId};
 use bytes::Bytes;
 use proto::answer::PublishAnswer;
 use proto::channel::ChannelName;
@@ -80,6 +82,10 @@ pub struct Publish {
     pub unreleased: usize,
     /// Bytes charged to the shard's pool of bodies.
     charged: usize,
+    /// What `ack=stored` waits for.
+    wanted: Wanted,
+    /// The answer instead, if the store did not confirm in time.
+    not_stored: Option<Response>,
     /// When a piece of the body last came, or could be taken again, milliseconds.
     heard_ms: u64,
 }
@@ -106,6 +112,8 @@ impl Publish {
             parked_ms: None,
             unreleased: 0,
             charged: 0,
+            wanted: Wanted::default(),
+            not_stored: None,
             heard_ms: now_ms,
         }
     }
@@ -436,19 +444,22 @@ impl Shard {
     pub(super) fn run_answers(&mut self) {
         for from in self.mesh.peers() {
             while let Some(answer) = self.mesh.next_answer(from) {
-                self.on_answer(answer);
+                self.on_answer(from, answer);
             }
         }
         self.run_touched();
     }
 
-    fn on_answer(&mut self, answer: Answer) {
+    fn on_answer(&mut self, from: ShardId, answer: Answer) {
         let batch = self.publishes.in_flight.get_mut(answer.slot as usize).and_then(Option::take);
         let batch = batch.expect("an answer for a batch slot that is not under way");
         self.publishes.in_flight_free.push(answer.slot);
         assert_eq!(batch.indices.len(), answer.outcomes.len(), "one outcome per item");
         let Some(publish) = self.publishes.get(batch.publish) else { return };
         publish.in_flight -= 1;
+        if let Some(seq) = answer.store_seq {
+            publish.wanted.add(from, seq);
+        }
         let items = batch.indices.iter().zip(&batch.channel_of).zip(&answer.outcomes);
         for ((index, channel), outcome) in items {
             let name = batch.channels[usize::from(*channel)].as_str();
@@ -472,7 +483,10 @@ impl Shard {
                 && publish.in_flight == 0
                 && publish.parked_ms.is_none()
                 && publish.batches.iter().all(|batch| batch.items.is_empty());
-            if complete && let Some(publish) = self.publishes.remove(id) {
+            if !complete || self.waits_for_store(id) {
+                continue;
+            }
+            if let Some(publish) = self.publishes.remove(id) {
                 self.answer_publish(*publish);
             }
         }
@@ -482,6 +496,7 @@ impl Shard {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
         let unread = !publish.input_ended;
         let response = match publish.stopped {
+            _ if let Some(response) = publish.not_stored => response,
             Some(response) if publish.answer.accepted() == 0 && !response.body.is_empty() => {
                 response
             }

@@ -18,6 +18,7 @@ mod h2load;
 mod http;
 mod limits;
 mod s3;
+mod sinks;
 mod sse;
 mod threats;
 mod tls;

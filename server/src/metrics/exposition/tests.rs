@@ -2,6 +2,7 @@ use super::*;
 use crate::config::ledger::Holder;
 use crate::metrics::catalogue::DropReason;
 use std::collections::{BTreeMap, BTreeSet};
+use storage::sink::SinkStats;
 
 /// A strict reader of the text format: every line is a comment of a known form or a sample of the
 /// family announced last, each family comes once, no series twice.
@@ -41,6 +42,11 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
     series
 }
 
+fn sink() -> SinkSnapshot {
+    let stats = SinkStats { dead_letters: 6, health: Health::Healthy, ..SinkStats::default() };
+    SinkSnapshot { sink: "one", behind: 12, lag_ms: 1_500, confirmed: 3, durable: 2, stats }
+}
+
 fn view() -> View {
     let mut one = ShardSnapshot::default();
     one.engine = "uring";
@@ -56,7 +62,7 @@ fn view() -> View {
     other.delivered(900, 1);
     View {
         shards: vec![one, other],
-        storage: StorageSnapshot::default(),
+        storage: StorageSnapshot { sinks: vec![sink()], ..StorageSnapshot::default() },
         process: ProcessStats::read(),
         connections_max: 1_000,
         ready: true,
@@ -77,6 +83,9 @@ fn every_family_is_exported_once_and_strictly_formed() {
     assert_eq!(find(&["realtime_active_connections"]), 4.0);
     assert_eq!(find(&["realtime_connection_capacity"]), 1_000.0);
     assert_eq!(find(&["log_lines_suppressed"]), 8.0);
+    assert_eq!(find(&["sink_dead_letters_total", "sink=\"one\""]), 6.0);
+    assert_eq!(find(&["sink_lag_seconds"]), 1.5);
+    assert_eq!((find(&["sink_healthy"]), find(&["sink_lag_events"])), (1.0, 12.0));
     assert_eq!(find(&["publishes_total", "accepted", "shard=\"1\""]), 3.0);
     assert_eq!(find(&["drops_total", "reason=\"slow\"", "shard=\"0\""]), 4.0);
     assert_eq!(find(&["shardcast_info", "engine=\"epoll\"", "shard=\"1\""]), 1.0);

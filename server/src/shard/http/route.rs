@@ -115,7 +115,10 @@ fn publish(head: &Head<'_>, channel: Option<ChannelName>) -> Result<Route, Respo
         match (key.as_str(), value.as_str()) {
             ("ack", "accepted") => ack = AckMode::Accepted,
             ("ack", "durable") => ack = AckMode::Durable,
-            ("ack", _) => return Err(bad_parameter("ack", "use `accepted` or `durable`")),
+            ("ack", "stored") => ack = AckMode::Stored,
+            ("ack", _) => {
+                return Err(bad_parameter("ack", "use `accepted`, `durable` or `stored`"));
+            }
             _ => return Err(unknown_parameter(&key, "ack")),
         }
     }

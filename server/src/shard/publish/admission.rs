@@ -80,8 +80,9 @@ impl Admission<'_> {
             let detail = format!("namespace `{name}` does not permit publishing");
             return Some(Rejection::new(RejectCode::Forbidden, detail));
         }
-        if self.ack == AckMode::Durable && !namespace.store {
-            let detail = "ack=durable: this namespace has `store = false`; use ack=accepted";
+        if self.ack != AckMode::Accepted && !namespace.store {
+            let detail =
+                "this namespace has `store = false`: nothing of it is stored; use ack=accepted";
             return Some(Rejection::new(RejectCode::Forbidden, detail));
         }
         None

@@ -4,6 +4,7 @@
 //! the request is gone meanwhile; so a home shard's answer always finds its slot, and the answer
 //! lane always has room.
 
+use super::stored::Storing;
 use super::{Body, Publish};
 use bytes::Bytes;
 use proto::channel::ChannelName;
@@ -38,6 +39,8 @@ pub struct Publishes {
     pub(super) touched: Vec<PublishId>,
     /// Bytes of bodies held by all requests.
     pub(super) charged: usize,
+    /// Requests that wait for the store.
+    pub(super) storing: Storing,
 }
 
 impl Publishes {
@@ -78,6 +81,11 @@ impl Publishes {
     /// True if a request waits for room.
     pub fn has_parked(&self) -> bool {
         !self.parked.is_empty()
+    }
+
+    /// When somebody has waited for the store long enough, milliseconds.
+    pub fn storing_deadline_ms(&self) -> Option<u64> {
+        self.storing.deadline_ms()
     }
 
     /// How many wait for room.

@@ -155,6 +155,11 @@ impl Process {
         get_from(self.address, path)
     }
 
+    /// Asks the admin listener.
+    pub fn get_admin(&self, path: &str) -> Answer {
+        get_from(self.admin, path)
+    }
+
     pub fn post(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Answer {
         self.wire().post(path, content_type, body.as_ref())
     }

@@ -1,0 +1,145 @@
+//! The stores beside the spool: prepared before the shards run, started with the writer, stopped
+//! when everything is synced.
+//!
+//! Not reaching a store is no reason not to start: events stay in the spool until it takes them. A
+//! store that is reached and does not fit (schema, rights, password) is one, because that needs a
+//! person, and better now than at night.
+
+use super::BootError;
+use crate::config::Config;
+use crate::log;
+use crate::metrics::SinkSnapshot;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::clickhouse::{self, Class, ClickHouseSink, SinkHandle};
+use storage::feed::Feed;
+use storage::sink::cursor::Cursor;
+use storage::sink::{OnSinkNotice, Progress, SinkNotice, Source};
+use storage::{Pump, RealFiles, Spool, StorageRing};
+
+/// How long a start waits for a store's first answer.
+const CHECK_WAIT: Duration = Duration::from_secs(5);
+/// How long a stop lets a store take what is there.
+const STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Sinks that are ready to run.
+#[derive(Default)]
+pub struct Sinks {
+    click_house: Option<ClickHouseSink<RealFiles>>,
+    view: SinksView,
+}
+
+/// Sinks that run.
+#[derive(Default)]
+pub struct RunningSinks(Vec<SinkHandle>);
+
+/// The sinks' figures, for whoever counts.
+#[derive(Clone, Default)]
+pub struct SinksView {
+    feed: Option<Arc<Feed>>,
+    sinks: Vec<(&'static str, Arc<Progress>)>,
+}
+
+impl SinksView {
+    /// One entry per sink.
+    pub fn read(&self, now_us: i64) -> Vec<SinkSnapshot> {
+        let end_seq = self.feed.as_ref().map_or(0, |feed| feed.end_seq());
+        let snapshot = |(name, progress): &(&'static str, Arc<Progress>)| {
+            let stats = progress.stats();
+            let confirmed = progress.confirmed();
+            let waits_us = stats.oldest_waiting_us.map_or(0, |at| now_us.saturating_sub(at).max(0));
+            SinkSnapshot {
+                sink: name,
+                behind: end_seq.saturating_sub(confirmed),
+                lag_ms: (waits_us / 1_000) as u64,
+                confirmed,
+                durable: progress.durable(),
+                stats,
+            }
+        };
+        self.sinks.iter().map(snapshot).collect()
+    }
+
+    /// Bytes of events held in memory for sinks.
+    pub fn memory_bytes(&self) -> u64 {
+        self.feed.as_ref().map_or(0, |feed| feed.bytes())
+    }
+}
+
+impl Sinks {
+    /// Prepares what the configuration names.
+    pub fn open(
+        config: &Config,
+        files: &RealFiles,
+        spool: &mut Spool<RealFiles>,
+        ring: &Arc<StorageRing>,
+    ) -> Result<Self, BootError> {
+        let click_house = &config.storage.clickhouse;
+        if !click_house.is_on() {
+            return Ok(Self::default());
+        }
+        let feed = spool.feed(config.storage.feed_bytes_max);
+        let source = Source::new(Arc::clone(&feed), spool.reader()).waking(Arc::clone(ring));
+        let remedy = "check `[storage.clickhouse]` (`shardcast config` shows where it was set)";
+        let refuse = |message: String| BootError::new(message, remedy);
+        let settings = click_house.sink_config().map_err(refuse)?;
+        let cursor = Cursor::load(files, clickhouse::NAME).map_err(|e| refuse(e.to_string()))?;
+        let mut sink = ClickHouseSink::new(settings, files.clone(), source, cursor, notices())
+            .map_err(refuse)?;
+        if let Err(failure) = sink.check(CHECK_WAIT) {
+            if failure.class == Class::Stuck {
+                return Err(refuse(format!("ClickHouse cannot be used: {failure}")));
+            }
+            log::warn(
+                "ClickHouse is not reached yet; events wait in the spool",
+                &[("error", &failure.text)],
+            );
+        }
+        let view = SinksView { feed: Some(feed), sinks: vec![(clickhouse::NAME, sink.progress())] };
+        Ok(Self { click_house: Some(sink), view })
+    }
+
+    /// The writer follows them from its first round on.
+    pub fn join(&self, pump: &mut Pump<RealFiles>) {
+        for (_, progress) in &self.view.sinks {
+            pump.add_sink(Arc::clone(progress));
+        }
+        if let Some(sink) = &self.click_house {
+            pump.set_primary(sink.progress());
+        }
+    }
+
+    /// Their figures.
+    pub fn view(&self) -> SinksView {
+        self.view.clone()
+    }
+
+    /// Starts their threads.
+    pub fn start(self) -> std::io::Result<RunningSinks> {
+        let click_house = self.click_house.map(ClickHouseSink::start).transpose()?;
+        Ok(RunningSinks(click_house.into_iter().collect()))
+    }
+}
+
+impl RunningSinks {
+    /// Lets them send what is synced, for a while, and waits for their end.
+    pub fn stop(self) {
+        self.0.iter().for_each(|sink| sink.stop(STOP_WAIT));
+        for sink in self.0 {
+            if !sink.join() {
+                log::error("a sink panicked; the message is above", &[]);
+            }
+        }
+    }
+}
+
+fn notices() -> OnSinkNotice {
+    Box::new(|sink: &'static str, notice: SinkNotice| {
+        let text = notice.to_string();
+        match notice {
+            SinkNotice::Stuck { .. } => log::error(&text, &[("sink", &sink)]),
+            _ if notice.is_good() => log::info(&text, &[("sink", &sink)]),
+            _ => log::warn(&text, &[("sink", &sink)]),
+        }
+    })
+}
