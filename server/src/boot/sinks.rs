@@ -11,7 +11,8 @@ use crate::log;
 use crate::metrics::SinkSnapshot;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::clickhouse::{self, Class, ClickHouseSink, SinkHandle};
+use storage::clickhouse::corrections::{Job, JobStats, JobView};
+use storage::clickhouse::{self, Class, ClickHouseConfig, ClickHouseSink, Failure, SinkHandle};
 use storage::feed::Feed;
 use storage::sink::cursor::Cursor;
 use storage::sink::{OnSinkNotice, Progress, SinkNotice, Source};
@@ -26,18 +27,24 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Sinks {
     click_house: Option<ClickHouseSink<RealFiles>>,
+    /// Not yet waiting for its first run.
+    reconcile: Option<(ClickHouseConfig, Duration)>,
     view: SinksView,
 }
 
 /// Sinks that run.
 #[derive(Default)]
-pub struct RunningSinks(Vec<SinkHandle>);
+pub struct RunningSinks {
+    sinks: Vec<SinkHandle>,
+    reconcile: Option<Job>,
+}
 
 /// The sinks' figures, for whoever counts.
 #[derive(Clone, Default)]
 pub struct SinksView {
     feed: Option<Arc<Feed>>,
     sinks: Vec<(&'static str, Arc<Progress>)>,
+    reconcile: Option<JobView>,
 }
 
 impl SinksView {
@@ -58,6 +65,11 @@ impl SinksView {
             }
         };
         self.sinks.iter().map(snapshot).collect()
+    }
+
+    /// The figures of reconciliation, where it runs.
+    pub fn reconcile(&self) -> Option<JobStats> {
+        self.reconcile.as_ref().map(JobView::read)
     }
 
     /// Bytes of events held in memory for sinks.
@@ -84,6 +96,8 @@ impl Sinks {
         let refuse = |message: String| BootError::new(message, remedy);
         let settings = click_house.sink_config().map_err(refuse)?;
         let cursor = Cursor::load(files, clickhouse::NAME).map_err(|e| refuse(e.to_string()))?;
+        let every = Duration::from_secs(u64::from(click_house.reconcile_s));
+        let reconcile = (!every.is_zero()).then(|| (settings.clone(), every));
         let mut sink = ClickHouseSink::new(settings, files.clone(), source, cursor, notices())
             .map_err(refuse)?;
         if let Err(failure) = sink.check(CHECK_WAIT) {
@@ -95,8 +109,9 @@ impl Sinks {
                 &[("error", &failure.text)],
             );
         }
-        let view = SinksView { feed: Some(feed), sinks: vec![(clickhouse::NAME, sink.progress())] };
-        Ok(Self { click_house: Some(sink), view })
+        let sinks = vec![(clickhouse::NAME, sink.progress())];
+        let view = SinksView { feed: Some(feed), sinks, reconcile: None };
+        Ok(Self { click_house: Some(sink), reconcile, view })
     }
 
     /// The writer follows them from its first round on.
@@ -109,28 +124,33 @@ impl Sinks {
         }
     }
 
-    /// Their figures.
-    pub fn view(&self) -> SinksView {
-        self.view.clone()
-    }
-
-    /// Starts their threads.
-    pub fn start(self) -> std::io::Result<RunningSinks> {
-        let click_house = self.click_house.map(ClickHouseSink::start).transpose()?;
-        Ok(RunningSinks(click_house.into_iter().collect()))
+    /// Starts their threads; gives what counts them, too.
+    pub fn start(self) -> std::io::Result<(RunningSinks, SinksView)> {
+        let sink = self.click_house.map(ClickHouseSink::start).transpose()?;
+        let job = self.reconcile.map(|(config, every)| Job::start(config, every, not_reconciled));
+        let job = job.transpose()?;
+        let view = SinksView { reconcile: job.as_ref().map(Job::view), ..self.view };
+        Ok((RunningSinks { sinks: sink.into_iter().collect(), reconcile: job }, view))
     }
 }
 
 impl RunningSinks {
     /// Lets them send what is synced, for a while, and waits for their end.
     pub fn stop(self) {
-        self.0.iter().for_each(|sink| sink.stop(STOP_WAIT));
-        for sink in self.0 {
+        if let Some(job) = self.reconcile {
+            job.stop();
+        }
+        self.sinks.iter().for_each(|sink| sink.stop(STOP_WAIT));
+        for sink in self.sinks {
             if !sink.join() {
                 log::error("a sink panicked; the message is above", &[]);
             }
         }
     }
+}
+
+fn not_reconciled(failure: &Failure) {
+    log::warn("minutes could not be reconciled; trying again", &[("error", &failure.text)]);
 }
 
 fn notices() -> OnSinkNotice {

@@ -84,6 +84,7 @@ impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for Vi
         snapshot.gauges.memory_bytes = spool.memory_bytes;
         snapshot.gauges.feed_bytes = self.sinks.memory_bytes();
         snapshot.sinks = self.sinks.read(self.clock.now().wall_us);
+        snapshot.reconcile = self.sinks.reconcile();
         snapshot.gauges.bytes = spool.disk_bytes;
         snapshot.gauges.segments = spool.segments;
         snapshot.gauges.refusing = u64::from(self.ring.state() != StorageState::Accepting);
@@ -143,9 +144,8 @@ impl Store {
             }),
         );
         sinks.join(&mut pump);
-        let sinks_view = sinks.view();
         let writer = StorageHandle::start(pump).map_err(thread)?;
-        let running = sinks.start().map_err(thread)?;
+        let (running, sinks_view) = sinks.start().map_err(thread)?;
         let store = Self { ring, reads: Arc::new(reads), seed, writer, sinks: running, sinks_view };
         Ok((store, homes))
     }

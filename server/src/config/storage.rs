@@ -42,6 +42,7 @@ pub struct ClickHouse {
     pub low_cardinality: bool,
     pub delete_after_days: u32,
     pub cold_after_days: u32,
+    pub reconcile_s: u32,
     pub cold_volume: String,
     pub storage_policy: String,
 }

@@ -193,6 +193,7 @@ impl Found {
         range("storage.clickhouse.batch_bytes", click_house.batch_bytes, 1 << 10, 1 << 30);
         range("storage.clickhouse.batch_ms", u(click_house.batch_ms), 0, 60_000);
         range("storage.clickhouse.insert_timeout_s", u(click_house.insert_timeout_s), 1, 3_600);
+        range("storage.clickhouse.reconcile_s", u(click_house.reconcile_s), 0, 86_400);
         range("storage.clickhouse.delete_after_days", u(click_house.delete_after_days), 0, 36_500);
         if storage.read == ReadFrom::ClickHouse && !click_house.is_on() {
             self.add("storage.read", "set `storage.clickhouse.url`, or read from `embedded`");

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use storage::clickhouse::corrections::JobStats;
 use storage::sink::Health;
 
 /// `GET /admin/storage`.
@@ -22,6 +23,7 @@ pub(super) async fn status(State(shared): SharedState) -> Response {
             "refusing": gauges.refusing == 1,
         },
         "sinks": storage.sinks.iter().map(sink).collect::<Vec<_>>(),
+        "reconcile": storage.reconcile.as_ref().map(reconcile),
     }))
     .into_response()
 }
@@ -41,6 +43,18 @@ pub(super) async fn health(State(shared): SharedState) -> Response {
     };
     let text = if reasons.is_empty() { "healthy" } else { "behind" };
     (status, axum::Json(json!({ "status": text, "reasons": reasons }))).into_response()
+}
+
+fn reconcile(job: &JobStats) -> Value {
+    json!({
+        "runs": job.runs,
+        "failures": job.failures,
+        "corrected_minutes": job.corrected,
+        "difference_events": job.difference,
+        "last": { "minutes": job.last.minutes, "corrected": job.last.corrected,
+                  "difference": job.last.difference, "events": job.last.events },
+        "error": job.error,
+    })
 }
 
 fn complaint(sink: &SinkSnapshot, lag_s_max: u64) -> Option<String> {

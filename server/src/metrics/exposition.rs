@@ -11,6 +11,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use proto::reason::REASONS;
 use std::fmt::Write;
+use storage::clickhouse::corrections::JobStats;
 use storage::sink::Health;
 
 /// Everything a scrape is made from.
@@ -68,10 +69,21 @@ impl Exposition {
             self.gauge(row.family, row.labels, None, value as f64);
         }
         storage.sinks.iter().for_each(|sink| self.feed_sink(sink));
+        self.feed_reconcile(&storage.reconcile.clone().unwrap_or_default());
         let mut out = self.handle.render();
         self.render_cpu_seconds(view.process.cpu_seconds, &mut out);
         self.render_histograms(&view.shards, &mut out);
         out
+    }
+
+    fn feed_reconcile(&self, job: &JobStats) {
+        for (result, runs) in [("ok", job.runs), ("error", job.failures)] {
+            self.counter("shardcast_reconcile_runs_total", &[("result", result)], None, runs);
+        }
+        let corrected = "shardcast_reconcile_corrected_minutes_total";
+        self.counter(corrected, &[], None, job.corrected);
+        let difference = "shardcast_reconcile_difference_events_total";
+        self.counter(difference, &[], None, job.difference);
     }
 
     fn feed_sink(&self, sink: &SinkSnapshot) {

@@ -10,6 +10,7 @@ use crate::config::ledger::Ledger;
 use crate::driver::DriverCounters;
 use proto::reason::{CloseReason, REASONS};
 use std::sync::{Mutex, PoisonError, TryLockError};
+use storage::clickhouse::corrections::JobStats;
 use storage::sink::SinkStats;
 
 /// Where one field shows up: its family and the labels that tell it from its siblings.
@@ -302,6 +303,8 @@ pub struct StorageSnapshot {
     pub gauges: StorageGauges,
     /// The stores beside the spool.
     pub sinks: Vec<SinkSnapshot>,
+    /// Corrections of minutes, where they are made.
+    pub reconcile: Option<JobStats>,
 }
 
 /// A shared place for the latest snapshot. The writer never waits: if a reader is copying just

@@ -172,7 +172,11 @@ impl Store {
 
     /// A statement without rows.
     pub async fn execute(&self, sql: &str) -> Result<(), Failure> {
-        let query = self.query(sql);
+        self.run(self.query(sql)).await
+    }
+
+    /// Runs a statement with parameters.
+    pub async fn run(&self, query: Query) -> Result<(), Failure> {
         let done = tokio::time::timeout(self.insert_timeout, query.execute()).await;
         self.result(done)
     }

@@ -17,6 +17,12 @@ const DEDUPLICATION_WINDOW: u32 = 10_000;
 /// The same for replicated tables, in time: a week of outage between a send and its repetition.
 const DEDUPLICATION_WINDOW_S: u32 = 604_800;
 
+/// The minute of an event, in UTC. A `DateTime` reaches from 1970 to 2106 and wraps beyond, so times
+/// that clients make up are held at its ends: they would be counted in a minute of today otherwise.
+pub(crate) const MINUTE: &str = "toStartOfMinute(toDateTime(least(greatest(ts, \
+     toDateTime64('1970-01-01 00:00:00', 6, 'UTC')), \
+     toDateTime64('2106-01-01 00:00:00', 6, 'UTC')), 'UTC'))";
+
 /// A column of ours.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
@@ -145,7 +151,8 @@ pub const CORRECTIONS: Table = Table {
     engine_argument: "version",
     partition: "",
     order: "(channel, minute, type)",
-    age: "",
+    // When it was made: every event it counts was received before.
+    age: "intDiv(version, 1000000)",
     cools: false,
 };
 
@@ -298,7 +305,7 @@ pub fn statements(config: &ClickHouseConfig) -> Vec<String> {
     }
     all.push(format!(
         "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.`events_per_minute_view`{} TO {} AS\n\
-         SELECT toDate(received) AS day, toStartOfMinute(ts) AS minute, channel, type,\n    \
+         SELECT toDate(received) AS day,\n    {MINUTE} AS minute,\n    channel, type, \
          count() AS events, sum(length(payload)) AS bytes\nFROM {}\nWHERE NOT late\n\
          GROUP BY day, minute, channel, type",
         on(config),

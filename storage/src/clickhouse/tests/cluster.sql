@@ -87,14 +87,16 @@ CREATE TABLE IF NOT EXISTS `shardcast`.`minute_corrections_local` ON CLUSTER 'ma
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/shardcast/minute_corrections_local', '{replica}', version)
 ORDER BY (channel, minute, type)
+TTL toDateTime(intDiv(version, 1000000)) + INTERVAL 90 DAY DELETE
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800;
 
 CREATE TABLE IF NOT EXISTS `shardcast`.`minute_corrections` ON CLUSTER 'main' AS `shardcast`.`minute_corrections_local`
 ENGINE = Distributed('main', 'shardcast', 'minute_corrections_local', cityHash64(channel));
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `shardcast`.`events_per_minute_view` ON CLUSTER 'main' TO `shardcast`.`events_per_minute_local` AS
-SELECT toDate(received) AS day, toStartOfMinute(ts) AS minute, channel, type,
-    count() AS events, sum(length(payload)) AS bytes
+SELECT toDate(received) AS day,
+    toStartOfMinute(toDateTime(least(greatest(ts, toDateTime64('1970-01-01 00:00:00', 6, 'UTC')), toDateTime64('2106-01-01 00:00:00', 6, 'UTC')), 'UTC')) AS minute,
+    channel, type, count() AS events, sum(length(payload)) AS bytes
 FROM `shardcast`.`events_local`
 WHERE NOT late
 GROUP BY day, minute, channel, type;

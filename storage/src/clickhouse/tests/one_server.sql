@@ -78,11 +78,13 @@ CREATE TABLE IF NOT EXISTS `shardcast`.`minute_corrections` (
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (channel, minute, type)
+TTL toDateTime(intDiv(version, 1000000)) + INTERVAL 90 DAY DELETE
 SETTINGS non_replicated_deduplication_window = 10000;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `shardcast`.`events_per_minute_view` TO `shardcast`.`events_per_minute` AS
-SELECT toDate(received) AS day, toStartOfMinute(ts) AS minute, channel, type,
-    count() AS events, sum(length(payload)) AS bytes
+SELECT toDate(received) AS day,
+    toStartOfMinute(toDateTime(least(greatest(ts, toDateTime64('1970-01-01 00:00:00', 6, 'UTC')), toDateTime64('2106-01-01 00:00:00', 6, 'UTC')), 'UTC')) AS minute,
+    channel, type, count() AS events, sum(length(payload)) AS bytes
 FROM `shardcast`.`events`
 WHERE NOT late
 GROUP BY day, minute, channel, type;

@@ -1,5 +1,6 @@
 //! Every acknowledged event is one row in a real ClickHouse, whatever happens on the way.
 
+mod late;
 mod rows;
 
 use crate::rig::Cell;
