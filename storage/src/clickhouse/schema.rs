@@ -17,8 +17,8 @@ const DEDUPLICATION_WINDOW: u32 = 10_000;
 /// The same for replicated tables, in time: a week of outage between a send and its repetition.
 const DEDUPLICATION_WINDOW_S: u32 = 604_800;
 
-/// The minute of an event, in UTC. A `DateTime` reaches from 1970 to 2106 and wraps beyond, so times
-/// that clients make up are held at its ends: they would be counted in a minute of today otherwise.
+/// The minute of an event, in UTC. A `DateTime` reaches from 1970 to 2106 and wraps beyond, so
+/// times that clients make up are held at its ends; they could be counted in today otherwise.
 pub(crate) const MINUTE: &str = "toStartOfMinute(toDateTime(least(greatest(ts, \
      toDateTime64('1970-01-01 00:00:00', 6, 'UTC')), \
      toDateTime64('2106-01-01 00:00:00', 6, 'UTC')), 'UTC'))";
