@@ -7,7 +7,8 @@
 //! disk and, with [`sim_files::SimFiles`], in the simulated world with power cuts, full disks and
 //! failing syncs.
 //!
-//! Out of the spool flow the sinks: [`parquet`] turns ranges of it into files.
+//! Out of the spool flow the sinks ([`sink`]): [`clickhouse`] inserts rows, [`parquet`] writes
+//! files.
 //!
 //! Threads: one writer (`writer`), a few readers (`read_pool`); shards touch only [`ring`].
 //! Deliberately absent: clocks in `spool` (time is an argument), logging ([`notice`] is handed

@@ -8,6 +8,7 @@
 //! [`FORMAT_VERSION`]. Pure. Deliberately absent: nullable columns, nested types (payload and
 //! attributes stay JSON texts: the reader chooses how to parse). Tests: `tests`.
 
+use crate::sink::is_late;
 use bytes::Bytes;
 use crc32c::crc32c_append;
 use parquet::schema::parser::parse_message_type;
@@ -17,9 +18,6 @@ use std::sync::{Arc, LazyLock};
 
 /// Written into every file as `shardcast.format`.
 pub const FORMAT_VERSION: u32 = 1;
-
-/// An event that is this much older than its acceptance is `late`.
-pub const LATE_US: i64 = 30_000_000;
 
 /// The schema of every file.
 pub(super) static SCHEMA: LazyLock<Arc<Type>> = LazyLock::new(|| {
@@ -125,10 +123,6 @@ fn kind_name(event: &Event) -> &'static str {
         DataKind::Text => "text",
         DataKind::Binary => "binary",
     }
-}
-
-fn is_late(event: &Event) -> bool {
-    event.accepted_us().saturating_sub(event.time_us()) > LATE_US
 }
 
 /// One event as the columns hold it.

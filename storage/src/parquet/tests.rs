@@ -1,5 +1,7 @@
 //! Through the boundary: odd events in, the same rows out; where ranges end; what is in the way.
 
+mod store;
+
 use super::encode::{ROWS_MAX, ReadError, encode, read, tally};
 use super::layout::{Hour, Plan, Range, split_hours};
 use super::schema::{Row, Tally};
@@ -173,18 +175,24 @@ fn a_file_of_another_program_or_a_later_format_is_refused() {
     let refused = read(Bytes::from_static(b"PAR1 nothing of ours PAR1"), &mut |_| ());
     assert!(matches!(refused, Err(ReadError::Damaged(_))));
     let mut later = file_of(&[]).to_vec();
-    let after = |file: &[u8], key: &[u8]| {
-        // One byte for the field and one for the length stand before a value.
-        file.windows(key.len()).rposition(|window| window == key).unwrap() + key.len() + 2
-    };
-    let format = after(&later, b"shardcast.format");
+    let format = value_at(&later, b"shardcast.format");
     assert_eq!(later[format], b'1');
     later[format] = b'9';
-    let seal = after(&later, b"shardcast.crc32c");
-    later[seal..seal + 8].copy_from_slice(b"00000000");
-    let crc = format!("{:08x}", crc32c::crc32c(&later));
-    later[seal..seal + 8].copy_from_slice(crc.as_bytes());
+    reseal(&mut later);
     assert_eq!(read(later.into(), &mut |_| ()), Err(ReadError::Newer(9)));
+}
+
+/// Where the footer has the value of a key: one byte for the field and one for the length stand
+/// before it.
+fn value_at(file: &[u8], key: &[u8]) -> usize {
+    file.windows(key.len()).rposition(|window| window == key).unwrap() + key.len() + 2
+}
+
+fn reseal(file: &mut [u8]) {
+    let seal = value_at(file, b"shardcast.crc32c");
+    file[seal..seal + 8].copy_from_slice(b"00000000");
+    let crc = format!("{:08x}", crc32c::crc32c(file));
+    file[seal..seal + 8].copy_from_slice(crc.as_bytes());
 }
 
 #[test]
