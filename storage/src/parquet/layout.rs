@@ -76,11 +76,6 @@ impl Range {
         format!("{hour}/{}", self.file_name())
     }
 
-    /// What every name begins with that has this node and this first event.
-    pub fn name_front(node: &str, first_seq: u64) -> String {
-        format!("{node}-{first_seq:020}-")
-    }
-
     /// Reads a file name; `None` if we did not write it.
     pub fn parse(file_name: &str) -> Option<Self> {
         let mut parts = file_name.strip_suffix(".parquet")?.rsplitn(3, '-');
@@ -156,8 +151,8 @@ impl Plan {
     }
 }
 
-/// The events of a range by hour, each hour in spool order. The hour of the first event comes
-/// first: its file is the one a retry looks for to learn where the range ended.
+/// The events of a range by hour, each hour in spool order; hours in the order of their first
+/// events.
 pub fn split_hours(events: impl IntoIterator<Item = Event>) -> Vec<(Hour, Vec<Event>)> {
     let mut hours: Vec<(Hour, Vec<Event>)> = Vec::new();
     let mut last = 0;

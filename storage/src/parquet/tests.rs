@@ -220,7 +220,6 @@ fn file_names_sort_like_the_spool_and_only_ours_read_back() {
     let range = Range { node: "eu-west-1.a".into(), first_seq: 9, end_seq: u64::MAX };
     let name = "eu-west-1.a-00000000000000000009-18446744073709551615.parquet";
     assert_eq!(range.file_name(), name);
-    assert!(name.starts_with(&Range::name_front("eu-west-1.a", 9)));
     assert_eq!(Range::parse(name), Some(range));
     let later = Range { node: "eu-west-1.a".into(), first_seq: 10, end_seq: 11 };
     assert!(later.file_name().as_str() > name);
@@ -280,7 +279,7 @@ fn a_plan_that_is_fed_in_pieces_ends_where_one_look_would_end() {
 }
 
 #[test]
-fn stragglers_get_a_file_of_their_own_and_the_first_event_comes_first() {
+fn stragglers_get_a_file_of_their_own() {
     let hours = [1, 0, 1, 2, 1, 0].map(|hour| SEVEN_US + hour * HOUR_US);
     let events = (0..).zip(hours).map(|(n, received_us)| plain("a", n, 0, received_us));
     let split = split_hours(events);
