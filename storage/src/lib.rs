@@ -7,6 +7,9 @@
 //! disk and, with [`sim_files::SimFiles`], in the simulated world with power cuts, full disks and
 //! failing syncs.
 //!
+//! Out of the spool flow the sinks ([`sink`]): [`clickhouse`] inserts rows, [`parquet`] writes
+//! files.
+//!
 //! Threads: one writer (`writer`), a few readers (`read_pool`); shards touch only [`ring`].
 //! Deliberately absent: clocks in `spool` (time is an argument), logging ([`notice`] is handed
 //! up), knowledge of namespaces, histories or subscribers.
@@ -24,6 +27,7 @@ pub mod format;
 pub mod index;
 pub mod meta;
 pub mod notice;
+pub mod parquet;
 pub mod read;
 pub mod read_pool;
 pub mod real_files;
