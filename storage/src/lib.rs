@@ -22,6 +22,7 @@ pub mod format;
 pub mod index;
 pub mod meta;
 pub mod notice;
+mod parts;
 pub mod read;
 pub mod read_pool;
 pub mod real_files;
@@ -33,6 +34,7 @@ pub mod scan;
 mod segment;
 pub mod sim_files;
 pub mod spool;
+mod walk;
 pub mod writer;
 
 #[cfg(test)]
