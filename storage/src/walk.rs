@@ -77,11 +77,15 @@ impl<F: Files> Reader<F> {
             if part.end_seq() <= cursor.seq {
                 continue;
             }
-            if part.first_seq() >= cursor.end_seq {
+            if cursor.seq >= cursor.end_seq {
                 break;
             }
+            // Before the end is looked at: retention may have removed all that was left.
             if part.first_seq() > cursor.seq && cursor.begun {
                 return Err(ReadError::Expired);
+            }
+            if part.first_seq() >= cursor.end_seq {
+                break;
             }
             self.walk_part(&part, &mut walk)?;
             if walk.full {

@@ -185,6 +185,27 @@ fn retention_before_the_first_event_moves_the_beginning_and_later_ends_the_read(
 }
 
 #[test]
+fn retention_of_all_that_a_read_had_left_is_not_taken_for_its_end() {
+    let files = SimFiles::new(8);
+    let mut options = Options { segment_bytes: 400_000, round_bytes_max: 100_000, ..small() };
+    options.retention.bytes = 900_000;
+    let (mut spool, recovered, _) = reopen(&files, options);
+    let lineage = recovered.current_lineage;
+    let batch = |from: u64| (from..from + 500).map(|i| event("a", lineage, i, 1_000)).collect();
+    store(&mut spool, 1, batch(1), 0);
+    let reader = spool.reader();
+    let channel = ChannelName::new("a").unwrap();
+    let request = HistoryRead::new(channel, None, Bound::Open, Bound::Open, 100_000);
+    let first = reader.step(request).unwrap();
+    assert!(first.events.last().unwrap().offset() < 500);
+    for seq in 2..6 {
+        store(&mut spool, seq, batch(seq * 500 - 499), 0);
+    }
+    let error = reader.step(first.next.unwrap()).unwrap_err();
+    assert!(matches!(error, ReadError::Expired), "{error}");
+}
+
+#[test]
 fn damage_is_said_with_its_place_and_never_skipped() {
     let files = SimFiles::new(5);
     let (spool, all) = filled(&files, 5, 500);
