@@ -96,6 +96,18 @@ pub enum ReadError {
         /// What is wrong.
         what: String,
     },
+    /// The answer would not fit its limit.
+    #[error("the answer is too long; {remedy}")]
+    TooLarge {
+        /// What to ask instead.
+        remedy: &'static str,
+    },
+    /// A store outside this process gave no answer; another try may help.
+    #[error("the store does not answer: {what}")]
+    Unavailable {
+        /// What it or the way to it said.
+        what: String,
+    },
     /// The operating system refused.
     #[error("cannot read {file}: {source}")]
     Io {

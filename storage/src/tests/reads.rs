@@ -4,7 +4,7 @@ use super::*;
 use crate::format::segment_name;
 use crate::read::{Bound, HistoryRead, ReadError};
 use crate::sim_files::{Rng, SimFiles};
-use crate::{ReadPool, StorageHandle, StorageRing};
+use crate::{Answer, Busy, Query, ReadPool, StorageHandle, StorageRing};
 use proto::channel::ChannelName;
 use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
@@ -232,17 +232,20 @@ fn the_pool_refuses_when_its_queue_is_full_and_answers_everything_it_took() {
         started.send(()).unwrap();
         let _ = released.recv();
     });
-    pool.submit(request.clone(), hold).unwrap();
+    let query = || Query::History(request.clone());
+    pool.submit(query(), hold).unwrap();
     has_started.recv().unwrap();
     let (answers, answered) = mpsc::channel();
     let submit = || {
         let answers = answers.clone();
-        let reply = Box::new(move |block: Result<crate::HistoryBlock, ReadError>| {
-            answers.send(block.unwrap().events).unwrap();
+        let reply = Box::new(move |answer: Result<Answer, ReadError>| {
+            let Ok(Answer::History(block)) = answer else { panic!("{answer:?}") };
+            answers.send(block.events).unwrap();
         });
-        pool.submit(request.clone(), reply)
+        pool.submit(query(), reply)
+            .map_err(|Busy(query)| assert!(matches!(*query, Query::History(_))))
     };
-    assert_eq!([submit(), submit(), submit()], [Ok(()), Ok(()), Err(crate::Busy)]);
+    assert_eq!([submit(), submit(), submit()], [Ok(()), Ok(()), Err(())]);
     release.send(()).unwrap();
     let expected = brute(&all, "c0", None, Bound::Open, Bound::Open, 10);
     assert_eq!(answered.recv().unwrap(), expected);
