@@ -24,7 +24,7 @@ pub const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Distinct values that a top tracks.
 pub const VALUES_MAX: usize = 100_000;
 /// Bytes of the values that a top tracks, with what each takes in the table.
-pub const VALUES_BYTES_MAX: usize = 16 << 20;
+pub const VALUES_BYTES_MAX: usize = 8 << 20;
 
 /// What a bucket and a type in a bucket take in JSON, beside the name.
 const CELL_BYTES: usize = 32;
@@ -131,6 +131,12 @@ impl CountsGather {
         Ok(())
     }
 
+    /// Heap held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        // A cell of the answer takes about as much in the tables.
+        self.bytes
+    }
+
     pub(crate) fn finish(mut self) -> Result<Counts, ReadError> {
         self.settle()?;
         let mut counts = Counts { total: self.buckets.values().sum(), buckets: Vec::new() };
@@ -234,6 +240,11 @@ impl TopGather {
             *count > 0
         });
         self.bytes = self.values.keys().map(|value| VALUE_BYTES + value.len()).sum();
+    }
+
+    /// Heap held, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn finish(self) -> Top {

@@ -176,6 +176,15 @@ impl Unfinished {
         };
         Self(Box::new(State { query, cursor: None, gather, restarts }))
     }
+
+    /// What it holds, about; at most [`crate::aggregate::VALUES_BYTES_MAX`] or
+    /// [`crate::aggregate::ANSWER_BYTES_MAX`].
+    pub fn memory_bytes(&self) -> usize {
+        match &self.0.gather {
+            Gather::Counts(gather) => gather.memory_bytes(),
+            Gather::Top(gather) => gather.memory_bytes(),
+        }
+    }
 }
 
 impl<F: Files> Reader<F> {

@@ -3,7 +3,7 @@
 use super::net::Read;
 use super::wire::{Scene, Wire};
 
-const WORDS: [&[u8]; 6] = [
+const WORDS: [&[u8]; 8] = [
     b"",
     b"GET /v1/ss",
     b"POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
@@ -11,6 +11,8 @@ const WORDS: [&[u8]; 6] = [
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
     b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
     b"GET /v1/history?channel=c0&limit=100000 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /v1/channels/c0/counts?bucket=1 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    b"GET /v1/channels/c0/top?field=id&from=1970-01-01T00:00:00Z HTTP/1.1\r\nhost: localhost\r\n\r\n",
 ];
 
 /// See the module.
