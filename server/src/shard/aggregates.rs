@@ -8,8 +8,8 @@
 //!
 //! Invariants: a run whose askers are gone is kept until the step under way has come back, so that
 //! no more than `queries_max` ever hold memory. Deliberately absent: what is counted (see
-//! `storage::query`), JSON (see `http::aggregate`). On the shard's thread. Tested over both engines
-//! in `tests/tests/it/query.rs`.
+//! `storage::query`), JSON (see `http::aggregate`). On the shard's thread. Tested here with a
+//! store that answers on demand, and over both engines in `tests/tests/it/query.rs`.
 
 mod cache;
 
@@ -271,3 +271,6 @@ fn failure_of(error: Option<ReadError>) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
