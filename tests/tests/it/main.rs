@@ -16,6 +16,7 @@ mod faults;
 mod h2load;
 mod http;
 mod limits;
+mod query;
 mod sse;
 mod threats;
 mod tls;
