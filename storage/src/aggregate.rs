@@ -1,11 +1,12 @@
 //! The accumulators of aggregates: events in, counts out. Pure, no files.
 //!
-//! Memory is bounded whatever is stored. [`CountsGather`] names [`TYPES_MAX`] types and refuses when
-//! the answer would be longer than [`ANSWER_BYTES_MAX`]. [`TopGather`] tracks at most [`VALUES_MAX`]
-//! values in [`VALUES_BYTES_MAX`]; over that it takes the median count off all of them and forgets
-//! those that are left with nothing (Misra and Gries, "Finding repeated elements", 1982; in one go
-//! as Anderson et al. do, "A high-performance algorithm for identifying frequent items", 2017), so
-//! that a count is too low by at most twice the events divided by the values tracked.
+//! Memory is bounded whatever is stored. [`CountsGather`] names [`TYPES_MAX`] types and refuses
+//! when the answer would be longer than [`ANSWER_BYTES_MAX`]. [`TopGather`] tracks at most
+//! [`VALUES_MAX`] values in [`VALUES_BYTES_MAX`]; over that it takes the median count off all of
+//! them and forgets those that are left with nothing (Misra and Gries, "Finding repeated elements",
+//! 1982; in one go as Anderson et al. do, "A high-performance algorithm for identifying frequent
+//! items", 2017), so that a count is too low by at most twice the events divided by the values
+//! tracked.
 //!
 //! Deliberately absent: ranges and channels (see `walk`), JSON. Any thread. Tested against brute
 //! force in `tests::aggregates`.

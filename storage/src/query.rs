@@ -1,7 +1,7 @@
 //! Queries over stored events, and their answers: the boundary between who asks and what stores.
 //!
-//! Whoever asks sends a [`Query`] and gets an [`Answer`] or a [`ReadError`]; both are plain data, so
-//! that another store (a column store beside the spool) can stand behind the same boundary. The
+//! Whoever asks sends a [`Query`] and gets an [`Answer`] or a [`ReadError`]; both are plain data,
+//! so that another store (a column store beside the spool) can stand behind the same boundary. The
 //! embedded store answers in steps: [`Answer::More`] says that it has not seen everything yet, and
 //! the caller sends that back as [`Query::More`] when it likes. Between steps nothing is held but
 //! what was counted. A store that answers at once never gives `More` and never gets it.

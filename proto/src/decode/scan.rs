@@ -6,8 +6,8 @@
 //! whole item afterwards (strings end at ASCII bytes, so that order loses nothing).
 //!
 //! Deliberately absent: values (one scalar at a path is `pick`'s). Numbers keep the text they came
-//! with, strings are unescaped by `serde_json` in the rare case that they have escapes. `serde_json` is also the second opinion in
-//! the tests and in the fuzz target.
+//! with, strings are unescaped by `serde_json` in the rare case that they have escapes. That is
+//! also the second opinion in the tests and in the fuzz target.
 
 /// How deep `data` may nest. An envelope inside the array of a history answer adds three levels,
 /// and 127 is where `serde_json` and others give up: whatever we accept, clients can read.
