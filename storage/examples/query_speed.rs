@@ -45,7 +45,7 @@ fn main() -> Result<(), Failure> {
         (cpu_time() - cpu).as_secs_f64()
     );
     let reader = opened.spool.reader();
-    let channel = ChannelName::new("orders:7")?;
+    let channel = ChannelName::new("orders:0")?;
     let to_us = time_us(count);
     for (span, from_us) in [("last 5 minutes", to_us - 300_000_000), ("everything", 0)] {
         println!("{span}:");
@@ -113,7 +113,7 @@ fn event(lineage: u32, number: u64, channels: u64) -> Result<Event, Failure> {
     let scatter = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let kinds = ["order.placed", "order.paid", "order.shipped", ""];
     let data = format!(
-        "{{\"note\":\"{:0>110}\",\"item\":{{\"count\":{},\"sku\":\"sku-{}\"}},\"price\":12.5}}",
+        "{{\"note\":\"{:0>137}\",\"item\":{{\"count\":{},\"sku\":\"sku-{}\"}},\"price\":12.5}}",
         number,
         scatter % 7,
         (scatter % 1_000) * (scatter / 1_000 % 1_000) / 1_000

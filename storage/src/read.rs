@@ -67,6 +67,41 @@ impl HistoryRead {
         let limit = limit.min(LIMIT_MAX);
         Self { channel, incarnation, from, to, limit, cursor: None, newest: None }
     }
+
+    /// The channel.
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// With one, only its events are wanted.
+    pub fn incarnation(&self) -> Option<u32> {
+        self.incarnation
+    }
+
+    /// Where the range begins and where it ends.
+    pub fn range(&self) -> (Bound, Bound) {
+        (self.from, self.to)
+    }
+
+    /// Events still wanted.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The newest event that was passed so far; a store without a cursor of its own goes on behind
+    /// it.
+    pub fn passed(&self) -> Option<Position> {
+        self.newest
+    }
+
+    /// The rest of this read for a store that goes on by position, after a block of `given` events
+    /// that ended at `passed`. The embedded store goes on by what it gave itself.
+    #[must_use]
+    pub fn rest(mut self, passed: Position, given: u32) -> Self {
+        self.newest = Some(passed);
+        self.limit = self.limit.saturating_sub(given);
+        self
+    }
 }
 
 /// The answer of one step.

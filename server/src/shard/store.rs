@@ -8,9 +8,10 @@
 //!   reach its data answers `Unavailable`. The shard keeps the time limits and forgets who asked,
 //!   but it counts the query as under way until its answer has come.
 //! - When an answer is there the shard is woken, and `next` gives it.
-//! - A history is answered block by block: `HistoryBlock::next` is the query for the next one. An
-//!   aggregate may be answered with `Answer::More` and is then asked for the rest, so that a store
-//!   of few threads can take turns; a store that has it at once never does that.
+//! - A history is answered block by block: `HistoryBlock::next` is the query for the next one, and
+//!   `HistoryRead::rest` makes one for a store that goes on by position.
+//! - An aggregate may be answered with `Answer::More` and is then asked for the rest, so that a
+//!   store of few threads can take turns; a store that has it at once never does that.
 //! - Which answer belongs to which query, and in what order its parts stand, is said in
 //!   [`storage::query`]. JSON, caching and who may ask are the shard's business.
 //!

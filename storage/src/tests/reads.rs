@@ -206,6 +206,17 @@ fn retention_of_all_that_a_read_had_left_is_not_taken_for_its_end() {
 }
 
 #[test]
+fn a_store_that_goes_on_by_position_finds_what_it_needs_in_the_read() {
+    let channel = ChannelName::new("a").unwrap();
+    let read = HistoryRead::new(channel, Some(3), Bound::Offset(1), Bound::TimeUs(9), 10);
+    assert_eq!((read.channel().as_str(), read.incarnation(), read.passed()), ("a", Some(3), None));
+    let passed = Position { epoch: Epoch::new(1, 3), offset: 4 };
+    let rest = read.rest(passed, 4);
+    assert_eq!((rest.passed(), rest.limit()), (Some(passed), 6));
+    assert_eq!(rest.range(), (Bound::Offset(1), Bound::TimeUs(9)));
+}
+
+#[test]
 fn damage_is_said_with_its_place_and_never_skipped() {
     let files = SimFiles::new(5);
     let (spool, all) = filled(&files, 5, 500);
