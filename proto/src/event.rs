@@ -10,6 +10,10 @@
 //! add up and text fields that are UTF-8, whether built here or read back by [`Event::decode`].
 //! Deliberately absent: JSON (see `decode`, `envelope`) and files (see `storage`).
 
+mod view;
+
+pub use view::EventView;
+
 use crate::channel;
 use crate::position::{Epoch, Position};
 use bytes::Bytes;
@@ -253,20 +257,7 @@ impl Event {
     /// Reads an image back (from the spool). Every length is checked and text is UTF-8, so the
     /// accessors cannot fail afterwards.
     pub fn decode(image: Bytes) -> Result<Self, EventError> {
-        if image.len() < HEADER_BYTES {
-            return Err(EventError::Corrupt("shorter than its header"));
-        }
-        if image.first() != Some(&VERSION) {
-            return Err(EventError::Corrupt("unknown version"));
-        }
-        let flags = image.get(AT_FLAGS).copied().unwrap_or(0);
-        if flags & 3 == 3 || (flags >> 2) & 3 == 3 || flags >> 6 != 0 {
-            return Err(EventError::Corrupt("unknown flags"));
-        }
-        let spans = Spans::of(&image);
-        if spans.end != image.len() {
-            return Err(EventError::Corrupt("lengths do not add up"));
-        }
+        let spans = check_shape(&image)?;
         let texts = image.get(HEADER_BYTES..spans.data).unwrap_or_default();
         if std::str::from_utf8(texts).is_err() {
             return Err(EventError::Corrupt("a text field is not UTF-8"));
@@ -325,11 +316,7 @@ impl Event {
 
     /// See [`DataKind`].
     pub fn data_kind(&self) -> DataKind {
-        match self.flags() & 3 {
-            0 => DataKind::Json,
-            1 => DataKind::Text,
-            _ => DataKind::Binary,
-        }
+        data_kind(&self.0)
     }
 
     /// True if we made the id.
@@ -404,6 +391,25 @@ impl std::fmt::Debug for Event {
     }
 }
 
+/// Checks everything but the texts: the lengths add up and the flags are known.
+fn check_shape(image: &[u8]) -> Result<Spans, EventError> {
+    if image.len() < HEADER_BYTES {
+        return Err(EventError::Corrupt("shorter than its header"));
+    }
+    if image.first() != Some(&VERSION) {
+        return Err(EventError::Corrupt("unknown version"));
+    }
+    let flags = image.get(AT_FLAGS).copied().unwrap_or(0);
+    if flags & 3 == 3 || (flags >> 2) & 3 == 3 || flags >> 6 != 0 {
+        return Err(EventError::Corrupt("unknown flags"));
+    }
+    let spans = Spans::of(image);
+    if spans.end != image.len() {
+        return Err(EventError::Corrupt("lengths do not add up"));
+    }
+    Ok(spans)
+}
+
 /// Where the variable parts begin.
 struct Spans {
     attributes: usize,
@@ -426,6 +432,14 @@ fn field_span(image: &[u8], index: usize) -> (usize, usize) {
         at += usize::from(u16_at(image, AT_LENGTHS + before * 2));
     }
     (at, usize::from(u16_at(image, AT_LENGTHS + index * 2)))
+}
+
+fn data_kind(image: &[u8]) -> DataKind {
+    match image.get(AT_FLAGS).copied().unwrap_or(0) & 3 {
+        0 => DataKind::Json,
+        1 => DataKind::Text,
+        _ => DataKind::Binary,
+    }
 }
 
 fn dedupe_key(image: &[u8]) -> Option<(&str, &str)> {

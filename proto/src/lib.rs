@@ -16,6 +16,7 @@ pub mod channel;
 pub mod decode;
 pub mod envelope;
 pub mod event;
+pub mod field;
 pub mod h2;
 pub mod http1;
 pub mod position;

@@ -1,5 +1,5 @@
 //! Durable storage: the ring that takes events from the shards, the spool that keeps them, and the
-//! reads that make the spool the embedded store.
+//! reads and aggregates that make the spool the embedded store.
 //!
 //! Data flows one way: `ring` (bounded, batches) -> `spool` (group commit, fdatasync) -> segments
 //! on disk; what comes back is a number per shard, "synced up to batch n", and a state. Everything
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod aggregate;
 mod catalog;
 mod channels;
 pub mod checkpoint;
@@ -28,6 +29,8 @@ pub mod index;
 pub mod meta;
 pub mod notice;
 pub mod parquet;
+mod parts;
+pub mod query;
 pub mod read;
 pub mod read_pool;
 pub mod real_files;
@@ -41,6 +44,7 @@ pub mod sim_files;
 pub mod sink;
 pub mod spool;
 mod stored;
+mod walk;
 pub mod writer;
 
 #[cfg(test)]
@@ -48,6 +52,7 @@ mod tests;
 
 pub use error::OpenError;
 pub use notice::Notice;
+pub use query::{Aggregate, Answer, Bucket, Counts, CountsQuery, Query, Top, TopQuery, Unfinished};
 pub use read::{Bound, HistoryBlock, HistoryRead, ReadError, Reader};
 pub use read_pool::{Busy, ReadPool};
 pub use real_files::RealFiles;

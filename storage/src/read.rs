@@ -10,19 +10,18 @@
 //!
 //! Threads: any; `read_pool` brings its own. Deliberately absent: JSON, HTTP, joining live.
 
-use crate::catalog::{ActiveView, Catalog, SegmentInfo, Snapshot};
-use crate::files::{FileIo, Files, read_small};
-use crate::format::{HEADER_BYTES, index_name, segment_name};
-use crate::index::{Block, Index, channel_hash};
-use crate::scan::{Scanner, Step};
+use crate::catalog::Catalog;
+use crate::files::Files;
+use crate::format::HEADER_BYTES;
+use crate::parts::{Indexes, meet, parts};
+use crate::walk::{Cursor, Found, Gather, Target, damaged};
 use bytes::Bytes;
 use proto::channel::ChannelName;
-use proto::event::{self, Event};
+use proto::event::{Event, EventError};
 use proto::position::Position;
-use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// One end of a range. Both ends are inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,18 +44,6 @@ pub struct HistoryRead {
     /// Events still wanted.
     limit: u32,
     cursor: Option<Cursor>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Cursor {
-    /// The next event to look at.
-    seq: u64,
-    /// The segment that holds it and where its record begins, if known.
-    place: Option<(u64, u64)>,
-    /// What was synced when the read began.
-    end_seq: u64,
-    /// An event was given.
-    begun: bool,
     newest: Option<Position>,
 }
 
@@ -66,9 +53,6 @@ pub const LIMIT_MAX: u32 = 100_000;
 pub const BLOCK_BYTES_MAX: usize = 256 * 1024;
 /// Bytes looked at in one step (about 10 ms): a reader thread is shared.
 pub const STEP_BYTES_MAX: u64 = 16 << 20;
-/// Longest index file read: 16 bytes of payload per event and still an index.
-const INDEX_BYTES_MAX: u64 = 256 << 20;
-const INDEXES_CACHED: usize = 4;
 
 impl HistoryRead {
     /// The events of `channel` from `from` to `to`, ascending, at most `limit` (capped at
@@ -80,7 +64,43 @@ impl HistoryRead {
         to: Bound,
         limit: u32,
     ) -> Self {
-        Self { channel, incarnation, from, to, limit: limit.min(LIMIT_MAX), cursor: None }
+        let limit = limit.min(LIMIT_MAX);
+        Self { channel, incarnation, from, to, limit, cursor: None, newest: None }
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &ChannelName {
+        &self.channel
+    }
+
+    /// With one, only its events are wanted.
+    pub fn incarnation(&self) -> Option<u32> {
+        self.incarnation
+    }
+
+    /// Where the range begins and where it ends.
+    pub fn range(&self) -> (Bound, Bound) {
+        (self.from, self.to)
+    }
+
+    /// Events still wanted.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The newest event that was passed so far; a store without a cursor of its own goes on behind
+    /// it.
+    pub fn passed(&self) -> Option<Position> {
+        self.newest
+    }
+
+    /// The rest of this read for a store that goes on by position, after a block of `given` events
+    /// that ended at `passed`. The embedded store goes on by what it gave itself.
+    #[must_use]
+    pub fn rest(mut self, passed: Position, given: u32) -> Self {
+        self.newest = Some(passed);
+        self.limit = self.limit.saturating_sub(given);
+        self
     }
 }
 
@@ -111,6 +131,18 @@ pub enum ReadError {
         /// What is wrong.
         what: String,
     },
+    /// The answer would not fit its limit.
+    #[error("the answer is too long; {remedy}")]
+    TooLarge {
+        /// What to ask instead.
+        remedy: &'static str,
+    },
+    /// A store outside this process gave no answer; another try may help.
+    #[error("the store does not answer: {what}")]
+    Unavailable {
+        /// What it or the way to it said.
+        what: String,
+    },
     /// The operating system refused.
     #[error("cannot read {file}: {source}")]
     Io {
@@ -121,15 +153,12 @@ pub enum ReadError {
     },
 }
 
-/// The indexes read last, by segment.
-type Indexes = VecDeque<(u64, Arc<Index>)>;
-
 /// Reads one spool. Cheap to clone; clones share a few cached indexes.
 #[derive(Debug)]
 pub struct Reader<F: Files> {
-    files: F,
+    pub(crate) files: F,
     pub(crate) catalog: Catalog<F::File>,
-    indexes: Arc<Mutex<Indexes>>,
+    pub(crate) indexes: Arc<Mutex<Indexes>>,
 }
 
 impl<F: Files> Clone for Reader<F> {
@@ -140,51 +169,6 @@ impl<F: Files> Clone for Reader<F> {
             indexes: self.indexes.clone(),
         }
     }
-}
-
-/// A segment as a read sees it.
-pub(crate) enum Part<T> {
-    Sealed(Arc<SegmentInfo>),
-    Active(ActiveView<T>),
-}
-
-impl<T> Part<T> {
-    pub(crate) fn first_seq(&self) -> u64 {
-        match self {
-            Self::Sealed(info) => info.first_seq,
-            Self::Active(view) => view.first_seq,
-        }
-    }
-
-    pub(crate) fn end_seq(&self) -> u64 {
-        match self {
-            Self::Sealed(info) => info.first_seq + info.count,
-            Self::Active(view) => view.first_seq + view.count,
-        }
-    }
-
-    /// Where its records end, at the latest.
-    fn end(&self) -> u64 {
-        match self {
-            Self::Sealed(info) => {
-                info.summary.as_ref().map_or(info.bytes, |summary| summary.end.min(info.bytes))
-            }
-            Self::Active(view) => view.end,
-        }
-    }
-}
-
-pub(crate) fn parts<T>(snapshot: Snapshot<T>) -> Vec<Part<T>> {
-    let sealed = snapshot.sealed.iter().cloned().map(Part::Sealed);
-    sealed.chain(snapshot.active.map(Part::Active)).collect()
-}
-
-/// One event record, as a walk meets it.
-pub(crate) struct Met<'a> {
-    pub(crate) seq: u64,
-    pub(crate) at: u64,
-    pub(crate) end: u64,
-    pub(crate) image: &'a [u8],
 }
 
 impl<F: Files> Reader<F> {
@@ -210,67 +194,20 @@ impl<F: Files> Reader<F> {
     }
 
     /// One step of a read.
-    pub fn step(&self, read: HistoryRead) -> Result<HistoryBlock, ReadError> {
-        let snapshot = self.catalog.snapshot();
-        let cursor = read.cursor.unwrap_or(Cursor {
-            seq: 0,
-            place: None,
-            end_seq: snapshot.end_seq,
-            begun: false,
-            newest: None,
-        });
-        let hash = channel_hash(read.channel.as_str());
-        let mut stepping =
-            Stepping { read, cursor, hash, events: Vec::new(), bytes: 0, looked: 0, full: false };
-        for part in parts(snapshot) {
-            let cursor = &stepping.cursor;
-            if part.end_seq() <= cursor.seq {
-                continue;
-            }
-            if part.first_seq() >= cursor.end_seq {
-                break;
-            }
-            if part.first_seq() > cursor.seq && cursor.begun {
-                return Err(ReadError::Expired);
-            }
-            self.step_part(&part, &mut stepping)?;
-            if stepping.full {
-                return Ok(stepping.pause());
-            }
-            stepping.cursor.seq = part.end_seq();
-        }
-        Ok(stepping.end())
-    }
-
-    fn step_part(&self, part: &Part<F::File>, stepping: &mut Stepping) -> Result<(), ReadError> {
-        if let Part::Sealed(info) = part
-            && let Some(summary) = &info.summary
-            && !stepping.may_match(summary.channels.as_deref(), summary.time_us)
-        {
-            return Ok(());
-        }
-        let Some(file) = self.open(part)? else {
-            return if stepping.cursor.begun { Err(ReadError::Expired) } else { Ok(()) };
+    pub fn step(&self, mut read: HistoryRead) -> Result<HistoryBlock, ReadError> {
+        let target = Target {
+            channel: &read.channel,
+            incarnation: read.incarnation,
+            from: read.from,
+            to: read.to,
         };
-        for block in self.blocks(part) {
-            let block_end_seq = block.first_seq + u64::from(block.count);
-            let channels = (!block.channels.is_empty()).then_some(&*block.channels);
-            if block_end_seq <= stepping.cursor.seq || !stepping.may_match(channels, block.time_us)
-            {
-                continue;
-            }
-            let cursor = &stepping.cursor;
-            let place = cursor.place.filter(|(segment, at)| {
-                *segment == part.first_seq() && (block.at..block.end).contains(at)
-            });
-            let from = place.map_or((block.first_seq, block.at), |(_, at)| (cursor.seq, at));
-            let flow =
-                walk(part, &file, &block, from, &mut |met| stepping.meet(part.first_seq(), met))?;
-            if flow.is_break() {
-                return Ok(());
-            }
-        }
-        Ok(())
+        let (limit, newest) = (read.limit, read.newest);
+        let mut gather = Gathered { limit, newest, events: Vec::new(), bytes: 0 };
+        let cursor = self.walk(target, read.cursor, &mut gather)?;
+        (read.limit, read.newest) = (gather.limit, gather.newest);
+        read.cursor = cursor.filter(|_| gather.limit > 0);
+        let next = read.cursor.is_some().then_some(read);
+        Ok(HistoryBlock { events: gather.events, newest: gather.newest, next })
     }
 
     /// The newest events of all channels in the order they were stored, at most `bytes_max` bytes
@@ -292,11 +229,11 @@ impl<F: Files> Reader<F> {
             }
             let from = HEADER_BYTES + std::mem::take(&mut skip);
             let file = self.open(part)?.ok_or(ReadError::Expired)?;
-            for block in self.blocks(part).iter().filter(|block| block.end > from) {
-                let from_block = (block.first_seq, block.at);
-                let flow = walk(part, &file, block, from_block, &mut |met| {
+            for run in self.runs(part, |block| block.end > from) {
+                let flow = meet(part, &*file, run, |met| {
                     if met.at >= from {
-                        each(decode(part.first_seq(), &met)?);
+                        let event = decode(met.image);
+                        each(event.map_err(|e| damaged((part.first_seq(), met.at), &e))?);
                         replayed += 1;
                     }
                     Ok(ControlFlow::Continue(()))
@@ -306,189 +243,35 @@ impl<F: Files> Reader<F> {
         }
         Ok(replayed)
     }
-
-    /// `None`: retention has removed it.
-    pub(crate) fn open(&self, part: &Part<F::File>) -> Result<Option<Arc<F::File>>, ReadError> {
-        let info = match part {
-            Part::Active(view) => return Ok(Some(view.file.clone())),
-            Part::Sealed(info) => info,
-        };
-        let file = segment_name(info.first_seq);
-        match self.files.open(&file) {
-            Ok(file) => Ok(Some(Arc::new(file))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ReadError::Io { file, source }),
-        }
-    }
-
-    /// The blocks of a segment; one that spans everything where there is no index.
-    pub(crate) fn blocks(&self, part: &Part<F::File>) -> Vec<Arc<Block>> {
-        let mut blocks = match part {
-            Part::Sealed(info) => {
-                info.summary.as_ref().and_then(|_| self.index(info)).unwrap_or_default()
-            }
-            Part::Active(view) => view.blocks.clone(),
-        };
-        let (at, first_seq) = blocks.last().map_or((HEADER_BYTES, part.first_seq()), |block| {
-            (block.end, block.first_seq + u64::from(block.count))
-        });
-        if first_seq < part.end_seq() {
-            blocks.push(Arc::new(Block {
-                at,
-                end: part.end(),
-                first_seq,
-                count: u32::try_from(part.end_seq() - first_seq).unwrap_or(u32::MAX),
-                time_us: (i64::MIN, i64::MAX),
-                offset: (0, u64::MAX),
-                channels: Box::default(),
-            }));
-        }
-        blocks
-    }
-
-    fn index(&self, info: &SegmentInfo) -> Option<Vec<Arc<Block>>> {
-        let mut cached = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, index)) = cached.iter().find(|(first_seq, _)| *first_seq == info.first_seq)
-        {
-            return Some(index.blocks.clone());
-        }
-        drop(cached);
-        let bytes = read_small(&self.files, &index_name(info.first_seq), INDEX_BYTES_MAX).ok()?;
-        let index = Index::decode(&bytes, info.first_seq)?;
-        let fits =
-            index.summary.count == info.count && Some(&index.summary) == info.summary.as_ref();
-        if !fits {
-            return None;
-        }
-        let index = Arc::new(index);
-        cached = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.truncate(INDEXES_CACHED - 1);
-        cached.push_front((info.first_seq, index.clone()));
-        Some(index.blocks.clone())
-    }
 }
 
-/// What one step has gathered.
-struct Stepping {
-    read: HistoryRead,
-    cursor: Cursor,
-    hash: u32,
+/// What one step of a history read has gathered.
+struct Gathered {
+    /// Events still wanted.
+    limit: u32,
+    newest: Option<Position>,
     events: Vec<Event>,
     bytes: usize,
-    /// Bytes looked at.
-    looked: u64,
-    /// The step is over although the read is not.
-    full: bool,
 }
 
-impl Stepping {
-    fn may_match(&self, channels: Option<&[u32]>, time_us: (i64, i64)) -> bool {
-        let from = !matches!(self.read.from, Bound::TimeUs(from) if time_us.1 < from);
-        let to = !matches!(self.read.to, Bound::TimeUs(to) if time_us.0 > to);
-        let channel = channels.is_none_or(|channels| channels.binary_search(&self.hash).is_ok());
-        from && to && channel
+impl Gather for Gathered {
+    fn is_full(&self) -> bool {
+        self.limit == 0 || self.bytes >= BLOCK_BYTES_MAX
     }
 
-    fn meet(&mut self, segment: u64, met: Met<'_>) -> Result<ControlFlow<()>, ReadError> {
-        if met.seq < self.cursor.seq {
-            return Ok(ControlFlow::Continue(()));
-        }
-        if met.seq >= self.cursor.end_seq {
-            return Ok(ControlFlow::Break(()));
-        }
-        let over = self.bytes >= BLOCK_BYTES_MAX || self.looked >= STEP_BYTES_MAX;
-        if over || self.read.limit == 0 {
-            self.full = true;
-            self.cursor.seq = met.seq;
-            self.cursor.place = Some((segment, met.at));
-            return Ok(ControlFlow::Break(()));
-        }
-        self.looked += met.end - met.at;
-        // The name is the first field of an image: most events are passed by without decoding.
-        let name = self.read.channel.as_str().as_bytes();
-        let front = met.image.get(event::HEADER_BYTES..event::HEADER_BYTES + name.len());
-        if front != Some(name) {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let event = decode(segment, &met)?;
-        let incarnation = event.position().epoch.incarnation();
-        let other = self.read.incarnation.is_some_and(|wanted| wanted != incarnation);
-        if event.channel().as_bytes() != name || other {
-            return Ok(ControlFlow::Continue(()));
-        }
-        self.cursor.newest = Some(event.position());
-        if self.wanted(&event) {
-            self.cursor.begun = true;
-            self.read.limit -= 1;
+    fn take(&mut self, found: Found<'_>) -> Result<(), ReadError> {
+        self.newest = Some(found.view.position());
+        if found.in_range {
+            let event = decode(found.image).map_err(|e| damaged(found.place, &e))?;
+            self.limit -= 1;
             self.bytes += event.size();
             self.events.push(event);
         }
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn wanted(&self, event: &Event) -> bool {
-        let from = match self.read.from {
-            Bound::Open => true,
-            Bound::Offset(from) => event.offset() >= from,
-            Bound::TimeUs(from) => event.time_us() >= from,
-        };
-        let to = match self.read.to {
-            Bound::Open => true,
-            Bound::Offset(to) => event.offset() <= to,
-            Bound::TimeUs(to) => event.time_us() <= to,
-        };
-        from && to
-    }
-
-    fn pause(mut self) -> HistoryBlock {
-        if self.read.limit == 0 {
-            return self.end();
-        }
-        self.read.cursor = Some(self.cursor);
-        HistoryBlock { events: self.events, newest: self.cursor.newest, next: Some(self.read) }
-    }
-
-    fn end(self) -> HistoryBlock {
-        HistoryBlock { events: self.events, newest: self.cursor.newest, next: None }
+        Ok(())
     }
 }
 
-pub(crate) fn decode(segment: u64, met: &Met<'_>) -> Result<Event, ReadError> {
+pub(crate) fn decode(image: &[u8]) -> Result<Event, EventError> {
     // A copy of its own: a slice would keep the whole read buffer alive.
-    Event::decode(Bytes::copy_from_slice(met.image)).map_err(|e| ReadError::Damaged {
-        file: segment_name(segment),
-        at: met.at,
-        what: e.to_string(),
-    })
-}
-
-/// Walks the events of a block from event `seq`, whose record (or a mark before it) is at `at`.
-pub(crate) fn walk<T: FileIo>(
-    part: &Part<T>,
-    file: &T,
-    block: &Block,
-    (mut seq, at): (u64, u64),
-    each: &mut dyn FnMut(Met<'_>) -> Result<ControlFlow<()>, ReadError>,
-) -> Result<ControlFlow<()>, ReadError> {
-    let end = block.end.min(part.end());
-    let end_seq = block.first_seq + u64::from(block.count);
-    let mut scanner = Scanner::new(file, at, end);
-    while seq < end_seq {
-        let name = || segment_name(part.first_seq());
-        match scanner.step().map_err(|source| ReadError::Io { file: name(), source })? {
-            Step::Mark(_) => {}
-            Step::Event { at, end } => {
-                let met = Met { seq, at, end, image: scanner.body() };
-                if each(met)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-                seq += 1;
-            }
-            Step::End { at, found } => {
-                let what = format!("event {seq} is not there ({found:?})");
-                return Err(ReadError::Damaged { file: name(), at, what });
-            }
-        }
-    }
-    Ok(ControlFlow::Continue(()))
+    Event::decode(Bytes::copy_from_slice(image))
 }

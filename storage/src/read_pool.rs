@@ -1,25 +1,26 @@
 //! A few threads that do the reading, never the writer and never a shard.
 //!
 //! The queue is bounded: full means [`Busy`], and the caller answers 503 or tries again with its
-//! next turn. One job is one step of a read (bounded, see `read`), so that one long read takes
-//! turns with all others. Replies run on the reading thread: they only hand the block over.
+//! next turn. One job is one step of a query (bounded, see `read`), so that one long query takes
+//! turns with all others. Replies run on the reading thread: they only hand the answer over.
 
 use crate::files::Files;
-use crate::read::{HistoryBlock, HistoryRead, ReadError, Reader};
+use crate::query::{Answer, Query};
+use crate::read::{ReadError, Reader};
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// The queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many reads of the history are waiting; try again")]
-pub struct Busy;
+/// The queue is full; the query comes back, with whatever it has counted already.
+#[derive(Debug, thiserror::Error)]
+#[error("too many queries are waiting; try again")]
+pub struct Busy(pub Box<Query>);
 
 /// Takes the answer of a step.
-pub type Reply = Box<dyn FnOnce(Result<HistoryBlock, ReadError>) + Send>;
+pub type Reply = Box<dyn FnOnce(Result<Answer, ReadError>) + Send>;
 
-type Job = (HistoryRead, Reply);
+type Job = (Query, Reply);
 
 /// See the module. Dropping it finishes what is queued.
 #[derive(Debug)]
@@ -46,11 +47,13 @@ impl ReadPool {
         Ok(Self { jobs: Some(jobs), threads })
     }
 
-    /// Queues one step. If refused, the reply is dropped and never called: keep a clone of the
-    /// read (it is cheap) to try again.
-    pub fn submit(&self, read: HistoryRead, reply: Reply) -> Result<(), Busy> {
-        let jobs = self.jobs.as_ref().ok_or(Busy)?;
-        jobs.try_send((read, reply)).map_err(|_| Busy)
+    /// Queues one step. If refused, the reply is dropped and never called.
+    pub fn submit(&self, query: Query, reply: Reply) -> Result<(), Busy> {
+        let Some(jobs) = &self.jobs else { return Err(Busy(Box::new(query))) };
+        jobs.try_send((query, reply)).map_err(|error| {
+            let (TrySendError::Full((query, _)) | TrySendError::Disconnected((query, _))) = error;
+            Busy(Box::new(query))
+        })
     }
 }
 
@@ -66,7 +69,7 @@ impl Drop for ReadPool {
 fn work<F: Files>(reader: &Reader<F>, queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((read, reply)) = job else { return };
-        reply(reader.step(read));
+        let Ok((query, reply)) = job else { return };
+        reply(reader.answer(query));
     }
 }

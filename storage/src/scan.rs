@@ -45,7 +45,9 @@ pub enum Found {
 pub struct Scanner<'f, T> {
     file: &'f T,
     limit: u64,
+    /// Only its first `filled` bytes were read; the rest is room for more.
     buffer: Vec<u8>,
+    filled: usize,
     /// File offset of the buffer's first byte.
     base: u64,
     /// Next unread byte in the buffer.
@@ -59,7 +61,7 @@ const CHUNK_BYTES: usize = 256 * 1024;
 impl<'f, T: FileIo> Scanner<'f, T> {
     /// Walks from file offset `from`, which must be the start of a record, up to `limit`.
     pub fn new(file: &'f T, from: u64, limit: u64) -> Self {
-        Self { file, limit, buffer: Vec::new(), base: from, next: 0, body: 0..0 }
+        Self { file, limit, buffer: Vec::new(), filled: 0, base: from, next: 0, body: 0..0 }
     }
 
     /// The body of the record that `step` returned last.
@@ -110,18 +112,20 @@ impl<'f, T: FileIo> Scanner<'f, T> {
 
     /// Makes `need` bytes available from `next` on; returns how many there are (fewer at the end).
     fn fill(&mut self, need: usize) -> io::Result<usize> {
-        let have = self.buffer.len() - self.next;
+        let have = self.filled - self.next;
         if have >= need {
             return Ok(need);
         }
-        self.buffer.drain(..self.next);
+        self.buffer.copy_within(self.next..self.filled, 0);
         self.base += self.next as u64;
         self.next = 0;
         let room = (self.limit - self.base).min(need.max(CHUNK_BYTES) as u64) as usize;
-        self.buffer.resize(room, 0);
-        let read = read_full(self.file, &mut self.buffer[have..], self.base + have as u64)?;
-        self.buffer.truncate(have + read);
-        Ok(need.min(self.buffer.len()))
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        let at = self.base + have as u64;
+        self.filled = have + read_full(self.file, &mut self.buffer[have..room], at)?;
+        Ok(need.min(self.filled))
     }
 }
 

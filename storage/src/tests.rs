@@ -1,5 +1,6 @@
 //! Through the boundary: batches in, acknowledgements, positions and events out; disks that fail.
 
+mod aggregates;
 mod damage;
 mod faults;
 mod golden;

@@ -18,6 +18,7 @@ mod content;
 mod ids;
 mod json;
 mod ndjson;
+pub(crate) mod pick;
 mod raw;
 mod reject;
 pub(crate) mod scan;

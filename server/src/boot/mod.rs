@@ -307,6 +307,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.partial_input_bytes_max = budget.shard.partial_input_bytes as usize;
     settings.outbox_pool_bytes = budget.shard.outbox_bytes as usize;
     settings.body_pool_bytes = budget.shard.body_bytes as usize;
+    settings.queries_max = budget.shard.queries_max as usize;
     settings.origins = OriginRules {
         allowed: config.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
         loopback_only: config.listen.iter().all(|address| address.ip().is_loopback()),

@@ -73,7 +73,7 @@ impl Spawn<'_> {
                     mesh: mesh.end(id),
                     home,
                     ring: Arc::clone(&self.store.ring),
-                    history_reads: Some(self.store.reads.clone()),
+                    store: Some(self.store.reads.clone()),
                     seed: self.store.seed.wrapping_add(index as u64).wrapping_mul(SPREAD),
                 },
                 listeners,

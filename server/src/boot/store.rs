@@ -10,11 +10,11 @@ use crate::log;
 use crate::metrics::StorageSnapshot;
 use crate::reactor::{Clock, Shared};
 use crate::shard::home::Home;
-use crate::shard::{HistoryReads, Settings};
+use crate::shard::{QueryStore, Settings};
 use crossbeam_queue::SegQueue;
 use std::sync::Arc;
 use storage::{
-    HistoryBlock, HistoryRead, Notice, Options, Pump, ReadError, ReadPool, RealFiles, Retention,
+    Answer, Busy, Notice, Options, Pump, Query, ReadError, ReadPool, RealFiles, Retention,
     StopReport, StorageHandle, StorageRing, StorageState,
 };
 
@@ -39,26 +39,26 @@ pub struct Store {
 }
 
 /// The readers, with one answer queue per shard. An answer queue needs no bound of its own: a
-/// shard has at most one step of each of its reads under way.
+/// shard has at most one step of each of its queries under way.
 pub struct Reads {
     pool: ReadPool,
-    answers: Arc<Vec<SegQueue<Answer>>>,
+    answers: Arc<Vec<SegQueue<Answered>>>,
     shared: Arc<Shared>,
 }
 
-type Answer = (u64, Result<HistoryBlock, ReadError>);
+type Answered = (u64, Result<Answer, ReadError>);
 
-impl HistoryReads for Reads {
-    fn submit(&self, shard: u16, ticket: u64, step: &HistoryRead) -> bool {
+impl QueryStore for Reads {
+    fn submit(&self, shard: u16, ticket: u64, query: Query) -> Result<(), Busy> {
         let (answers, shared) = (Arc::clone(&self.answers), Arc::clone(&self.shared));
-        let reply = Box::new(move |block| {
-            answers[usize::from(shard)].push((ticket, block));
+        let reply = Box::new(move |answer| {
+            answers[usize::from(shard)].push((ticket, answer));
             shared.wake(usize::from(shard));
         });
-        self.pool.submit(step.clone(), reply).is_ok()
+        self.pool.submit(query, reply)
     }
 
-    fn next(&self, shard: u16) -> Option<Answer> {
+    fn next(&self, shard: u16) -> Option<Answered> {
         self.answers[usize::from(shard)].pop()
     }
 }

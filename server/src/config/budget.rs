@@ -111,6 +111,8 @@ pub struct ShardBudget {
     pub h2_session_bytes: u64,
     /// Bytes of request bodies that are being received.
     pub body_bytes: u64,
+    /// Counts and tops over stored events that may be under way at once.
+    pub queries_max: u32,
 }
 
 /// The whole plan.
@@ -244,6 +246,7 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
         h2_session_bytes: h2_session_bytes(limits),
         // At least one body of the largest legal size, or such a request could never be served.
         body_bytes: share(1).clamp(u64::from(limits.body_bytes_max), 1 << 30),
+        queries_max: (share(1) / QUERY_BYTES).clamp(1, QUERIES_MAX) as u32,
     }
 }
 
@@ -292,6 +295,7 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
         line(Holder::StorageRing, 1, shard.storage_ring_bytes),
         line(Holder::H2Sessions, u64::from(shard.h2_connections_max), shard.h2_session_bytes),
         line(Holder::Bodies, 1, shard.body_bytes),
+        line(Holder::Queries, u64::from(shard.queries_max), QUERY_BYTES),
         line(Holder::Baseline, 1, BASELINE_BYTES),
     ]
 }
@@ -410,6 +414,11 @@ const ACK_SLOTS: u32 = 1_024;
 const ACK_SLOT_BYTES: u64 = 1_024;
 /// A thread's touched stack and mimalloc's thread-local pages.
 const BASELINE_BYTES: u64 = 4 << 20;
+/// A count or a top at its largest (what it gathers or its answer, 8 MiB), and its part of the
+/// answers that are kept for a second (4 MiB in all).
+const QUERY_BYTES: u64 = 12 << 20;
+/// There are two reader threads: more at once only wait for each other.
+const QUERIES_MAX: u64 = 4;
 const MEMORY_UNKNOWN_BYTES: u64 = 1 << 30;
 /// Below this a server is not worth starting.
 const CONNECTIONS_MIN: u64 = 16;

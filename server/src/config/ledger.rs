@@ -20,6 +20,7 @@ pub enum Holder {
     H2Sessions,
     TlsSessions,
     Bodies,
+    Queries,
     Baseline,
 }
 
@@ -37,7 +38,7 @@ pub struct HolderRow {
 }
 
 /// Every holder, in the order of the enum.
-pub const HOLDERS: [HolderRow; 17] = [
+pub const HOLDERS: [HolderRow; 18] = [
     row(Holder::Connections, "connections", true, "connection, session and subscription state"),
     row(Holder::KernelSockets, "kernel_sockets", false, "sockets in the kernel, buffers empty"),
     row(Holder::Rings, "rings", true, "io_uring submission and completion queues"),
@@ -54,6 +55,7 @@ pub const HOLDERS: [HolderRow; 17] = [
     row(Holder::H2Sessions, "h2_sessions", true, "HTTP/2 connection state"),
     row(Holder::TlsSessions, "tls_sessions", true, "TLS connection state and ciphertext"),
     row(Holder::Bodies, "bodies", true, "request bodies that are being received"),
+    row(Holder::Queries, "queries", true, "counts and tops under way, and answers kept a second"),
     row(Holder::Baseline, "baseline", true, "the shard's thread, stack and allocator slack"),
 ];
 

@@ -55,6 +55,8 @@ pub struct Limits {
     /// Seconds a publish may wait for a full lane before it is answered with 503.
     pub publish_wait_s: u32,
     pub stored_wait_s: u32,
+    /// Seconds a count or a top over stored events may take before it is answered with 503.
+    pub query_time_s: u32,
     /// Fragments of one WebSocket message.
     pub ws_fragments_max: u32,
     /// Ping and pong frames a WebSocket peer may send per second.
@@ -88,6 +90,7 @@ impl Default for Limits {
             pong_timeout_s: 15,
             publish_wait_s: 5,
             stored_wait_s: 30,
+            query_time_s: 5,
             ws_fragments_max: 1_024,
             ws_control_frames_per_s_max: 100,
         }

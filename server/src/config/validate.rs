@@ -138,6 +138,7 @@ impl Found {
         range("limits.pong_timeout_s", u(limits.pong_timeout_s), 1, 300);
         range("limits.publish_wait_s", u(limits.publish_wait_s), 0, 60);
         range("limits.stored_wait_s", u(limits.stored_wait_s), 1, 3_600);
+        range("limits.query_time_s", u(limits.query_time_s), 1, 60);
         range("limits.ws_fragments_max", u(limits.ws_fragments_max), 1, 1_000_000);
         let pings = u(limits.ws_control_frames_per_s_max);
         range("limits.ws_control_frames_per_s_max", pings, 1, 1_000_000);

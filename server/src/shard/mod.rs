@@ -14,6 +14,7 @@
 //! Invariants: one `Send` per connection and turn, none while a `SendArmed` is under way; every
 //! queue here is bounded by a limit of `config::limits` or a constant that says what full means.
 
+mod aggregates;
 mod channels;
 mod connection;
 mod delivery;
@@ -33,12 +34,13 @@ mod session_http2;
 mod session_ws;
 mod settings;
 mod snapshot;
+mod store;
 mod streams;
 mod timers;
 pub mod wheel;
 
-pub use reads::HistoryReads;
 pub use settings::{Page, PageFile, Settings};
+pub use store::QueryStore;
 
 use crate::driver::{ConnId, ReceiveMode, SendStop};
 use crate::mesh::{Ask, MeshEnd, ShardId, SubscriptionToken};
@@ -104,8 +106,8 @@ pub struct Parts {
     pub home: Home,
     /// The way to the spool and back.
     pub ring: Arc<StorageRing>,
-    /// The reader threads of the embedded store.
-    pub history_reads: Option<Arc<dyn HistoryReads>>,
+    /// What answers queries over stored events.
+    pub store: Option<Arc<dyn QueryStore>>,
     /// Seeds hashing and ids.
     pub seed: u64,
 }
@@ -123,8 +125,9 @@ pub struct Shard {
     homeside: HomeSide,
     mesh: MeshEnd,
     ring: Arc<StorageRing>,
-    history_reads: Option<Arc<dyn HistoryReads>>,
+    store: Option<Arc<dyn QueryStore>>,
     reads: reads::Reads,
+    aggregates: aggregates::Aggregates,
     /// Answers to reads that must not be given while their session is at work.
     deferred: Vec<(u64, http::Response)>,
     publishes: Publishes,
@@ -173,7 +176,7 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections.
     pub fn new(parts: Parts, now: Now) -> Self {
-        let Parts { id, settings, mesh, home, ring, history_reads, seed } = parts;
+        let Parts { id, settings, mesh, home, ring, store, seed } = parts;
         Self {
             id,
             now,
@@ -187,8 +190,9 @@ impl Shard {
             ids: IdSource::new([seed ^ u64::from(id.0), seed.rotate_left(32)]),
             mesh,
             ring,
-            history_reads,
+            store,
             reads: reads::Reads::default(),
+            aggregates: aggregates::Aggregates::default(),
             deferred: Vec::new(),
             frames: TurnFrames::default(),
             dirty: Vec::new(),
@@ -394,7 +398,10 @@ impl Shard {
     pub fn deadline_ms(&self) -> Option<u64> {
         let mut deadline = self.wheel.next_deadline();
         let mut sooner = |at: u64| deadline = Some(deadline.map_or(at, |other| other.min(at)));
-        if self.publishes.has_parked() || !self.asks.is_empty() {
+        if let Some(deadline_ms) = self.aggregates.deadline_ms() {
+            sooner(deadline_ms);
+        }
+        if self.publishes.has_parked() || !self.asks.is_empty() || self.reads.refused {
             sooner(self.now.ms + 5);
         }
         if let Some(at) = self.publishes.storing_deadline_ms() {

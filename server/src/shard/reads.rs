@@ -1,7 +1,7 @@
-//! Reads over HTTP: the newest event, the events after a position, and the embedded store.
+//! Reads over HTTP: the newest event, the events after a position, and stored history.
 //!
 //! Polling answers come from the home shard's memory over the deliver lane and are small. History
-//! answers come from the reader threads in blocks: the next block is asked for only when the last
+//! answers come from the store in blocks: the next block is asked for only when the last
 //! one has left this shard, so a slow client holds one block and nobody else waits for it.
 
 use super::Shard;
@@ -10,6 +10,7 @@ use super::http::route::HistoryRequest;
 use super::http::route::{Bound, Route};
 use super::http::{Response, SubscribeRequest};
 use super::publish::Asker;
+use super::store::QueryStore;
 use crate::driver::ConnId;
 use crate::mesh::{Ask, Continuity, GapReason, Since};
 use proto::channel::ChannelName;
@@ -17,9 +18,10 @@ use proto::envelope;
 use proto::event::Event;
 use proto::position::Position;
 use std::collections::BTreeMap;
+use storage::{Answer, Busy, Query};
 
 /// Polling requests and history reads that may be under way at once on one shard.
-const READS_MAX: usize = 4_096;
+pub(super) const READS_MAX: usize = 4_096;
 
 /// A request that waits for events.
 #[derive(Debug)]
@@ -52,18 +54,12 @@ pub struct Reads {
     waiting: BTreeMap<u64, Waiting>,
     history: BTreeMap<u64, HistoryAnswer>,
     ticket: u64,
-}
-
-/// The reader threads, as a shard sees them: a step goes out, its block comes back.
-pub trait HistoryReads: std::marker::Send + Sync {
-    /// Queues a step; false when every reader is busy and the queue is full.
-    fn submit(&self, shard: u16, ticket: u64, step: &storage::HistoryRead) -> bool;
-    /// The next block for a shard.
-    fn next(&self, shard: u16) -> Option<(u64, Result<storage::HistoryBlock, storage::ReadError>)>;
+    /// The store had no room: ask again soon, nobody else says when.
+    pub(super) refused: bool,
 }
 
 impl Reads {
-    fn next_ticket(&mut self) -> u64 {
+    pub(super) fn next_ticket(&mut self) -> u64 {
         self.ticket += 1;
         self.ticket
     }
@@ -116,7 +112,7 @@ impl Shard {
         self.answer(waiting.asker, response);
     }
 
-    fn answer(&mut self, asker: Asker, response: Response) {
+    pub(super) fn answer(&mut self, asker: Asker, response: Response) {
         match asker {
             Asker::Http1(conn) => self.answer_http1(conn, response, false),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
@@ -124,19 +120,25 @@ impl Shard {
         }
     }
 
-    /// Starts a read of the embedded store.
+    /// Whether stored events of a channel may be read, by whoever asks.
+    pub(super) fn may_read_store(&self, channel: &ChannelName) -> Result<(), Response> {
+        if !self.settings.namespace(channel.as_str()).subscribe {
+            return Err(forbidden(self.settings.namespace_name(channel.as_str())));
+        }
+        if self.store.is_none() {
+            let text = "this server keeps no store; start it with a data directory";
+            return Err(Response::error(404, "no_store", text));
+        }
+        Ok(())
+    }
+
+    /// Starts a read of stored history.
     pub(super) fn start_history(
         &mut self,
         asker: Asker,
         request: HistoryRequest,
     ) -> Result<(), Response> {
-        if !self.settings.namespace(request.channel.as_str()).subscribe {
-            return Err(forbidden(self.settings.namespace_name(request.channel.as_str())));
-        }
-        if self.history_reads.is_none() {
-            let text = "this server keeps no store; start it with a data directory";
-            return Err(Response::error(404, "no_store", text));
-        }
+        self.may_read_store(&request.channel)?;
         if self.reads.history.len() >= READS_MAX {
             let text = "too many reads are waiting; try again";
             return Err(Response::error(503, "busy", text));
@@ -168,13 +170,23 @@ impl Shard {
                 self.answer(waiting.asker, response);
             }
         }
-        let Some(readers) = self.history_reads.clone() else { return };
-        while let Some((ticket, block)) = readers.next(self.id.0) {
-            self.on_block(ticket, block);
+        let Some(store) = self.store.clone() else { return };
+        while let Some((ticket, answer)) = store.next(self.id.0) {
+            match answer {
+                answer if self.aggregates.knows(ticket) => self.on_aggregate(ticket, answer),
+                Ok(Answer::History(block)) => self.on_block(ticket, Ok(block)),
+                Err(error) => self.on_block(ticket, Err(error)),
+                Ok(_) => {} // of a run that is forgotten
+            }
         }
-        if !self.reads.has_steps() {
-            return;
+        self.reads.refused = false;
+        self.run_aggregates(&*store);
+        if self.reads.has_steps() {
+            self.run_history_steps(&*store);
         }
+    }
+
+    fn run_history_steps(&mut self, store: &dyn QueryStore) {
         let ready: Vec<u64> =
             self.reads.history.iter().filter(|(_, a)| a.next.is_some()).map(|(t, _)| *t).collect();
         for ticket in ready {
@@ -186,15 +198,18 @@ impl Shard {
             }
             let Some(answer) = self.reads.history.get_mut(&ticket) else { continue };
             let Some(step) = answer.next.take() else { continue };
-            if !readers.submit(self.id.0, ticket, &step) {
-                answer.next = Some(step);
+            if let Err(Busy(query)) = store.submit(self.id.0, ticket, Query::History(step)) {
+                if let Query::History(step) = *query {
+                    answer.next = Some(step);
+                }
+                self.reads.refused = true;
                 return;
             }
         }
     }
 
     /// Bytes that an asker has not taken yet.
-    fn waits_for(&mut self, asker: Asker) -> usize {
+    pub(super) fn waits_for(&mut self, asker: Asker) -> usize {
         match asker {
             Asker::Http1(conn) => self.queued_bytes(EndpointId::connection(conn.slot)),
             Asker::Http2(conn, stream) => self.queued_on_stream(conn, stream),
@@ -218,7 +233,7 @@ impl Shard {
         if !answer.started {
             answer.started = true;
             text.extend_from_slice(b"{\"events\":[");
-            self.start_stream(answer.asker);
+            self.start_stream(answer.asker, Response::json(200, ""));
         }
         for event in &block.events {
             if std::mem::replace(&mut answer.any, true) {
@@ -248,18 +263,15 @@ impl Shard {
         }
     }
 
-    fn start_stream(&mut self, asker: Asker) {
+    pub(super) fn start_stream(&mut self, asker: Asker, response: Response) {
         match asker {
-            Asker::Http1(conn) => self.start_chunked(conn),
-            Asker::Http2(conn, stream) => {
-                let response = Response::empty(200).with("content-type", "application/json");
-                self.start_stream_http2(conn, stream, response);
-            }
+            Asker::Http1(conn) => self.start_chunked(conn, response),
+            Asker::Http2(conn, stream) => self.start_stream_http2(conn, stream, response),
             Asker::WebSocket(_) => {}
         }
     }
 
-    fn stream_piece(&mut self, asker: Asker, text: Vec<u8>, last: bool) {
+    pub(super) fn stream_piece(&mut self, asker: Asker, text: Vec<u8>, last: bool) {
         match asker {
             Asker::Http1(conn) => self.chunk_http1(conn, &text, last),
             Asker::Http2(conn, stream) => self.piece_http2(conn, stream, text.into(), last),
@@ -285,6 +297,7 @@ impl Shard {
         if !self.reads.history.is_empty() {
             self.reads.history.retain(|_, answer| !of(&answer.asker));
         }
+        self.aggregates.cancel(of);
     }
 
     /// Whether a subscription is permitted now.

@@ -317,6 +317,12 @@ impl Shard {
                     self.respond_http1(conn, http1, request, response);
                 }
             }
+            Ok(Route::Aggregate(request_of)) => {
+                http1.phase = Phase::Answering;
+                if let Some(response) = self.start_aggregate(Asker::Http1(conn), request_of) {
+                    self.respond_http1(conn, http1, request, response);
+                }
+            }
             Ok(route) => {
                 let response = self.simple(&route);
                 self.respond_http1(conn, http1, request, response);

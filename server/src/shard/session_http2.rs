@@ -270,6 +270,13 @@ impl Shard {
                 }
                 refused
             }
+            Ok(Route::Aggregate(request)) => {
+                let response = self.start_aggregate(asker, request);
+                if response.is_none() {
+                    http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
+                }
+                response
+            }
             Ok(route) => Some(self.simple(&route)),
         };
         if let Some(response) = refused {
@@ -387,12 +394,14 @@ impl Shard {
         mut response: Response,
     ) {
         let Some(http2) = self.http2(conn) else { return };
-        if let Some(Doing::Waiting { cors, .. }) = http2.streams.get(&stream) {
+        let mut ends = false;
+        if let Some(Doing::Waiting { cors, head_only }) = http2.streams.get(&stream) {
             origin::add_cors(&mut response, cors);
+            ends = *head_only;
         }
         if let Some(head) = head_of(&response) {
-            // A stream that is gone meanwhile takes no pieces either.
-            let _ = http2.session.respond(stream, head, false);
+            // A stream that is gone meanwhile, or was asked for its head, takes no pieces either.
+            let _ = http2.session.respond(stream, head, ends);
         }
         self.dirty.push(conn.slot);
     }

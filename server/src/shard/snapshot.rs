@@ -83,6 +83,7 @@ impl Shard {
         ledger.set(Holder::H2Sessions, h2 as u64);
         ledger.set(Holder::TlsSessions, tls as u64);
         ledger.set(Holder::Bodies, self.publishes.memory_bytes() as u64);
+        ledger.set(Holder::Queries, self.aggregates.memory_bytes() as u64);
         ledger.set(Holder::PartialInput, self.partial_bytes as u64);
         for (name, bytes) in driver {
             let holder = match *name {

@@ -2,8 +2,11 @@
 
 use crate::feed::{Feed, Woken};
 use crate::files::Files;
-use crate::read::{ReadError, Reader, decode, parts, walk};
+use crate::index::Block;
+use crate::parts::{meet, parts};
+use crate::read::{ReadError, Reader, decode};
 use crate::ring::StorageRing;
+use crate::walk::damaged;
 use proto::event::Event;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -87,12 +90,8 @@ impl<F: Files> Source<F> {
                 continue;
             }
             let file = self.reader.open(&part)?.ok_or(ReadError::Expired)?;
-            for block in self.reader.blocks(&part) {
-                if block.first_seq + u64::from(block.count) <= from {
-                    continue;
-                }
-                let start = (block.first_seq, block.at);
-                let flow = walk(&part, &*file, &block, start, &mut |met| {
+            for records in self.reader.runs(&part, |block| block_end(block) > from) {
+                let flow = meet(&part, &*file, records, |met| {
                     if met.seq < from {
                         return Ok(ControlFlow::Continue(()));
                     }
@@ -105,7 +104,8 @@ impl<F: Files> Source<F> {
                         run.from = met.seq;
                     }
                     bytes += met.image.len() as u64;
-                    run.events.push(decode(part.first_seq(), &met)?);
+                    let place = (part.first_seq(), met.at);
+                    run.events.push(decode(met.image).map_err(|e| damaged(place, &e))?);
                     Ok(ControlFlow::Continue(()))
                 })?;
                 if flow.is_break() {
@@ -115,4 +115,9 @@ impl<F: Files> Source<F> {
         }
         Ok(run)
     }
+}
+
+/// The sequence number after a block's last event.
+fn block_end(block: &Block) -> u64 {
+    block.first_seq + u64::from(block.count)
 }

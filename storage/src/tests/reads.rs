@@ -4,7 +4,7 @@ use super::*;
 use crate::format::segment_name;
 use crate::read::{Bound, HistoryRead, ReadError};
 use crate::sim_files::{Rng, SimFiles};
-use crate::{Pump, ReadPool, StorageHandle, StorageRing};
+use crate::{Answer, Busy, Pump, Query, ReadPool, StorageHandle, StorageRing};
 use proto::channel::ChannelName;
 use std::ops::ControlFlow;
 use std::sync::{Arc, mpsc};
@@ -185,6 +185,38 @@ fn retention_before_the_first_event_moves_the_beginning_and_later_ends_the_read(
 }
 
 #[test]
+fn retention_of_all_that_a_read_had_left_is_not_taken_for_its_end() {
+    let files = SimFiles::new(8);
+    let mut options = Options { segment_bytes: 400_000, round_bytes_max: 100_000, ..small() };
+    options.retention.bytes = 900_000;
+    let (mut spool, recovered, _) = reopen(&files, options);
+    let lineage = recovered.current_lineage;
+    let batch = |from: u64| (from..from + 500).map(|i| event("a", lineage, i, 1_000)).collect();
+    store(&mut spool, 1, batch(1), 0);
+    let reader = spool.reader();
+    let channel = ChannelName::new("a").unwrap();
+    let request = HistoryRead::new(channel, None, Bound::Open, Bound::Open, 100_000);
+    let first = reader.step(request).unwrap();
+    assert!(first.events.last().unwrap().offset() < 500);
+    for seq in 2..6 {
+        store(&mut spool, seq, batch(seq * 500 - 499), 0);
+    }
+    let error = reader.step(first.next.unwrap()).unwrap_err();
+    assert!(matches!(error, ReadError::Expired), "{error}");
+}
+
+#[test]
+fn a_store_that_goes_on_by_position_finds_what_it_needs_in_the_read() {
+    let channel = ChannelName::new("a").unwrap();
+    let read = HistoryRead::new(channel, Some(3), Bound::Offset(1), Bound::TimeUs(9), 10);
+    assert_eq!((read.channel().as_str(), read.incarnation(), read.passed()), ("a", Some(3), None));
+    let passed = Position { epoch: Epoch::new(1, 3), offset: 4 };
+    let rest = read.rest(passed, 4);
+    assert_eq!((rest.passed(), rest.limit()), (Some(passed), 6));
+    assert_eq!(rest.range(), (Bound::Offset(1), Bound::TimeUs(9)));
+}
+
+#[test]
 fn damage_is_said_with_its_place_and_never_skipped() {
     let files = SimFiles::new(5);
     let (spool, all) = filled(&files, 5, 500);
@@ -211,17 +243,20 @@ fn the_pool_refuses_when_its_queue_is_full_and_answers_everything_it_took() {
         started.send(()).unwrap();
         let _ = released.recv();
     });
-    pool.submit(request.clone(), hold).unwrap();
+    let query = || Query::History(request.clone());
+    pool.submit(query(), hold).unwrap();
     has_started.recv().unwrap();
     let (answers, answered) = mpsc::channel();
     let submit = || {
         let answers = answers.clone();
-        let reply = Box::new(move |block: Result<crate::HistoryBlock, ReadError>| {
-            answers.send(block.unwrap().events).unwrap();
+        let reply = Box::new(move |answer: Result<Answer, ReadError>| {
+            let Ok(Answer::History(block)) = answer else { panic!("{answer:?}") };
+            answers.send(block.events).unwrap();
         });
-        pool.submit(request.clone(), reply)
+        pool.submit(query(), reply)
+            .map_err(|Busy(query)| assert!(matches!(*query, Query::History(_))))
     };
-    assert_eq!([submit(), submit(), submit()], [Ok(()), Ok(()), Err(crate::Busy)]);
+    assert_eq!([submit(), submit(), submit()], [Ok(()), Ok(()), Err(())]);
     release.send(()).unwrap();
     let expected = brute(&all, "c0", None, Bound::Open, Bound::Open, 10);
     assert_eq!(answered.recv().unwrap(), expected);

@@ -12,14 +12,13 @@ use server::config::Config;
 use server::config::budget::{Budget, Facts};
 use server::config::ledger::Holder;
 use server::mesh::{Mesh, ShardId};
-use server::shard::{HistoryReads, Now, Page, Parts, Shard};
+use server::shard::{Now, Page, Parts, QueryStore, Shard};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use storage::sim_files::SimFiles;
 use storage::{
-    HistoryBlock, HistoryRead, Pump, ReadError, Reader, Recovered, StopReport, StorageRing,
-    StorageState,
+    Answer, Busy, Pump, Query, ReadError, Reader, Recovered, StopReport, StorageRing, StorageState,
 };
 
 /// The longest sleep of a shard, as in the reactor.
@@ -30,28 +29,28 @@ const REFUSAL_SLOTS: usize = 16;
 /// The readers: steps wait until the world lets one go.
 #[derive(Default)]
 pub struct SimReads {
-    steps: Mutex<VecDeque<(u16, u64, HistoryRead)>>,
-    blocks: Mutex<Vec<VecDeque<Block>>>,
+    steps: Mutex<VecDeque<(u16, u64, Query)>>,
+    answers: Mutex<Vec<VecDeque<Answered>>>,
 }
 
-type Block = (u64, Result<HistoryBlock, ReadError>);
+type Answered = (u64, Result<Answer, ReadError>);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl HistoryReads for SimReads {
-    fn submit(&self, shard: u16, ticket: u64, step: &HistoryRead) -> bool {
+impl QueryStore for SimReads {
+    fn submit(&self, shard: u16, ticket: u64, query: Query) -> Result<(), Busy> {
         let mut steps = lock(&self.steps);
         if steps.len() >= 4 {
-            return false;
+            return Err(Busy(Box::new(query)));
         }
-        steps.push_back((shard, ticket, step.clone()));
-        true
+        steps.push_back((shard, ticket, query));
+        Ok(())
     }
 
-    fn next(&self, shard: u16) -> Option<Block> {
-        lock(&self.blocks).get_mut(usize::from(shard))?.pop_front()
+    fn next(&self, shard: u16) -> Option<Answered> {
+        lock(&self.answers).get_mut(usize::from(shard))?.pop_front()
     }
 }
 
@@ -115,7 +114,7 @@ impl Host {
         let reader = spool.reader();
         let pump = Pump::new(spool, Arc::clone(&ring), notify, Box::new(|_| {}));
         let reads = Arc::new(SimReads::default());
-        lock(&reads.blocks).resize_with(shards as usize, VecDeque::new);
+        lock(&reads.answers).resize_with(shards as usize, VecDeque::new);
         let mesh = Mesh::new(shards as usize);
         let part = |(index, home)| {
             let id = ShardId(index as u16);
@@ -125,7 +124,7 @@ impl Host {
                 mesh: mesh.end(id),
                 home,
                 ring: Arc::clone(&ring),
-                history_reads: Some(reads.clone() as Arc<dyn HistoryReads>),
+                store: Some(reads.clone() as Arc<dyn QueryStore>),
                 seed: seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
             }
         };
@@ -212,11 +211,11 @@ impl Host {
         self.ring.state()
     }
 
-    /// One step of one history read.
+    /// One step of one query.
     pub fn read(&mut self) {
-        let Some((shard, ticket, step)) = lock(&self.reads.steps).pop_front() else { return };
-        let block = self.reader.step(step);
-        lock(&self.reads.blocks)[usize::from(shard)].push_back((ticket, block));
+        let Some((shard, ticket, query)) = lock(&self.reads.steps).pop_front() else { return };
+        let answer = self.reader.answer(query);
+        lock(&self.reads.answers)[usize::from(shard)].push_back((ticket, answer));
         self.notified.fetch_or(1 << shard, Ordering::Relaxed);
     }
 

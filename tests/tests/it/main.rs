@@ -17,6 +17,7 @@ mod faults;
 mod h2load;
 mod http;
 mod limits;
+mod query;
 mod s3;
 mod sinks;
 mod sse;

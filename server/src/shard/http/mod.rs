@@ -3,6 +3,7 @@
 //! Pure functions of a head and the settings. What a route *does* is in `publish`, `delivery` and
 //! `reads`; how bytes become heads is in `proto`.
 
+pub mod aggregate;
 pub mod head;
 pub mod origin;
 pub mod response;

@@ -1,5 +1,6 @@
 //! The routes: a head becomes one value that says what to do, or a complete error answer.
 
+use super::aggregate::{self, AggregateRequest};
 use super::head::Head;
 use super::response::Response;
 use crate::mesh::{AckMode, Since};
@@ -23,8 +24,10 @@ pub enum Route {
     Sse(SubscribeRequest),
     /// A polling request; `last` asks for the newest event.
     Read { channel: ChannelName, since: Since, last: bool, limit: u32 },
-    /// The embedded store.
+    /// The stored events themselves.
     History(HistoryRequest),
+    /// A count or a top over stored events.
+    Aggregate(AggregateRequest),
     /// `/health/live`.
     Live,
     /// `/health/ready`.
@@ -102,6 +105,8 @@ fn channel_route(
         "events" if !matches!(head.method, "GET" | "HEAD") => {
             Err(not_allowed("GET to read or POST to publish", "GET, HEAD, POST"))
         }
+        "counts" => aggregate::counts(head, channel).map(Route::Aggregate),
+        "top" => aggregate::top(head, channel).map(Route::Aggregate),
         "events" | "last" => read(head, channel, what == "last"),
         "ws" => web_socket(head, channel, channels_max),
         _ => Err(not_found(head.path)),
@@ -264,7 +269,7 @@ fn bound(name: &str, value: &str) -> Result<Bound, Response> {
         .ok_or_else(|| bad_parameter(name, "use an offset (integer) or a time (RFC 3339)"))
 }
 
-fn number(name: &str, value: &str, max: u32) -> Result<u32, Response> {
+pub(super) fn number(name: &str, value: &str, max: u32) -> Result<u32, Response> {
     match value.parse::<u32>() {
         Ok(number) if (1..=max).contains(&number) => Ok(number),
         _ => Err(bad_parameter(name, &format!("use a number from 1 to {max}"))),
@@ -290,14 +295,14 @@ fn channel_name(segment: &str) -> Result<ChannelName, Response> {
     ChannelName::new(&name).map_err(|error| bad_channel(&error.to_string()))
 }
 
-fn pairs(head: &Head<'_>) -> Result<Vec<(String, String)>, Response> {
+pub(super) fn pairs(head: &Head<'_>) -> Result<Vec<(String, String)>, Response> {
     proto::http1::query_pairs(head.query)
         .map(|pair| pair.map(|(key, value)| (key.into_owned(), value.into_owned())))
         .collect::<Result<_, _>>()
         .map_err(|_| Response::error(400, "bad_query", "bad percent-encoding in the query"))
 }
 
-fn get<T>(head: &Head<'_>, value: T) -> Result<T, Response> {
+pub(super) fn get<T>(head: &Head<'_>, value: T) -> Result<T, Response> {
     if matches!(head.method, "GET" | "HEAD") {
         return Ok(value);
     }
@@ -322,7 +327,7 @@ fn not_found(path: &str) -> Response {
     let shown: String = path.chars().filter(char::is_ascii_graphic).take(100).collect();
     let message = format!(
         "nothing at {shown}; there are /v1/events, /v1/sse, /v1/history and, under \
-         /v1/channels/{{channel}}, events, last and ws"
+         /v1/channels/{{channel}}, events, last, counts, top and ws"
     );
     Response::error(404, "not_found", &message)
 }
@@ -331,11 +336,11 @@ fn bad_channel(detail: &str) -> Response {
     Response::error(400, "invalid_channel", detail)
 }
 
-fn bad_parameter(name: &str, detail: &str) -> Response {
+pub(super) fn bad_parameter(name: &str, detail: &str) -> Response {
     Response::error(400, "bad_parameter", &format!("`{name}`: {detail}"))
 }
 
-fn unknown_parameter(name: &str, known: &str) -> Response {
+pub(super) fn unknown_parameter(name: &str, known: &str) -> Response {
     let shown: String = name.chars().filter(char::is_ascii_graphic).take(60).collect();
     let message = format!("unknown query parameter `{shown}`; known here: {known}");
     Response::error(400, "unknown_parameter", &message)

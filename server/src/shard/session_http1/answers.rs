@@ -138,12 +138,11 @@ impl Shard {
     }
 
     /// Starts an answer that comes in pieces.
-    pub(in crate::shard) fn start_chunked(&mut self, conn: ConnId) {
+    pub(in crate::shard) fn start_chunked(&mut self, conn: ConnId, mut response: Response) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Session::Http1(http1) = &mut connection.session else { return };
         let framing = if http1.chunks { Framing::Chunked } else { Framing::UntilClose };
         http1.keep_alive &= http1.chunks;
-        let mut response = Response::empty(200).with("content-type", "application/json");
         origin::add_cors(&mut response, &http1.cors);
         let fields: Vec<(&str, &str)> =
             response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
