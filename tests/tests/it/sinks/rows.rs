@@ -66,7 +66,11 @@ fn stored_is_said_only_when_the_store_has_confirmed() {
         answer.status == 202 && answer.json()["duplicates"] == 1
     });
     assert_eq!(value(&store, "SELECT count() FROM shardcast.events"), "1");
-    // What an earlier run left counts too.
+    // What an earlier run left counts too, as far as its cursor file says.
+    until("the cursor to be saved", || {
+        let status = server.get_admin("/admin/storage").json();
+        status["sinks"][0]["cursor_seq"] == status["sinks"][0]["confirmed_seq"]
+    });
     server.kill();
     proxy.set(Mode::Refuse);
     let server = plan.start();
