@@ -26,6 +26,7 @@ pub mod feed;
 pub mod files;
 pub mod format;
 pub mod index;
+pub mod inspect;
 pub mod meta;
 pub mod notice;
 pub mod parquet;
@@ -44,6 +45,7 @@ pub mod sim_files;
 pub mod sink;
 pub mod spool;
 mod stored;
+pub mod verify;
 mod walk;
 pub mod writer;
 

@@ -26,6 +26,7 @@ pub enum Command {
     Publish(PublishArgs),
     Tail(TailArgs),
     Config(ConfigArgs),
+    Storage(StorageArgs),
     #[command(hide = true)]
     DemoClients(ClientsArgs),
     #[command(hide = true)]
@@ -236,6 +237,98 @@ pub struct ConfigArgs {
     pub reference: Option<Page>,
 }
 
+/// The stores beside the spool: how far each is, whether they hold the same, and sending again what
+/// one lacks.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = STORAGE_EXAMPLES)]
+pub struct StorageArgs {
+    #[command(subcommand)]
+    pub command: StorageCommand,
+}
+
+/// What can be done with the stores.
+#[derive(Debug, Clone, Subcommand)]
+pub enum StorageCommand {
+    Status(StatusArgs),
+    Verify(VerifyArgs),
+    Replay(ReplayArgs),
+    Export(ExportArgs),
+    Reconcile(ReconcileArgs),
+}
+
+/// A span of time, by when events were received.
+#[derive(Debug, Clone, Args)]
+pub struct RangeFlags {
+    /// Begin: a time such as 2026-11-22T07:00:00Z, or a span before now such as 24h.
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<String>,
+    /// End, in the same forms. [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+}
+
+/// How far each store is, what waits for it, and why; dead letters by reason. Asks the running
+/// server on its admin address.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    /// For other programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Compare the stores hour by hour: how many events, and a checksum over all of their content.
+/// Exit code 1 if anything differs.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    #[command(flatten)]
+    pub range: RangeFlags,
+    /// For other programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Send to ClickHouse what it lacks: events of the spool in a span of time, or dead letters whose
+/// cause is gone. What is there already is not sent; run it as often as you like.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    #[command(flatten)]
+    pub range: RangeFlags,
+    /// Move dead letters into events instead.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub dead_letters: bool,
+    /// Only dead letters whose reason contains this.
+    #[arg(long, value_name = "TEXT", requires = "dead_letters")]
+    pub reason: Option<String>,
+}
+
+/// Write events of the spool to standard output as NDJSON, in the order they were stored. Works
+/// beside a running server.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    #[command(flatten)]
+    pub range: RangeFlags,
+    /// Only this channel.
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<String>,
+}
+
+/// Correct the minutes in ClickHouse that events came late for, now and not within the hour.
+#[derive(Debug, Clone, Args)]
+pub struct ReconcileArgs {
+    #[command(flatten)]
+    pub flags: ConfigFlags,
+    #[command(flatten)]
+    pub range: RangeFlags,
+}
+
 const EXAMPLES: &str = "\
 Try it:
   shardcast tail orders &                         follow a channel
@@ -279,6 +372,17 @@ Examples:
   shardcast tail orders:eu orders:us           several at once
   shardcast tail orders --json | jq .data      for other programs
   shardcast tail orders --since 1f0c9a7700000001:41";
+
+const STORAGE_EXAMPLES: &str = "\
+Examples, with the configuration that the server has:
+  shardcast storage status --config shardcast.toml
+  shardcast storage verify --config shardcast.toml --from 7d
+  shardcast storage replay --config shardcast.toml --from 2h --to 1h
+  shardcast storage replay --config shardcast.toml --dead-letters --reason 'is violated'
+  shardcast storage export --data-dir ./shardcast-data --channel orders > orders.ndjson
+
+Exit codes: 0 all is well, 1 stores differ or rows are still rejected, 64 the command line makes no
+sense, 69 a store was not reached, 78 the configuration does not fit.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

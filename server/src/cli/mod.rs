@@ -13,6 +13,7 @@ mod publish;
 mod reference;
 mod serve;
 pub mod signals;
+mod storage;
 mod tail;
 
 use args::{Cli, Command};
@@ -38,6 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Config(args) => configure::run(&args),
+        Command::Storage(args) => storage::run(&args),
     })
 }
 

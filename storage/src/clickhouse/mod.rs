@@ -19,7 +19,9 @@
 pub(crate) mod client;
 pub mod config;
 pub mod corrections;
+pub mod dead;
 pub(crate) mod encode;
+pub mod replay;
 pub mod schema;
 pub(crate) mod service;
 

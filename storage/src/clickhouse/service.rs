@@ -234,7 +234,6 @@ impl<F: Files> ClickHouseSink<F> {
         }
         self.held = run.events;
         self.held_from = run.from;
-        let day = |event: &Event| event.accepted_us().div_euclid(DAY_US);
         let first_day = self.held.first().map(day);
         let one_day = self.held.iter().take_while(|event| Some(day(event)) == first_day).count();
         self.held.truncate(one_day);
@@ -488,6 +487,11 @@ impl<F: Files> ClickHouseSink<F> {
         };
         self.progress.update(|stats| stats.oldest_waiting_us = oldest);
     }
+}
+
+/// The partition of an event.
+pub(super) fn day(event: &Event) -> i64 {
+    event.accepted_us().div_euclid(DAY_US)
 }
 
 pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {

@@ -9,8 +9,9 @@
 //! attributes stay JSON texts: the reader chooses how to parse). Tests: `tests`.
 
 use crate::sink::is_late;
+use crate::verify::checksum;
 use bytes::Bytes;
-use crc32c::crc32c_append;
+
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::Type;
 use proto::event::{DataKind, Event};
@@ -169,23 +170,6 @@ impl<'a> Row<'a> {
             payload: event.data(),
         }
     }
-
-    /// A checksum over every column, each text with its length.
-    pub fn checksum(&self) -> u32 {
-        let mut crc = 0;
-        let numbers = [self.epoch, self.offset, self.ts as u64, self.received as u64];
-        for number in numbers.into_iter().chain([u64::from(self.late)]) {
-            crc = crc32c_append(crc, &number.to_le_bytes());
-        }
-        let named = [self.id, self.channel, self.r#type, self.source, self.key, self.content_type];
-        let more = [self.kind, self.class, self.traceparent, self.attributes];
-        let texts = named.into_iter().chain(more).map(str::as_bytes);
-        for bytes in texts.chain([self.payload]) {
-            crc = crc32c_append(crc, &(bytes.len() as u64).to_le_bytes());
-            crc = crc32c_append(crc, bytes);
-        }
-        crc
-    }
 }
 
 /// How many rows, and the sum of their checksums: equal for the same rows in any order.
@@ -193,7 +177,7 @@ impl<'a> Row<'a> {
 pub struct Tally {
     /// Rows.
     pub rows: u64,
-    /// Wrapping sum of [`Row::checksum`].
+    /// Wrapping sum of [`checksum`].
     pub checksum: u64,
 }
 
@@ -201,7 +185,7 @@ impl Tally {
     /// Counts a row.
     pub fn add(&mut self, row: &Row<'_>) {
         self.rows += 1;
-        self.checksum = self.checksum.wrapping_add(u64::from(row.checksum()));
+        self.checksum = self.checksum.wrapping_add(checksum(row));
     }
 
     /// Counts what another counted.

@@ -2,6 +2,7 @@
 
 mod late;
 mod rows;
+mod tool;
 
 use crate::rig::Cell;
 use crate::rig::clickhouse::ClickHouse;

@@ -1,0 +1,137 @@
+//! `shardcast storage verify`: do the stores hold the same events?
+//!
+//! Per hour of `received`, the number of events and a checksum over every column of every event.
+//! The spool is compared as far back as it reaches, and each store as far as its cursor says it
+//! has come: what is on its way is not missing.
+
+use super::{ClickHouse, Failed, broken, cursor, exit, grouped, range, spool};
+use crate::cli::args::VerifyArgs;
+use crate::config::Config;
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use storage::parquet::layout::Hour;
+use storage::parquet::schema::{Row, Tally};
+use storage::verify::{self, Tallies};
+use storage::{RealFiles, clickhouse, inspect};
+
+/// Shards hand over their events a little out of order, so the last moments before a cursor are
+/// left out.
+const SLACK_US: i64 = 5_000_000;
+
+/// Two stores over a span of time.
+struct Comparison {
+    stores: [&'static str; 2],
+    window: (i64, i64),
+    tallies: [Tallies; 2],
+}
+
+pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
+    let day_ago = range::now_us() - 86_400_000_000;
+    let (from, to) = (args.range.from.as_deref(), args.range.to.as_deref());
+    let window = range::parse(from, to, day_ago)?;
+    let files = spool(config)?;
+    let mut comparisons = Vec::new();
+    if let Some(click_house) = ClickHouse::open(config)? {
+        let window = clip(&files, window, clickhouse::NAME)?;
+        let spool = tally_spool(&files, window)?;
+        let rows = verify::click_house(&click_house.store, &click_house.config, window);
+        let rows = click_house.wait(rows)?;
+        comparisons.push(Comparison {
+            stores: ["spool", "clickhouse"],
+            window,
+            tallies: [spool, rows],
+        });
+    }
+    if comparisons.is_empty() {
+        let message = "there is nothing to compare: no store beside the spool is configured";
+        return Err((exit::CONFIG, message.to_owned()));
+    }
+    let differ = comparisons.iter().map(|c| differences(c).len()).sum::<usize>();
+    if args.json {
+        println!("{:#}", comparisons.iter().map(as_json).collect::<Value>());
+    } else {
+        comparisons.iter().for_each(print);
+        match differ {
+            0 => println!("no differences"),
+            1 => {
+                println!("1 hour differs; `shardcast storage replay --from` sends what is missing")
+            }
+            n => println!(
+                "{n} hours differ; `shardcast storage replay --from` sends what is missing"
+            ),
+        }
+    }
+    Ok(if differ > 0 { exit::SOME_REFUSED } else { exit::OK })
+}
+
+/// From where the spool begins to where the sink has come.
+fn clip(files: &RealFiles, (from, to): (i64, i64), sink: &str) -> Result<(i64, i64), Failed> {
+    let first = inspect::first(files).map_err(|error| broken(&error))?;
+    let from = first.map_or(from, |event| from.max(event.accepted_us()));
+    let confirmed = cursor(files, sink)?.map_or(0, |cursor| cursor.confirmed);
+    let mut waiting = None;
+    inspect::events(files, (from, to), &mut |seq, event| {
+        if seq < confirmed {
+            return ControlFlow::Continue(());
+        }
+        waiting = Some(event.accepted_us());
+        ControlFlow::Break(())
+    })
+    .map_err(|error| broken(&error))?;
+    let to = waiting.map_or(to, |at| to.min(at - SLACK_US));
+    Ok((from, to.max(from)))
+}
+
+fn tally_spool(files: &RealFiles, window: (i64, i64)) -> Result<Tallies, Failed> {
+    let mut tallies = Tallies::new();
+    inspect::events(files, window, &mut |_, event| {
+        tallies.entry(Hour::of(event.accepted_us())).or_default().add(&Row::of(&event));
+        ControlFlow::Continue(())
+    })
+    .map_err(|error| broken(&error))?;
+    Ok(tallies)
+}
+
+fn differences(comparison: &Comparison) -> Vec<(Hour, Tally, Tally)> {
+    verify::differences(&comparison.tallies[0], &comparison.tallies[1])
+}
+
+fn print(comparison: &Comparison) {
+    let ([one, other], (from, to)) = (comparison.stores, comparison.window);
+    println!("{one} and {other}, received from {} to {}", range::shown(from), range::shown(to));
+    println!("  {:<14} {:>14} {:>14}", "hour", one, other);
+    let wrong = differences(comparison);
+    let hours = comparison.tallies[0].keys().chain(comparison.tallies[1].keys());
+    let hours: std::collections::BTreeSet<Hour> = hours.copied().collect();
+    for hour in hours {
+        let rows = |store: usize| {
+            comparison.tallies[store].get(&hour).map_or(0, |tally: &Tally| tally.rows)
+        };
+        let verdict = match wrong.iter().find(|(at, ..)| *at == hour) {
+            None => "equal",
+            Some((_, one, other)) if one.rows == other.rows => "DIFFERENT CONTENT",
+            Some((_, one, other)) if one.rows > other.rows => "MISSING",
+            Some(_) => "TOO MANY",
+        };
+        let shown = range::shown(hour.begin_us());
+        let hour = shown.get(..13).unwrap_or(&shown);
+        println!("  {hour:<14} {:>14} {:>14}  {verdict}", grouped(rows(0)), grouped(rows(1)));
+    }
+}
+
+fn as_json(comparison: &Comparison) -> Value {
+    let ([one, other], (from, to)) = (comparison.stores, comparison.window);
+    let rows = |tallies: &Tallies| tallies.values().map(|tally| tally.rows).sum::<u64>();
+    let tally =
+        |tally: Tally| json!({ "rows": tally.rows, "checksum": tally.checksum.to_string() });
+    let wrong = differences(comparison).into_iter().map(|(hour, a, b)| {
+        json!({ "hour": range::shown(hour.begin_us()), one: tally(a), other: tally(b) })
+    });
+    json!({
+        "stores": comparison.stores,
+        "from": range::shown(from),
+        "to": range::shown(to),
+        "rows": [rows(&comparison.tallies[0]), rows(&comparison.tallies[1])],
+        "differences": wrong.collect::<Vec<_>>(),
+    })
+}
