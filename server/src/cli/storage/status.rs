@@ -18,7 +18,7 @@ pub(super) fn run(args: &StatusArgs, config: &Config) -> Result<u8, Failed> {
             Err(error) => (Value::Null, json!(error)),
         };
         let (dead, dead_error) = match &dead {
-            Ok(dead) => (dead.as_ref().map(dead_value).unwrap_or(Value::Null), Value::Null),
+            Ok(dead) => (dead.as_deref().map(dead_value).unwrap_or(Value::Null), Value::Null),
             Err((_, error)) => (Value::Null, json!(error)),
         };
         let all = json!({
@@ -75,7 +75,7 @@ fn dead_letters(config: &Config) -> Result<Option<Vec<DeadLetters>>, Failed> {
     Ok(Some(found))
 }
 
-fn dead_value(groups: &Vec<DeadLetters>) -> Value {
+fn dead_value(groups: &[DeadLetters]) -> Value {
     let group = |group: &DeadLetters| {
         json!({ "events": group.events, "reason": group.reason, "example": group.example,
                 "channel": group.channel })
