@@ -139,6 +139,10 @@ pub struct DemoArgs {
     /// Folder of the demo's spool. [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Store the events in ClickHouse too, in its database `shardcast_demo`, such as
+    /// clickhouse=http://127.0.0.1:8123. `cargo xtask clickhouse` starts one.
+    #[arg(long, value_name = "clickhouse=URL")]
+    pub store: Option<String>,
 }
 
 /// Become `serve`, and stop when the parent process does (started by `demo`).

@@ -139,8 +139,13 @@ fn prepare(args: &DemoArgs) -> Result<(Launch, Option<Temporary>), String> {
             (folder.clone(), Some(Temporary(folder)))
         }
     };
+    let click_house = args.store.as_deref().map(|store| match store.split_once('=') {
+        Some(("clickhouse", url)) if url.starts_with("http") => Ok(url.to_owned()),
+        _ => Err(format!("--store {store}: write it as clickhouse=http://127.0.0.1:8123")),
+    });
+    let click_house = click_house.transpose()?;
     let (engine, shards) = (args.engine.clone(), args.shards);
-    Ok((Launch { listen, admin, data_dir, engine, shards }, folder))
+    Ok((Launch { listen, admin, data_dir, engine, shards, click_house }, folder))
 }
 
 /// Nobody else's: made by us, readable by us.
@@ -244,6 +249,14 @@ fn introduce(launch: &Launch, clients: u32, data_dir: &Path) {
     println!("  figures   http://{}/metrics", launch.admin);
     println!("  clients   {clients} WebSockets, in a process of their own");
     println!("  data      {}", data_dir.display());
+    if let Some(url) = &launch.click_house {
+        println!("  store     ClickHouse at {url}; try");
+        println!(
+            "            curl '{url}' --data-binary 'SELECT channel, count() FROM \
+             {}.events GROUP BY channel'",
+            server::DATABASE
+        );
+    }
 }
 
 /// The server and the clients' process need a descriptor for each.

@@ -23,6 +23,8 @@ pub struct Launch {
     /// I/O engine and shards, as `serve` takes them.
     pub engine: String,
     pub shards: u32,
+    /// A ClickHouse that gets everything, too.
+    pub click_house: Option<String>,
 }
 
 impl Launch {
@@ -53,7 +55,14 @@ impl Launch {
             "namespaces.demo.client_publish=false",
         ];
         let outbox = format!("limits.outbox_bytes_max={OUTBOX_BYTES_MAX}");
+        let store = self.click_house.iter().flat_map(|url| {
+            let database = format!("storage.clickhouse.database={DATABASE}");
+            [format!("storage.clickhouse.url={url}"), database]
+        });
         let mut arguments: Vec<String> = vec!["serve".into()];
+        for set in store {
+            arguments.extend(["--set".into(), set]);
+        }
         for set in sets.into_iter().chain([outbox.as_str()]) {
             arguments.extend(["--set".into(), set.into()]);
         }
@@ -141,6 +150,9 @@ pub fn become_server(arguments: &[OsString]) -> u8 {
     crate::cli::exit::INTERNAL
 }
 
+/// The database of the demo, so that it never meets a real one's tables.
+pub const DATABASE: &str = "shardcast_demo";
+
 /// Waiting bytes per subscriber: small enough to watch a slow client reach it.
 pub const OUTBOX_BYTES_MAX: u64 = 128 << 10;
 
@@ -158,6 +170,7 @@ mod tests {
             data_dir: "/tmp/demo".into(),
             engine: "auto".into(),
             shards: 0,
+            click_house: Some("http://127.0.0.1:8123".into()),
         };
         let typed = std::iter::once("shardcast".to_owned()).chain(launch.arguments());
         let cli = Cli::try_parse_from(typed).unwrap();
@@ -171,6 +184,8 @@ mod tests {
             assert_eq!(config.namespaces[name].deliver, Deliver::Durable, "{name}");
             assert!(!config.namespaces[name].client_publish, "{name}");
         }
+        assert_eq!(config.storage.clickhouse.url, "http://127.0.0.1:8123");
+        assert_eq!(config.storage.clickhouse.database, DATABASE);
         assert_eq!(config.namespaces["ticker"].outbox_policy, OutboxPolicy::DropOldest);
         assert_eq!(config.namespaces["orders"].outbox_policy, OutboxPolicy::Disconnect);
     }
