@@ -192,6 +192,8 @@ pub enum Ack {
     Accepted,
     /// Synced to disk.
     Durable,
+    /// Confirmed by the store beside the spool.
+    Stored,
 }
 
 impl Ack {
@@ -200,6 +202,7 @@ impl Ack {
         match self {
             Self::Accepted => "accepted",
             Self::Durable => "durable",
+            Self::Stored => "stored",
         }
     }
 }
