@@ -9,7 +9,7 @@ use proto::position::{Epoch, Position};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use storage::clickhouse::{ClickHouseConfig, ClickHouseSink, NAME};
-use storage::sink::{Source, cursor::Cursor};
+use storage::sink::{Progress, Source, cursor::Cursor};
 use storage::{Options, Pump, RealFiles, StorageHandle, StorageRing, StoreBatch, open};
 
 fn main() -> Result<()> {
@@ -38,6 +38,8 @@ fn main() -> Result<()> {
     let writer = StorageHandle::start(pump)?;
     let running = sink.start()?;
     let began = Instant::now();
+    let watched = progress.clone();
+    std::thread::spawn(move || watch(began, base, &watched));
     let mut lags = Vec::new();
     for seq in 1..=count / 1_000 {
         let events = (0..1_000).map(|i| event(lineage, (seq - 1) * 1_000 + i)).collect();
@@ -73,6 +75,18 @@ fn main() -> Result<()> {
     running.join();
     println!("{:?}", writer.stop());
     Ok(())
+}
+
+/// A line every ten seconds: how many are confirmed, how old the oldest that waits is, and memory.
+fn watch(began: Instant, base: u64, progress: &Progress) {
+    loop {
+        std::thread::sleep(Duration::from_secs(10));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let rss = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+        let waits = progress.stats().oldest_waiting_us.map_or(0, |at| (now_us() - at) / 1_000);
+        let (at, done) = (began.elapsed().as_secs(), progress.confirmed() - base);
+        println!("{at:>5} s: {done:>10} confirmed, oldest waits {waits:>7} ms, {rss}");
+    }
 }
 
 fn event(lineage: u32, number: u64) -> Event {
