@@ -52,6 +52,11 @@ impl Failure {
         Self { class, code: None, text: text.into() }
     }
 
+    /// True if the server had no memory left for anybody.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.code == Some(241) && self.text.to_lowercase().contains("(total)")
+    }
+
     pub(crate) fn of(error: &Error, url: &str) -> Self {
         let said = error.to_string();
         let mut text = one_line(&said);

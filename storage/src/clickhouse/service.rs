@@ -8,6 +8,7 @@ use super::client::{Class, Failure, Store};
 use super::config::ClickHouseConfig;
 use super::schema::{self, DEAD_LETTERS, EVENTS, Found, Table};
 use super::{NAME, encode};
+use crate::feed::Woken;
 use crate::files::Files;
 use crate::sink::breaker::{Breaker, Circuit};
 use crate::sink::cursor::{Cursor, Planned, checksum};
@@ -23,7 +24,7 @@ const STUCK_WAIT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
 /// Unknown failures of one range before it is treated as rejected.
 const UNKNOWN_MAX: u32 = 3;
-/// Between two notices about dead letters.
+/// Between two notices about dead letters, or about views.
 const DEAD_NOTICE: Duration = Duration::from_secs(60);
 /// A day of `received`, in microseconds: a partition.
 const DAY_US: i64 = 86_400_000_000;
@@ -37,6 +38,8 @@ pub struct ClickHouseSink<F: Files> {
     cursor: Cursor,
     /// The cursor file says less than `cursor`.
     unsaved: bool,
+    /// It also has another plan: nothing may be sent before it is written.
+    plan_unsaved: bool,
     /// Events of the plan's beginning, in memory.
     held: Vec<Event>,
     held_from: u64,
@@ -45,9 +48,13 @@ pub struct ClickHouseSink<F: Files> {
     tried: usize,
     /// Failures of unknown kind of the first range.
     unknown: u32,
+    /// Ranges that begin before this are parts of one that failed so for too long: they are divided
+    /// at once.
+    suspect_before: u64,
     /// Ranges that begin before this may have been sent although nobody heard of it.
     uncertain_before: u64,
     dead_told: Option<Instant>,
+    view_told: Option<Instant>,
     progress: Arc<Progress>,
     stop: Arc<Stop>,
     on_notice: OnSinkNotice,
@@ -94,13 +101,16 @@ impl<F: Files> ClickHouseSink<F> {
             source,
             store,
             unsaved: is_new,
+            plan_unsaved: false,
             cursor,
             held: Vec::new(),
             held_from: 0,
             breaker: Breaker::default(),
             tried: 0,
             unknown: 0,
+            suspect_before: 0,
             dead_told: None,
+            view_told: None,
             stop: Arc::default(),
             on_notice,
             began: Instant::now(),
@@ -150,11 +160,15 @@ impl<F: Files> ClickHouseSink<F> {
                 }
                 continue;
             }
-            if self.breaker.circuit(self.now_ms()) == Circuit::HalfOpen
-                && let Err(failure) = runtime.block_on(self.store.execute("SELECT 1"))
-            {
-                self.failed(&failure);
-                continue;
+            if self.breaker.circuit(self.now_ms()) == Circuit::HalfOpen {
+                match self.unless_due(runtime, self.store.execute("SELECT 1")) {
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(failure)) => {
+                        self.failed(&failure);
+                        continue;
+                    }
+                }
             }
             connected = self.send(runtime);
         }
@@ -180,14 +194,22 @@ impl<F: Files> ClickHouseSink<F> {
         }
     }
 
-    fn connect(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
-        let migrated = runtime.block_on(async {
+    /// Does some work; `None`: given up, the time to stop is over.
+    fn unless_due<T>(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        runtime.block_on(async {
             tokio::select! {
-                migrated = migrate(&self.store, &self.config) => Some(migrated),
+                done = work => Some(done),
                 () = self.stop.until_due() => None,
             }
-        });
-        match migrated {
+        })
+    }
+
+    fn connect(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        match self.unless_due(runtime, migrate(&self.store, &self.config)) {
             None => false,
             Some(Ok(())) => {
                 let behind = self.source.end_seq().saturating_sub(self.cursor.confirmed);
@@ -207,16 +229,14 @@ impl<F: Files> ClickHouseSink<F> {
     fn plan(&mut self) -> bool {
         let from = self.cursor.planned_end();
         if self.source.end_seq() <= from {
-            if self.unsaved {
-                self.save();
+            if self.unsaved && self.save() && self.breaker.failures() > 0 {
+                self.well(); // the cursor was what failed: there is nothing to send
             }
             self.note_backlog();
             self.source.wait(from + 1, if self.stop.is_asked() { Duration::ZERO } else { IDLE });
             return false;
         }
-        if !self.stop.is_asked() {
-            self.source.wait(from + self.config.batch_rows as u64, self.config.batch_age);
-        }
+        self.gather(from);
         let run = self.source.read(from, self.config.batch_rows, self.config.batch_bytes);
         let run = match run {
             Ok(run) if run.events.is_empty() => return false,
@@ -249,11 +269,23 @@ impl<F: Files> ClickHouseSink<F> {
         false
     }
 
+    /// Waits for more of a batch that begins at `from`, in steps, so that a stop is seen.
+    fn gather(&self, from: u64) {
+        let until = Instant::now() + self.config.batch_age;
+        let seq = from + self.config.batch_rows as u64;
+        while !self.stop.is_asked() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.source.wait(seq, left.min(IDLE)) == Woken::Arrived {
+                return;
+            }
+        }
+    }
+
     /// Writes the cursor file; `false`: it could not be written.
     fn save(&mut self) -> bool {
         match self.cursor.save(&self.files, NAME) {
             Ok(()) => {
-                self.unsaved = false;
+                (self.unsaved, self.plan_unsaved) = (false, false);
                 self.progress.set_durable(self.cursor.confirmed);
                 true
             }
@@ -271,6 +303,9 @@ impl<F: Files> ClickHouseSink<F> {
 
     /// Sends the first range of the plan. `false`: look at the schema before going on.
     fn send(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        if self.plan_unsaved && !self.save() {
+            return true;
+        }
         let Some(range) = self.cursor.plan.first().cloned() else { return true };
         let events = match self.events_of(&range) {
             Ok(events) => events,
@@ -283,13 +318,8 @@ impl<F: Files> ClickHouseSink<F> {
         let table: Table = if range.dead.is_some() { DEAD_LETTERS } else { EVENTS };
         let path = table.path(&self.config);
         let began = Instant::now();
-        let sent = runtime.block_on(async {
-            let rows = encode::native(&events, range.dead.as_deref());
-            tokio::select! {
-                sent = self.store.insert(&path, &token, rows) => Some(sent),
-                () = self.stop.until_due() => None,
-            }
-        });
+        let rows = encode::native(&events, range.dead.as_deref());
+        let sent = self.unless_due(runtime, self.store.insert(&path, &token, rows));
         match sent {
             None => true,
             Some(Ok(())) => {
@@ -371,6 +401,13 @@ impl<F: Files> ClickHouseSink<F> {
         }
     }
 
+    fn tell_view(&mut self, error: &str) {
+        if self.view_told.is_none_or(|told| told.elapsed() > DEAD_NOTICE) {
+            self.view_told = Some(Instant::now());
+            (self.on_notice)(NAME, SinkNotice::ViewFailed { error: error.to_owned() });
+        }
+    }
+
     fn on_failure(
         &mut self,
         runtime: &tokio::runtime::Runtime,
@@ -380,30 +417,40 @@ impl<F: Files> ClickHouseSink<F> {
     ) {
         self.progress.update(|stats| stats.retries += 1);
         let mut class = failure.class;
+        let whole = events.len() > 1;
         if class == Class::Unknown {
             self.unknown += 1;
-            if self.unknown > UNKNOWN_MAX {
+            if self.unknown > UNKNOWN_MAX || (whole && range.from < self.suspect_before) {
                 class = Class::Rejected;
+                self.suspect_before = self.suspect_before.max(range.end);
             }
         }
-        let whole = events.len() > 1;
         match class {
             Class::TooLarge | Class::Rejected if range.dead.is_none() => {
-                if range.from < self.uncertain_before {
-                    match runtime.block_on(contains(&self.store, &self.config, &events[0])) {
-                        Ok(false) => {}
-                        Ok(true) => return self.confirm(events, Duration::ZERO),
-                        Err(failure) => return self.failed(&failure),
+                // The table may have the rows all the same: of an insert whose answer was lost, or
+                // of this one, if a view behind the table failed. Parts of them have other tokens
+                // and would be there twice.
+                let held = contains(&self.store, &self.config, &events[0]);
+                match self.unless_due(runtime, held) {
+                    None => return,
+                    Some(Ok(false)) => {}
+                    Some(Ok(true)) => {
+                        if range.from >= self.uncertain_before {
+                            self.tell_view(&failure.text);
+                        }
+                        return self.confirm(events, Duration::ZERO);
                     }
+                    Some(Err(failure)) => return self.failed(&failure),
                 }
                 if whole {
                     self.split(range, events);
                 } else if class == Class::Rejected || self.unknown > UNKNOWN_MAX {
                     self.cursor.condemn_first(&failure.text);
-                    self.unsaved = true;
-                    self.save();
+                    self.replanned();
                 } else {
-                    self.unknown += 1; // one row that is too large: wait, then give it up
+                    // One row that is too large: wait, then give it up. But if the whole server is
+                    // short of memory, it is not the row's fault.
+                    self.unknown += u32::from(!failure.is_of_the_server());
                     self.failed(failure);
                 }
             }
@@ -419,9 +466,14 @@ impl<F: Files> ClickHouseSink<F> {
         let (first, second) = events.split_at(events.len() / 2);
         let crcs = (checksum(first), checksum(second));
         self.cursor.split_first(range.from + first.len() as u64, crcs);
-        self.unsaved = true;
         self.unknown = 0;
         self.progress.update(|stats| stats.splits += 1);
+        self.replanned();
+    }
+
+    /// The plan's ranges have other tokens than before. If they cannot be written, `send` waits.
+    fn replanned(&mut self) {
+        (self.unsaved, self.plan_unsaved) = (true, true);
         self.save();
     }
 

@@ -90,12 +90,16 @@ fn what_is_too_much_at_once_is_divided_and_stored_once() {
     let plan = plan(folder.path(), &proxy.url()).set("storage.clickhouse.batch_ms=500");
     let server = plan.start();
     connected(&server);
-    proxy.script(&[too_many_partitions(), too_much_memory(), too_much_memory()], Mode::Pass);
+    // Before every division it asks whether the rows are there already.
+    let asked = |mode| [mode, Mode::Pass];
+    let script = [too_many_partitions(), too_much_memory(), too_much_memory()].map(asked);
+    proxy.script(&script.concat(), Mode::Pass);
     publish(&server, "a", 0..100);
     settled(&server);
     assert_eq!(splits(&server), 3.0);
     // The second half of the first split is committed, but nobody hears; then it is killed.
-    proxy.script(&[too_much_memory(), Mode::Pass, Mode::DropAnswer], Mode::Refuse);
+    let script = [too_much_memory(), Mode::Pass, Mode::Pass, Mode::DropAnswer];
+    proxy.script(&script, Mode::Refuse);
     publish(&server, "a", 100..200);
     until("the half that nobody heard of", || proxy.seen().drop_answer == 1);
     server.kill();

@@ -1,7 +1,9 @@
 //! Every acknowledged event is one row in a real ClickHouse, whatever happens on the way.
 
 mod answers;
+mod disk;
 mod killed;
+mod poison;
 mod rows;
 
 use crate::durability::load::{CHANNELS, history};
