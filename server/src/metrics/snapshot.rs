@@ -302,6 +302,8 @@ pub struct StorageSnapshot {
     pub gauges: StorageGauges,
     /// The stores beside the spool.
     pub sinks: Vec<SinkSnapshot>,
+    /// Why the spool takes no events, if it does not.
+    pub refusal: Option<&'static str>,
 }
 
 /// A shared place for the latest snapshot. The writer never waits: if a reader is copying just

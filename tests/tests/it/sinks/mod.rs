@@ -1,6 +1,7 @@
 //! Every acknowledged event is one row in a real ClickHouse, whatever happens on the way.
 
 mod answers;
+mod backlog;
 mod disk;
 mod killed;
 mod poison;

@@ -40,9 +40,9 @@ fn a_search_for_a_rejected_row_goes_on_in_the_next_process() {
     let mut server = plan.start();
     connected(&server);
     refuse_bad(&store, GOOD);
-    // The search takes some fifteen requests and as many questions: it is killed after a few, in the middle, before the
-    // dead letter, and when that was taken but nobody heard.
-    for (round, requests) in [1, 4, 8, 11, 13].into_iter().enumerate() {
+    // The search takes 21 requests, then comes the dead letter. It is killed after a few, in the
+    // middle, before the dead letter, and when that was taken but nobody heard.
+    for (round, requests) in [1, 7, 13, 20, 21].into_iter().enumerate() {
         let mut script = vec![Mode::Pass; requests];
         script.push(Mode::DropAnswer);
         let lost = proxy.seen().drop_answer;
