@@ -6,7 +6,8 @@
 
 use super::client::{Class, Failure, Store};
 use super::config::ClickHouseConfig;
-use super::schema::{self, DEAD_LETTERS, EVENTS, Found, Table};
+use super::database::{contains, migrate};
+use super::schema::{DEAD_LETTERS, EVENTS, Table};
 use super::{NAME, encode};
 use crate::feed::Woken;
 use crate::files::Files;
@@ -24,6 +25,8 @@ const STUCK_WAIT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
 /// Unknown failures of one range before it is treated as rejected.
 const UNKNOWN_MAX: u32 = 3;
+/// The number of a spool's very first event.
+const FIRST_SEQ: u64 = 1;
 /// Between two notices about dead letters, or about views.
 const DEAD_NOTICE: Duration = Duration::from_secs(60);
 /// A day of `received`, in microseconds: a partition.
@@ -91,7 +94,18 @@ impl<F: Files> ClickHouseSink<F> {
     ) -> Result<Self, String> {
         let store = Store::new(&config)?;
         let is_new = cursor.is_none();
-        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), source.first_seq()));
+        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), FIRST_SEQ));
+        if cursor.planned_end() > source.end_seq() {
+            return Err(format!(
+                "{dir}/{file} says that events up to {} were sent, but the spool ends at {}: was \
+                 the data directory restored from a backup? Restore both from the same one; or \
+                 remove {file}, and everything in the spool is sent",
+                cursor.planned_end() - 1,
+                source.end_seq() - 1,
+                dir = files.describe(),
+                file = crate::sink::cursor::file_name(NAME),
+            ));
+        }
         let durable = if is_new { 0 } else { cursor.confirmed };
         Ok(Self {
             uncertain_before: cursor.planned_end(),
@@ -239,7 +253,13 @@ impl<F: Files> ClickHouseSink<F> {
         self.gather(from);
         let run = self.source.read(from, self.config.batch_rows, self.config.batch_bytes);
         let run = match run {
-            Ok(run) if run.events.is_empty() => return false,
+            Ok(run) if run.events.is_empty() => {
+                let first = self.source.first_seq();
+                if first > from {
+                    self.miss(first); // all of it, up to the newest
+                }
+                return false;
+            }
             Ok(run) => run,
             Err(error) => {
                 self.failed(&Failure::new(Class::Stuck, error.to_string()));
@@ -247,10 +267,7 @@ impl<F: Files> ClickHouseSink<F> {
             }
         };
         if run.from > from {
-            let events = run.from - from;
-            self.progress.update(|stats| stats.missed += events);
-            (self.on_notice)(NAME, SinkNotice::Missed { events });
-            self.cursor.confirmed = run.from;
+            self.miss(run.from);
         }
         self.held = run.events;
         self.held_from = run.from;
@@ -267,6 +284,17 @@ impl<F: Files> ClickHouseSink<F> {
         }
         self.cursor.plan.clear(); // not synced, so it must not be sent
         false
+    }
+
+    /// Retention removed what is before `to` while no sink kept it.
+    fn miss(&mut self, to: u64) {
+        let events = to - self.cursor.confirmed;
+        self.progress.update(|stats| stats.missed += events);
+        (self.on_notice)(NAME, SinkNotice::Missed { events });
+        self.cursor.confirmed = to;
+        self.unsaved = true;
+        self.progress.set_confirmed(to);
+        self.source.confirmed();
     }
 
     /// Waits for more of a batch that begins at `from`, in steps, so that a stop is seen.
@@ -544,68 +572,4 @@ impl<F: Files> ClickHouseSink<F> {
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-#[derive(clickhouse::Row, serde::Deserialize)]
-struct ColumnRow {
-    table: String,
-    name: String,
-    r#type: String,
-}
-
-#[derive(clickhouse::Row, serde::Deserialize)]
-struct TableRow {
-    name: String,
-    comment: String,
-    create_table_query: String,
-}
-
-/// Creates what is missing, upgrades what is older, refuses what does not fit.
-pub(crate) async fn migrate(store: &Store, config: &ClickHouseConfig) -> Result<(), Failure> {
-    for statement in schema::statements(config) {
-        store.execute(&statement).await?;
-    }
-    let columns = "SELECT table, name, type FROM system.columns WHERE database = {db:String}";
-    let columns = store.query(columns).param("db", &config.database);
-    let tables =
-        "SELECT name, comment, create_table_query FROM system.tables WHERE database = {db:String}";
-    let tables = store.query(tables).param("db", &config.database);
-    let mut found = Found::default();
-    for row in store.rows::<ColumnRow>(columns).await? {
-        found.columns.push((row.table, row.name, row.r#type));
-    }
-    let events = EVENTS.rows_name(config);
-    for row in store.rows::<TableRow>(tables).await? {
-        if row.name == events {
-            found.comment = row.comment;
-        }
-        found.created.push((row.name, row.create_table_query));
-    }
-    let upgrade = schema::upgrade(config, &found)
-        .map_err(|error| Failure::new(Class::Stuck, error.to_string()))?;
-    for statement in upgrade {
-        store.execute(&statement).await?;
-    }
-    Ok(())
-}
-
-/// True if the event is in the table: then so is the range that begins with it.
-async fn contains(
-    store: &Store,
-    config: &ClickHouseConfig,
-    event: &Event,
-) -> Result<bool, Failure> {
-    let sql = format!(
-        "SELECT count() FROM {} WHERE channel = {{channel:String}} AND epoch = {{epoch:UInt64}} \
-         AND offset = {{offset:UInt64}}",
-        EVENTS.path(config)
-    );
-    let position = event.position();
-    let query = store
-        .query(&sql)
-        .param("channel", event.channel())
-        .param("epoch", position.epoch.0)
-        .param("offset", position.offset);
-    let counts: Vec<u64> = store.rows(query).await?;
-    Ok(counts.first().is_some_and(|count| *count > 0))
 }

@@ -134,6 +134,8 @@ fn what_cannot_connect_is_refused_with_what_to_write() {
     check(|c| c.database = "a`; DROP".into(), "database");
     check(|c| c.cold_after_days = 7, "cold_after_days");
     check(|c| c.batch_rows = 0, "batch_rows");
+    check(|c| c.user = "gr\u{fc}n".into(), "user");
+    check(|c| c.password = "secret\u{1}".into(), "password_file");
     assert_eq!(config().validate(), Ok(()));
     assert_eq!(cluster().validate(), Ok(()));
     let urls = ClickHouseConfig::endpoints("http://a:1, http://b:2 ,");

@@ -2,10 +2,13 @@
 
 mod answers;
 mod backlog;
+mod cursor;
 mod disk;
 mod killed;
 mod poison;
+mod refused;
 mod rows;
+mod ways;
 
 use crate::durability::load::{CHANNELS, history};
 use crate::rig::Cell;
