@@ -8,6 +8,7 @@ mod killed;
 mod poison;
 mod refused;
 mod rows;
+mod waiting;
 mod ways;
 
 use crate::durability::load::{CHANNELS, history};
