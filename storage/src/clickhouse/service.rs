@@ -15,6 +15,7 @@ use crate::sink::breaker::{Breaker, Circuit};
 use crate::sink::cursor::{Cursor, Planned, checksum};
 use crate::sink::{Health, OnSinkNotice, Progress, SinkNotice, Source, Stop};
 use proto::event::Event;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -153,8 +154,18 @@ impl<F: Files> ClickHouseSink<F> {
     pub fn start(self) -> std::io::Result<SinkHandle> {
         let stop = Arc::clone(&self.stop);
         let runtime = runtime()?;
-        let thread = std::thread::Builder::new().name(NAME.into());
-        let thread = thread.spawn(move || self.run(&runtime))?;
+        let progress = Arc::clone(&self.progress);
+        let run = move || {
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&runtime)));
+            if let Err(panic) = ended {
+                progress.update(|stats| {
+                    stats.health = Health::Stuck;
+                    stats.error = Some("its thread panicked: start the server again".to_owned());
+                });
+                std::panic::resume_unwind(panic);
+            }
+        };
+        let thread = std::thread::Builder::new().name(NAME.into()).spawn(run)?;
         Ok(SinkHandle { stop, thread })
     }
 

@@ -154,3 +154,39 @@ fn a_power_cut_between_spool_and_store_loses_and_doubles_nothing() {
     load.finish(&server);
     same_as_history(&server, &store, &CHANNELS);
 }
+
+#[test]
+fn whoever_waits_for_the_store_hears_when_the_spool_fails_for_good() {
+    let store = ClickHouse::start();
+    let proxy = FaultProxy::start(store.address());
+    let disk = Disk::new(256);
+    let plan = plan_on(&disk, &proxy.url()).set("limits.stored_wait_s=600");
+    let server = plan.start();
+    connected(&server);
+    proxy.set(Mode::Refuse);
+    publish(&server, "a", 0..10);
+    let mut waiting = server.wire();
+    waiting.send(
+        "POST /v1/channels/a/events?ack=stored HTTP/1.1\r\nHost: localhost\r\n\
+         Content-Type: text/plain\r\nContent-Length: 4\r\n\r\nlast",
+    );
+    until("it to be in the spool", || {
+        server.get_admin("/admin/storage").json()["spool"]["events"] == 11
+    });
+    disk.cut_power();
+    until("the spool to fail", || {
+        server.post("/v1/channels/a/events", "text/plain", "more");
+        server.get("/health/ready").status == 503
+    });
+    let answer = waiting.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (503, "not_stored"), "{answer:?}");
+    let health = server.get_admin("/health/storage").text();
+    assert!(health.contains("its disk failed"), "{health}");
+    server.kill();
+    disk.restore_power();
+    proxy.set(Mode::Pass);
+    let server = plan.start();
+    settled(&server);
+    let ids = "SELECT count() FROM shardcast.events WHERE toUInt64OrNull(id) < 10";
+    assert_eq!(value(&store, ids), "10", "what was synced is there");
+}
