@@ -95,6 +95,7 @@ impl Sinks {
         let remedy = "check `[storage.clickhouse]` (`shardcast config` shows where it was set)";
         let refuse = |message: String| BootError::new(message, remedy);
         let settings = click_house.sink_config().map_err(refuse)?;
+        settings.validate().map_err(|e| refuse(e.to_string()))?; // now with the password
         let cursor = Cursor::load(files, clickhouse::NAME).map_err(|e| refuse(e.to_string()))?;
         let every = Duration::from_secs(u64::from(click_house.reconcile_s));
         let reconcile = (!every.is_zero()).then(|| (settings.clone(), every));

@@ -87,7 +87,8 @@ impl<S: Fn() -> storage::WriterStats + Send + Sync + 'static> StorageView for Vi
         snapshot.reconcile = self.sinks.reconcile();
         snapshot.gauges.bytes = spool.disk_bytes;
         snapshot.gauges.segments = spool.segments;
-        snapshot.gauges.refusing = u64::from(self.ring.state() != StorageState::Accepting);
+        snapshot.refusal = refusal(self.ring.state());
+        snapshot.gauges.refusing = u64::from(snapshot.refusal.is_some());
         snapshot
     }
 }
@@ -185,6 +186,21 @@ pub fn spool_options(config: &Config, budget: &Budget) -> Options {
             hard_bytes_max: spool.bytes_max,
         },
         ..Options::default()
+    }
+}
+
+/// Why the spool takes no events, for people.
+fn refusal(state: StorageState) -> Option<&'static str> {
+    match state {
+        StorageState::Accepting => None,
+        StorageState::DiskFull => Some("the spool takes no events: its disk is full"),
+        StorageState::SpoolFull => Some(
+            "the spool takes no events: it is full of events that a store has not confirmed; \
+             repair the store, or raise `spool.bytes_max`",
+        ),
+        StorageState::Failed => {
+            Some("the spool takes no events: its disk failed; repair it and start again")
+        }
     }
 }
 

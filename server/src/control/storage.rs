@@ -34,9 +34,7 @@ pub(super) async fn health(State(shared): SharedState) -> Response {
     let storage = shared.context.storage.read();
     let mut reasons: Vec<String> =
         storage.sinks.iter().filter_map(|sink| complaint(sink, lag_s_max)).collect();
-    if storage.gauges.refusing == 1 {
-        reasons.push("the spool takes no events: its disk is full or broken".to_owned());
-    }
+    reasons.extend(storage.refusal.map(str::to_owned));
     let status = match reasons.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,

@@ -398,7 +398,7 @@ pub static FAMILIES: &[Family] = &[
         Gauge,
         "",
         &[],
-        "1 while publishes to stored namespaces are refused because the disk is full or broken.",
+        "1 while publishes to stored namespaces are refused because the disk or the spool is full, or broken.",
     ),
     family(
         "shardcast_sink_events_total",

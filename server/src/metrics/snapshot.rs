@@ -305,6 +305,8 @@ pub struct StorageSnapshot {
     pub sinks: Vec<SinkSnapshot>,
     /// Corrections of minutes, where they are made.
     pub reconcile: Option<JobStats>,
+    /// Why the spool takes no events, if it does not.
+    pub refusal: Option<&'static str>,
 }
 
 /// A shared place for the latest snapshot. The writer never waits: if a reader is copying just

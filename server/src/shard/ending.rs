@@ -22,6 +22,9 @@ const LINGER_MS: u64 = 2_000;
 /// How often a drain closes some.
 const DRAIN_STEP_MS: u64 = 50;
 
+/// What an answer needs to get out before a drain ends.
+const ANSWER_MS: u64 = 500;
+
 /// How often the sum of all outboxes is compared with their pool.
 const SHED_MS: u64 = 250;
 
@@ -38,6 +41,11 @@ impl Drain {
     /// When the next step is due.
     pub fn next_ms(&self) -> u64 {
         self.next_ms
+    }
+
+    /// When whoever waits for an answer must get one: at the end the connections are cut.
+    pub fn answer_by_ms(&self) -> u64 {
+        self.until_ms.saturating_sub(ANSWER_MS)
     }
 }
 

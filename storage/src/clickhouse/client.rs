@@ -52,6 +52,11 @@ impl Failure {
         Self { class, code: None, text: text.into() }
     }
 
+    /// True if the server had no memory left for anybody.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        self.code == Some(241) && self.text.to_lowercase().contains("(total)")
+    }
+
     pub(crate) fn of(error: &Error, url: &str) -> Self {
         let said = error.to_string();
         let mut text = one_line(&said);
@@ -94,8 +99,9 @@ fn classify(code: u32, said: &str) -> Class {
         // over too many partitions.
         252 if said.contains("single INSERT") => Class::TooLarge,
         // TOO_MANY_PARTS, TABLE_IS_READ_ONLY, TOO_FEW_LIVE_REPLICAS, UNKNOWN_STATUS_OF_INSERT,
-        // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, NOT_ENOUGH_SPACE, TOO_MANY_SIMULTANEOUS_QUERIES
-        252 | 242 | 285 | 319 | 286 | 243 | 202 => Class::Busy,
+        // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE, NOT_ENOUGH_SPACE, TOO_MANY_SIMULTANEOUS_QUERIES,
+        // QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING
+        252 | 242 | 285 | 319 | 286 | 243 | 202 | 216 => Class::Busy,
         // SOCKET_TIMEOUT, NETWORK_ERROR, TIMEOUT_EXCEEDED, NO_ZOOKEEPER,
         // ALL_CONNECTION_TRIES_FAILED, CANNOT_SCHEDULE_TASK, SERVER_OVERLOADED, ABORTED,
         // KEEPER_EXCEPTION
@@ -209,6 +215,9 @@ impl Store {
             .with_setting("async_insert", "0")
             .with_setting("insert_deduplicate", "1")
             .with_setting("insert_deduplication_token", token)
+            // While an insert that we gave up still runs, the server refuses its repetition; so it
+            // has ended when an answer to the repetition leads to a division.
+            .with_setting("query_id", token)
             .with_setting("deduplicate_blocks_in_dependent_materialized_views", "1")
             .with_setting("wait_end_of_query", "1");
         if self.cluster {
@@ -287,6 +296,6 @@ fn roots(config: &ClickHouseConfig) -> Result<rustls::RootCertStore, String> {
 }
 
 #[cfg(test)]
-pub(crate) fn class_of(text: &str) -> Class {
-    Failure::of(&Error::BadResponse(text.to_owned()), "http://x").class
+pub(crate) fn failure_of(text: &str) -> Failure {
+    Failure::of(&Error::BadResponse(text.to_owned()), "http://x")
 }

@@ -101,6 +101,12 @@ impl ClickHouseConfig {
         }
         self.urls.iter().try_for_each(|url| check_url(url))?;
         identifier("database", &self.database)?;
+        if !is_header(&self.user) {
+            return Err(wrong("user", format!("`{}` {HEADER_ONLY}", self.user.escape_default())));
+        }
+        if !is_header(&self.password) {
+            return Err(wrong("password_file", format!("its password {HEADER_ONLY}")));
+        }
         for (key, value) in [("cold_volume", &self.cold_volume), ("cluster", &self.cluster)] {
             if !value.is_empty() {
                 identifier(key, value)?;
@@ -146,6 +152,13 @@ fn check_url(url: &str) -> Result<(), ConfigError> {
     }
     Ok(())
 }
+
+/// Users and passwords travel in HTTP headers.
+fn is_header(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+const HEADER_ONLY: &str = "must consist of printable ASCII characters, as HTTP headers do";
 
 /// A URL for messages: without what may be a password.
 fn safe(url: &str) -> &str {

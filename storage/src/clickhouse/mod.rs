@@ -8,7 +8,8 @@
 //!
 //! - [`config`]: endpoints, batches, retention; [`schema`]: what is created, upgraded, checked;
 //!   `encode`: events to Native blocks; `client`: requests and what their errors mean;
-//!   `service`: the loop; [`corrections`]: late events and the minutes they belong to.
+//!   `database`: whether it fits; `service`: the loop; [`corrections`]: late events and the
+//!   minutes they belong to.
 //!
 //! Threads: one of the sink's own with a small tokio runtime, since the client is asynchronous.
 //! Deliberately absent: Buffer tables (they lose rows), waiting for replicas other than by the
@@ -19,6 +20,7 @@
 pub(crate) mod client;
 pub mod config;
 pub mod corrections;
+pub(crate) mod database;
 pub mod dead;
 pub(crate) mod encode;
 pub mod replay;

@@ -295,6 +295,11 @@ fn on(config: &ClickHouseConfig) -> String {
 
 /// Everything that creates what is not there, in order. Running it again changes nothing.
 pub fn statements(config: &ClickHouseConfig) -> Vec<String> {
+    [creations(config), views(config)].concat()
+}
+
+/// The database and its tables.
+pub fn creations(config: &ClickHouseConfig) -> Vec<String> {
     let database = quoted(&config.database);
     let mut all = vec![format!("CREATE DATABASE IF NOT EXISTS {database}{}", on(config))];
     for table in TABLES {
@@ -303,6 +308,13 @@ pub fn statements(config: &ClickHouseConfig) -> Vec<String> {
             all.push(table.create_distributed(config));
         }
     }
+    all
+}
+
+/// What reads the tables, which therefore must have all columns.
+pub fn views(config: &ClickHouseConfig) -> Vec<String> {
+    let database = quoted(&config.database);
+    let mut all = Vec::new();
     all.push(format!(
         "CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.`events_per_minute_view`{} TO {} AS\n\
          SELECT toDate(received) AS day,\n    {MINUTE} AS minute,\n    channel, type, \

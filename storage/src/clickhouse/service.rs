@@ -6,13 +6,16 @@
 
 use super::client::{Class, Failure, Store};
 use super::config::ClickHouseConfig;
-use super::schema::{self, DEAD_LETTERS, EVENTS, Found, Table};
+use super::database::{contains, migrate};
+use super::schema::{DEAD_LETTERS, EVENTS, Table};
 use super::{NAME, encode};
+use crate::feed::Woken;
 use crate::files::Files;
 use crate::sink::breaker::{Breaker, Circuit};
 use crate::sink::cursor::{Cursor, Planned, checksum};
 use crate::sink::{Health, OnSinkNotice, Progress, SinkNotice, Source, Stop};
 use proto::event::Event;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,7 +26,9 @@ const STUCK_WAIT: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(1);
 /// Unknown failures of one range before it is treated as rejected.
 const UNKNOWN_MAX: u32 = 3;
-/// Between two notices about dead letters.
+/// The number of a spool's very first event.
+const FIRST_SEQ: u64 = 1;
+/// Between two notices about dead letters, or about views.
 const DEAD_NOTICE: Duration = Duration::from_secs(60);
 /// A day of `received`, in microseconds: a partition.
 const DAY_US: i64 = 86_400_000_000;
@@ -37,6 +42,8 @@ pub struct ClickHouseSink<F: Files> {
     cursor: Cursor,
     /// The cursor file says less than `cursor`.
     unsaved: bool,
+    /// It also has another plan: nothing may be sent before it is written.
+    plan_unsaved: bool,
     /// Events of the plan's beginning, in memory.
     held: Vec<Event>,
     held_from: u64,
@@ -45,9 +52,13 @@ pub struct ClickHouseSink<F: Files> {
     tried: usize,
     /// Failures of unknown kind of the first range.
     unknown: u32,
+    /// Ranges that begin before this are parts of one that failed so for too long: they are divided
+    /// at once.
+    suspect_before: u64,
     /// Ranges that begin before this may have been sent although nobody heard of it.
     uncertain_before: u64,
     dead_told: Option<Instant>,
+    view_told: Option<Instant>,
     progress: Arc<Progress>,
     stop: Arc<Stop>,
     on_notice: OnSinkNotice,
@@ -84,7 +95,18 @@ impl<F: Files> ClickHouseSink<F> {
     ) -> Result<Self, String> {
         let store = Store::new(&config)?;
         let is_new = cursor.is_none();
-        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), source.first_seq()));
+        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), FIRST_SEQ));
+        if cursor.planned_end() > source.end_seq() {
+            return Err(format!(
+                "{dir}/{file} says that events up to {} were sent, but the spool ends at {}: was \
+                 the data directory restored from a backup? Restore both from the same one; or \
+                 remove {file}, and everything in the spool is sent",
+                cursor.planned_end() - 1,
+                source.end_seq() - 1,
+                dir = files.describe(),
+                file = crate::sink::cursor::file_name(NAME),
+            ));
+        }
         let durable = if is_new { 0 } else { cursor.confirmed };
         Ok(Self {
             uncertain_before: cursor.planned_end(),
@@ -94,13 +116,16 @@ impl<F: Files> ClickHouseSink<F> {
             source,
             store,
             unsaved: is_new,
+            plan_unsaved: false,
             cursor,
             held: Vec::new(),
             held_from: 0,
             breaker: Breaker::default(),
             tried: 0,
             unknown: 0,
+            suspect_before: 0,
             dead_told: None,
+            view_told: None,
             stop: Arc::default(),
             on_notice,
             began: Instant::now(),
@@ -129,8 +154,18 @@ impl<F: Files> ClickHouseSink<F> {
     pub fn start(self) -> std::io::Result<SinkHandle> {
         let stop = Arc::clone(&self.stop);
         let runtime = runtime()?;
-        let thread = std::thread::Builder::new().name(NAME.into());
-        let thread = thread.spawn(move || self.run(&runtime))?;
+        let progress = Arc::clone(&self.progress);
+        let run = move || {
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&runtime)));
+            if let Err(panic) = ended {
+                progress.update(|stats| {
+                    stats.health = Health::Stuck;
+                    stats.error = Some("its thread panicked: start the server again".to_owned());
+                });
+                std::panic::resume_unwind(panic);
+            }
+        };
+        let thread = std::thread::Builder::new().name(NAME.into()).spawn(run)?;
         Ok(SinkHandle { stop, thread })
     }
 
@@ -150,11 +185,15 @@ impl<F: Files> ClickHouseSink<F> {
                 }
                 continue;
             }
-            if self.breaker.circuit(self.now_ms()) == Circuit::HalfOpen
-                && let Err(failure) = runtime.block_on(self.store.execute("SELECT 1"))
-            {
-                self.failed(&failure);
-                continue;
+            if self.breaker.circuit(self.now_ms()) == Circuit::HalfOpen {
+                match self.unless_due(runtime, self.store.execute("SELECT 1")) {
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(failure)) => {
+                        self.failed(&failure);
+                        continue;
+                    }
+                }
             }
             connected = self.send(runtime);
         }
@@ -180,14 +219,22 @@ impl<F: Files> ClickHouseSink<F> {
         }
     }
 
-    fn connect(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
-        let migrated = runtime.block_on(async {
+    /// Does some work; `None`: given up, the time to stop is over.
+    fn unless_due<T>(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        runtime.block_on(async {
             tokio::select! {
-                migrated = migrate(&self.store, &self.config) => Some(migrated),
+                done = work => Some(done),
                 () = self.stop.until_due() => None,
             }
-        });
-        match migrated {
+        })
+    }
+
+    fn connect(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        match self.unless_due(runtime, migrate(&self.store, &self.config)) {
             None => false,
             Some(Ok(())) => {
                 let behind = self.source.end_seq().saturating_sub(self.cursor.confirmed);
@@ -207,19 +254,23 @@ impl<F: Files> ClickHouseSink<F> {
     fn plan(&mut self) -> bool {
         let from = self.cursor.planned_end();
         if self.source.end_seq() <= from {
-            if self.unsaved {
-                self.save();
+            if self.unsaved && self.save() && self.breaker.failures() > 0 {
+                self.well(); // the cursor was what failed: there is nothing to send
             }
             self.note_backlog();
             self.source.wait(from + 1, if self.stop.is_asked() { Duration::ZERO } else { IDLE });
             return false;
         }
-        if !self.stop.is_asked() {
-            self.source.wait(from + self.config.batch_rows as u64, self.config.batch_age);
-        }
+        self.gather(from);
         let run = self.source.read(from, self.config.batch_rows, self.config.batch_bytes);
         let run = match run {
-            Ok(run) if run.events.is_empty() => return false,
+            Ok(run) if run.events.is_empty() => {
+                let first = self.source.first_seq();
+                if first > from {
+                    self.miss(first); // all of it, up to the newest
+                }
+                return false;
+            }
             Ok(run) => run,
             Err(error) => {
                 self.failed(&Failure::new(Class::Stuck, error.to_string()));
@@ -227,10 +278,7 @@ impl<F: Files> ClickHouseSink<F> {
             }
         };
         if run.from > from {
-            let events = run.from - from;
-            self.progress.update(|stats| stats.missed += events);
-            (self.on_notice)(NAME, SinkNotice::Missed { events });
-            self.cursor.confirmed = run.from;
+            self.miss(run.from);
         }
         self.held = run.events;
         self.held_from = run.from;
@@ -248,11 +296,34 @@ impl<F: Files> ClickHouseSink<F> {
         false
     }
 
+    /// Retention removed what is before `to` while no sink kept it.
+    fn miss(&mut self, to: u64) {
+        let events = to - self.cursor.confirmed;
+        self.progress.update(|stats| stats.missed += events);
+        (self.on_notice)(NAME, SinkNotice::Missed { events });
+        self.cursor.confirmed = to;
+        self.unsaved = true;
+        self.progress.set_confirmed(to);
+        self.source.confirmed();
+    }
+
+    /// Waits for more of a batch that begins at `from`, in steps, so that a stop is seen.
+    fn gather(&self, from: u64) {
+        let until = Instant::now() + self.config.batch_age;
+        let seq = from + self.config.batch_rows as u64;
+        while !self.stop.is_asked() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.source.wait(seq, left.min(IDLE)) == Woken::Arrived {
+                return;
+            }
+        }
+    }
+
     /// Writes the cursor file; `false`: it could not be written.
     fn save(&mut self) -> bool {
         match self.cursor.save(&self.files, NAME) {
             Ok(()) => {
-                self.unsaved = false;
+                (self.unsaved, self.plan_unsaved) = (false, false);
                 self.progress.set_durable(self.cursor.confirmed);
                 true
             }
@@ -270,6 +341,9 @@ impl<F: Files> ClickHouseSink<F> {
 
     /// Sends the first range of the plan. `false`: look at the schema before going on.
     fn send(&mut self, runtime: &tokio::runtime::Runtime) -> bool {
+        if self.plan_unsaved && !self.save() {
+            return true;
+        }
         let Some(range) = self.cursor.plan.first().cloned() else { return true };
         let events = match self.events_of(&range) {
             Ok(events) => events,
@@ -282,13 +356,8 @@ impl<F: Files> ClickHouseSink<F> {
         let table: Table = if range.dead.is_some() { DEAD_LETTERS } else { EVENTS };
         let path = table.path(&self.config);
         let began = Instant::now();
-        let sent = runtime.block_on(async {
-            let rows = encode::native(&events, range.dead.as_deref());
-            tokio::select! {
-                sent = self.store.insert(&path, &token, rows) => Some(sent),
-                () = self.stop.until_due() => None,
-            }
-        });
+        let rows = encode::native(&events, range.dead.as_deref());
+        let sent = self.unless_due(runtime, self.store.insert(&path, &token, rows));
         match sent {
             None => true,
             Some(Ok(())) => {
@@ -370,6 +439,13 @@ impl<F: Files> ClickHouseSink<F> {
         }
     }
 
+    fn tell_view(&mut self, error: &str) {
+        if self.view_told.is_none_or(|told| told.elapsed() > DEAD_NOTICE) {
+            self.view_told = Some(Instant::now());
+            (self.on_notice)(NAME, SinkNotice::ViewFailed { error: error.to_owned() });
+        }
+    }
+
     fn on_failure(
         &mut self,
         runtime: &tokio::runtime::Runtime,
@@ -379,30 +455,40 @@ impl<F: Files> ClickHouseSink<F> {
     ) {
         self.progress.update(|stats| stats.retries += 1);
         let mut class = failure.class;
+        let whole = events.len() > 1;
         if class == Class::Unknown {
             self.unknown += 1;
-            if self.unknown > UNKNOWN_MAX {
+            if self.unknown > UNKNOWN_MAX || (whole && range.from < self.suspect_before) {
                 class = Class::Rejected;
+                self.suspect_before = self.suspect_before.max(range.end);
             }
         }
-        let whole = events.len() > 1;
         match class {
             Class::TooLarge | Class::Rejected if range.dead.is_none() => {
-                if range.from < self.uncertain_before {
-                    match runtime.block_on(contains(&self.store, &self.config, &events[0])) {
-                        Ok(false) => {}
-                        Ok(true) => return self.confirm(events, Duration::ZERO),
-                        Err(failure) => return self.failed(&failure),
+                // The table may have the rows all the same: of an insert whose answer was lost, or
+                // of this one, if a view behind the table failed. Parts of them have other tokens
+                // and would be there twice.
+                let held = contains(&self.store, &self.config, &events[0]);
+                match self.unless_due(runtime, held) {
+                    None => return,
+                    Some(Ok(false)) => {}
+                    Some(Ok(true)) => {
+                        if range.from >= self.uncertain_before {
+                            self.tell_view(&failure.text);
+                        }
+                        return self.confirm(events, Duration::ZERO);
                     }
+                    Some(Err(failure)) => return self.failed(&failure),
                 }
                 if whole {
                     self.split(range, events);
                 } else if class == Class::Rejected || self.unknown > UNKNOWN_MAX {
                     self.cursor.condemn_first(&failure.text);
-                    self.unsaved = true;
-                    self.save();
+                    self.replanned();
                 } else {
-                    self.unknown += 1; // one row that is too large: wait, then give it up
+                    // One row that is too large: wait, then give it up. But if the whole server is
+                    // short of memory, it is not the row's fault.
+                    self.unknown += u32::from(!failure.is_of_the_server());
                     self.failed(failure);
                 }
             }
@@ -418,9 +504,14 @@ impl<F: Files> ClickHouseSink<F> {
         let (first, second) = events.split_at(events.len() / 2);
         let crcs = (checksum(first), checksum(second));
         self.cursor.split_first(range.from + first.len() as u64, crcs);
-        self.unsaved = true;
         self.unknown = 0;
         self.progress.update(|stats| stats.splits += 1);
+        self.replanned();
+    }
+
+    /// The plan's ranges have other tokens than before. If they cannot be written, `send` waits.
+    fn replanned(&mut self) {
+        (self.unsaved, self.plan_unsaved) = (true, true);
         self.save();
     }
 
@@ -496,68 +587,4 @@ pub(super) fn day(event: &Event) -> i64 {
 
 pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
-}
-
-#[derive(clickhouse::Row, serde::Deserialize)]
-struct ColumnRow {
-    table: String,
-    name: String,
-    r#type: String,
-}
-
-#[derive(clickhouse::Row, serde::Deserialize)]
-struct TableRow {
-    name: String,
-    comment: String,
-    create_table_query: String,
-}
-
-/// Creates what is missing, upgrades what is older, refuses what does not fit.
-pub(crate) async fn migrate(store: &Store, config: &ClickHouseConfig) -> Result<(), Failure> {
-    for statement in schema::statements(config) {
-        store.execute(&statement).await?;
-    }
-    let columns = "SELECT table, name, type FROM system.columns WHERE database = {db:String}";
-    let columns = store.query(columns).param("db", &config.database);
-    let tables =
-        "SELECT name, comment, create_table_query FROM system.tables WHERE database = {db:String}";
-    let tables = store.query(tables).param("db", &config.database);
-    let mut found = Found::default();
-    for row in store.rows::<ColumnRow>(columns).await? {
-        found.columns.push((row.table, row.name, row.r#type));
-    }
-    let events = EVENTS.rows_name(config);
-    for row in store.rows::<TableRow>(tables).await? {
-        if row.name == events {
-            found.comment = row.comment;
-        }
-        found.created.push((row.name, row.create_table_query));
-    }
-    let upgrade = schema::upgrade(config, &found)
-        .map_err(|error| Failure::new(Class::Stuck, error.to_string()))?;
-    for statement in upgrade {
-        store.execute(&statement).await?;
-    }
-    Ok(())
-}
-
-/// True if the event is in the table: then so is the range that begins with it.
-async fn contains(
-    store: &Store,
-    config: &ClickHouseConfig,
-    event: &Event,
-) -> Result<bool, Failure> {
-    let sql = format!(
-        "SELECT count() FROM {} WHERE channel = {{channel:String}} AND epoch = {{epoch:UInt64}} \
-         AND offset = {{offset:UInt64}}",
-        EVENTS.path(config)
-    );
-    let position = event.position();
-    let query = store
-        .query(&sql)
-        .param("channel", event.channel())
-        .param("epoch", position.epoch.0)
-        .param("offset", position.offset);
-    let counts: Vec<u64> = store.rows(query).await?;
-    Ok(counts.first().is_some_and(|count| *count > 0))
 }

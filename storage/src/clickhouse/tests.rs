@@ -1,10 +1,13 @@
 //! The SQL it writes and the errors it sorts; inserts are tested against a real engine, in the
 //! integration tests. `UPDATE_SNAPSHOTS=1` rewrites the files in `tests/`: read the difference.
 
-use super::client::{Class, class_of};
+use super::client::{Class, failure_of};
 use super::config::ClickHouseConfig;
 use super::schema::{Found, SchemaError, statements, upgrade};
-use crate::tests::event;
+use super::service::ClickHouseSink;
+use crate::sim_files::SimFiles;
+use crate::sink::{Health, OnSinkNotice, Source};
+use crate::tests::{event, reopen, small};
 
 fn config() -> ClickHouseConfig {
     let urls = vec!["http://127.0.0.1:8123".to_owned()];
@@ -103,7 +106,7 @@ fn a_foreign_type_or_a_later_version_is_refused_by_name() {
 
 #[test]
 fn every_failure_is_sorted_by_what_is_done_next() {
-    let check = |text: &str, class| assert_eq!(class_of(text), class, "{text}");
+    let check = |text: &str, class| assert_eq!(failure_of(text).class, class, "{text}");
     check("Code: 252. DB::Exception: Too many parts (3001) in all partitions", Class::Busy);
     check(
         "Code: 252. DB::Exception: Too many partitions for single INSERT block (more than 100)",
@@ -115,7 +118,12 @@ fn every_failure_is_sorted_by_what_is_done_next() {
     check("Code: 516. DB::Exception: default: Authentication failed", Class::Stuck);
     check("Code: 999. Coordination::Exception: Session expired", Class::Unavailable);
     check("Code: 31337. DB::Exception: Something new", Class::Unknown);
+    check("Code: 216. DB::Exception: Query with id = a is already running", Class::Busy);
     check("Bad Gateway", Class::Unavailable);
+    let of_server = |text: &str| failure_of(text).is_of_the_server();
+    assert!(of_server("Code: 241. DB::Exception: Memory limit (total) exceeded"));
+    assert!(of_server("Code: 241. DB::Exception: (total) memory limit exceeded: would use 9 GiB"));
+    assert!(!of_server("Code: 241. DB::Exception: Query memory limit exceeded: would use 9 GiB"));
 }
 
 #[test]
@@ -134,6 +142,8 @@ fn what_cannot_connect_is_refused_with_what_to_write() {
     check(|c| c.database = "a`; DROP".into(), "database");
     check(|c| c.cold_after_days = 7, "cold_after_days");
     check(|c| c.batch_rows = 0, "batch_rows");
+    check(|c| c.user = "gr\u{fc}n".into(), "user");
+    check(|c| c.password = "secret\u{1}".into(), "password_file");
     assert_eq!(config().validate(), Ok(()));
     assert_eq!(cluster().validate(), Ok(()));
     let urls = ClickHouseConfig::endpoints("http://a:1, http://b:2 ,");
@@ -154,4 +164,21 @@ fn a_block_is_the_same_whenever_it_is_encoded_and_chunks_only_cut_it() {
     assert_eq!(whole(&events)[..7], expected);
     let dead = super::encode::native(&events[..1], Some("why")).flatten().collect::<Vec<u8>>();
     assert!(dead.ends_with(b"\x06reason\x06String\x03why") && dead[..2] == [17, 1]);
+}
+
+#[test]
+fn a_sink_whose_thread_panics_says_so() {
+    let (mut spool, _, _) = reopen(&SimFiles::new(8), small());
+    let source = Source::new(spool.feed(1_000), spool.reader());
+    let urls = vec!["http://127.0.0.1:1".to_owned()];
+    let config = ClickHouseConfig { urls, ..ClickHouseConfig::default() };
+    // Nobody listens there, and whoever is told so panics.
+    let notices: OnSinkNotice = Box::new(|_, _| panic!("on purpose"));
+    let sink = ClickHouseSink::new(config, SimFiles::new(9), source, None, notices).unwrap();
+    let progress = sink.progress();
+    let sink = sink.start().unwrap();
+    assert!(!sink.join(), "it panicked");
+    let stats = progress.stats();
+    assert_eq!(stats.health, Health::Stuck);
+    assert!(stats.error.is_some_and(|error| error.contains("panicked")));
 }

@@ -42,6 +42,12 @@ pub enum SinkNotice {
         /// The reason of the newest.
         reason: String,
     },
+    /// The store has the rows, but something of the user's behind its table failed; said at most
+    /// once a minute.
+    ViewFailed {
+        /// The reason.
+        error: String,
+    },
     /// The cursor file could not be written; nothing is sent until it can.
     CursorNotSaved {
         /// The reason.
@@ -84,6 +90,11 @@ impl fmt::Display for SinkNotice {
                 f,
                 "the store rejects some events; they are kept as dead letters ({total} so far, see \
                  `shardcast storage status`): {reason}"
+            ),
+            Self::ViewFailed { error } => write!(
+                f,
+                "the store has the events, but a view behind their table failed and may lack \
+                 them: {error}. Repair or drop that view"
             ),
             Self::CursorNotSaved { error } => write!(
                 f,

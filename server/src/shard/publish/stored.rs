@@ -12,7 +12,7 @@ use crate::shard::Shard;
 use crate::shard::http::Response;
 use storage::StorageState;
 
-/// How long a request waits while the server drains, milliseconds.
+/// How long a request waits while the server drains, milliseconds; not to the drain's very end.
 const DRAIN_WAIT_MS: u64 = 5_000;
 
 /// Requests that wait for the store.
@@ -74,7 +74,8 @@ impl Shard {
     /// True if a complete request has to wait for the store.
     pub(super) fn waits_for_store(&mut self, id: PublishId) -> bool {
         let wait_ms = u64::from(self.settings.limits.stored_wait_s) * 1_000;
-        let (now_ms, draining) = (self.now.ms, self.drain.is_some());
+        let now_ms = self.now.ms;
+        let drained_ms = self.drain.map(|drain| drain.answer_by_ms());
         let failed = self.ring.state() == StorageState::Failed;
         let ring = &self.ring;
         let Some(publish) = self.publishes.get(id) else { return false };
@@ -83,8 +84,11 @@ impl Shard {
         if publish.ack != AckMode::Stored || !wanted.batches.iter().any(missing) {
             return false;
         }
-        let wait_ms = if draining { wait_ms.min(DRAIN_WAIT_MS) } else { wait_ms };
-        let due_ms = *wanted.since_ms.get_or_insert(now_ms) + wait_ms;
+        let since_ms = *wanted.since_ms.get_or_insert(now_ms);
+        let due_ms = match drained_ms {
+            None => since_ms + wait_ms,
+            Some(by_ms) => (since_ms + wait_ms.min(DRAIN_WAIT_MS)).min(by_ms),
+        };
         if now_ms >= due_ms || failed {
             publish.not_stored = Some(not_stored(publish, failed));
             return false;

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Two channels, so that two shards are homes.
-const CHANNELS: [&str; 2] = ["log:a", "log:b"];
+pub const CHANNELS: [&str; 2] = ["log:a", "log:b"];
 const BATCH: usize = 10;
 
 /// What all threads share.
@@ -51,12 +51,18 @@ pub struct Load {
 
 impl Load {
     pub fn start() -> Self {
+        Self::with_acks(["durable", "durable"])
+    }
+
+    /// Two publishers for each channel, each with its `ack`.
+    pub fn with_acks(acks: [&'static str; 2]) -> Self {
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
         for channel in CHANNELS {
-            for publisher in 0..2 {
+            for (publisher, ack) in acks.into_iter().enumerate() {
                 let shared = Arc::clone(&shared);
-                threads.push(std::thread::spawn(move || publish(&shared, channel, publisher)));
+                let publish = move || publish(&shared, channel, publisher, ack);
+                threads.push(std::thread::spawn(publish));
             }
             let shared = Arc::clone(&shared);
             threads.push(std::thread::spawn(move || follow(&shared, channel)));
@@ -145,7 +151,7 @@ fn position_of(event: &Value) -> String {
 }
 
 /// Sends batches of events with ids; a batch without an answer is sent again, as it was.
-fn publish(shared: &Shared, channel: &str, publisher: usize) {
+fn publish(shared: &Shared, channel: &str, publisher: usize, ack: &str) {
     let mut batch = 0;
     while !shared.stop.load(SeqCst) {
         let Some(address) = *shared.target.lock().expect("no poison") else {
@@ -156,11 +162,11 @@ fn publish(shared: &Shared, channel: &str, publisher: usize) {
         let body: String = (0..BATCH)
             .map(|item| format!("{{\"id\":\"{}\",\"data\":\"{:0>300}\"}}\n", id(item), batch))
             .collect();
-        let (status, answer) = match exchange(address, channel, &body) {
+        let (status, answer) = match exchange(address, channel, ack, &body) {
             Ok(answered) => answered,
             Err(error) => {
                 let hung = error.kind() == io::ErrorKind::WouldBlock;
-                assert!(!hung, "{channel}: a durable publish was never answered");
+                assert!(!hung, "{channel}: a publish was never answered");
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
@@ -192,11 +198,11 @@ fn publish(shared: &Shared, channel: &str, publisher: usize) {
 }
 
 /// One request and its whole answer, or an error if the server went away meanwhile.
-fn exchange(address: SocketAddr, channel: &str, body: &str) -> io::Result<(u16, Value)> {
+fn exchange(address: SocketAddr, channel: &str, ack: &str, body: &str) -> io::Result<(u16, Value)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let request = format!(
-        "POST /v1/channels/{channel}/events?ack=durable HTTP/1.1\r\nHost: localhost\r\n\
+        "POST /v1/channels/{channel}/events?ack={ack} HTTP/1.1\r\nHost: localhost\r\n\
          Connection: close\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -6,6 +6,7 @@
 
 use super::CAP;
 use super::message::{Body, Head, send};
+use std::collections::VecDeque;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -77,6 +78,8 @@ pub struct FaultProxy {
 struct Shared {
     server: SocketAddr,
     mode: Mode,
+    /// What the next requests meet before `mode` holds again.
+    first: VecDeque<Mode>,
     seen: Seen,
     open: Vec<TcpStream>,
     ended: bool,
@@ -112,7 +115,8 @@ impl FaultProxy {
         let address = listener.local_addr().expect("it listens");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (mode, seen) = (Mode::Pass, Seen::default());
-        let shared = Shared { server, mode, seen, open: Vec::new(), ended: false };
+        let shared =
+            Shared { server, mode, first: VecDeque::new(), seen, open: Vec::new(), ended: false };
         let shared = Arc::new(Mutex::new(shared));
         let own = Arc::clone(&shared);
         let accepting = Some(std::thread::spawn(move || accept(&listener, &own, &tls)));
@@ -131,7 +135,14 @@ impl FaultProxy {
 
     /// Holds for every request whose head comes from now on.
     pub fn set(&self, mode: Mode) {
-        lock(&self.shared).mode = mode;
+        self.script(&[], mode);
+    }
+
+    /// The next requests meet these, one each, and those after them `then`.
+    pub fn script(&self, first: &[Mode], then: Mode) {
+        let mut shared = lock(&self.shared);
+        shared.first = first.iter().cloned().collect();
+        shared.mode = then;
     }
 
     /// What came so far.
@@ -194,7 +205,10 @@ fn serve_over(shared: &Mutex<Shared>, stream: &TcpStream, tls: Tls) -> io::Resul
 fn serve(shared: &Mutex<Shared>, stream: impl Read + Write) -> io::Result<()> {
     let mut client = BufReader::new(stream);
     while let Some(head) = Head::read(&mut client)? {
-        let mode = lock(shared).mode.clone();
+        let mode = {
+            let mut shared = lock(shared);
+            shared.first.pop_front().unwrap_or_else(|| shared.mode.clone())
+        };
         if mode == Mode::Refuse {
             lock(shared).seen.count(&mode);
             return Ok(());
