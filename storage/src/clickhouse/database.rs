@@ -63,7 +63,8 @@ pub(crate) async fn contains(
 ) -> Result<bool, Failure> {
     let sql = format!(
         "SELECT count() FROM {} WHERE channel = {{channel:String}} AND epoch = {{epoch:UInt64}} \
-         AND offset = {{offset:UInt64}}",
+         AND offset = {{offset:UInt64}} AND received = \
+         fromUnixTimestamp64Micro({{received:Int64}}, 'UTC')",
         EVENTS.path(config)
     );
     let position = event.position();
@@ -71,7 +72,8 @@ pub(crate) async fn contains(
         .query(&sql)
         .param("channel", event.channel())
         .param("epoch", position.epoch.0)
-        .param("offset", position.offset);
+        .param("offset", position.offset)
+        .param("received", event.accepted_us()); // one partition, and not all of them
     let counts: Vec<u64> = store.rows(query).await?;
     Ok(counts.first().is_some_and(|count| *count > 0))
 }

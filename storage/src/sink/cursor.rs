@@ -172,8 +172,9 @@ impl Cursor {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CursorError::Io { name, dir, source }),
         };
-        let title = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
-        if title.starts_with(b"shardcast sink cursor ") && title != TITLE.as_bytes() {
+        // A whole file only: a damaged title must not send anybody to look for a newer server.
+        let title = unseal(&bytes).and_then(|text| text.lines().next()).unwrap_or_default();
+        if title.starts_with("shardcast sink cursor ") && title != TITLE {
             return Err(CursorError::Newer { name, dir });
         }
         Self::decode(&bytes).map(Some).ok_or(CursorError::Damaged { name, dir })
@@ -260,8 +261,11 @@ mod tests {
         assert!(Cursor::load(&files, "x").unwrap().is_none());
         cursor().save(&files, "x").unwrap();
         assert_eq!(Cursor::load(&files, "x").unwrap(), Some(cursor()));
-        files::replace(&files, "x.cursor", b"shardcast sink cursor 2\nid 1\n").unwrap();
+        let newer = "shardcast sink cursor 2\nid 1\n";
+        files::replace(&files, "x.cursor", &seal(newer.to_owned())).unwrap();
         assert!(matches!(Cursor::load(&files, "x"), Err(CursorError::Newer { .. })));
+        files::replace(&files, "x.cursor", newer.as_bytes()).unwrap();
+        assert!(matches!(Cursor::load(&files, "x"), Err(CursorError::Damaged { .. })));
         files::replace(&files, "x.cursor", b"shardcast sink cursor 1\nid 1\n").unwrap();
         assert!(matches!(Cursor::load(&files, "x"), Err(CursorError::Damaged { .. })));
     }

@@ -1,11 +1,11 @@
 //! The file that says what the store already has: damaged, or of another spool.
 
-use super::{connected, plan, publish, same_as_history, settled, sink, value};
+use super::{connected, plan, plan_of, publish, same_as_history, settled, sink, value};
 use crate::rig::child::output;
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
 use crate::rig::process::Plan;
-use crate::rig::until;
+use crate::rig::{Cell, until};
 use std::fs;
 use std::path::Path;
 
@@ -58,7 +58,7 @@ fn a_cursor_of_another_spool_sends_nothing_and_says_what_to_do() {
     let store = ClickHouse::start();
     let proxy = FaultProxy::start(store.address());
     let folder = tempfile::tempdir().expect("a folder");
-    let plan = plan(folder.path(), &proxy.url());
+    let plan = plan_of(Cell::EPOLL_1, folder.path(), &proxy.url());
     let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
     let mut server = plan.start();
     publish(&server, "a", 0..10);
@@ -84,7 +84,7 @@ fn a_cursor_of_another_spool_sends_nothing_and_says_what_to_do() {
 
     // With as many other events as were planned, only their checksum tells.
     fs::remove_file(data.join("clickhouse.cursor")).expect("gone");
-    let alone = Plan::new(crate::rig::Cell::URING_2, folder.path());
+    let alone = Plan::new(Cell::EPOLL_1, folder.path());
     let server = alone.start();
     publish(&server, "a", 30..45);
     server.kill();

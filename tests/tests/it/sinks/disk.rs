@@ -1,19 +1,19 @@
 //! The disk of the server is full, or loses its power, while a store takes what it has.
 
-use super::{CHANNELS, connected, plan, publish, same_as_history, settled, sink, value};
+use super::{CHANNELS, connected, plan_of, publish, same_as_history, settled, sink, value};
 use crate::durability::load::Load;
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::disk::Disk;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
 use crate::rig::process::Plan;
-use crate::rig::until;
+use crate::rig::{Cell, until};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The same as [`plan`], with the data on a disk.
+/// The same as [`super::plan`], with the data on a disk.
 fn plan_on(disk: &Disk, url: &str) -> Plan {
-    plan(disk.beside(), url)
+    plan_of(Cell::EPOLL_1, disk.beside(), url)
         .data_dir(&disk.path().join("data"))
         .set("spool.segment_bytes=2097152")
         .set("limits.message_bytes_max=100000")
@@ -26,9 +26,9 @@ fn fill(disk: &Path) -> PathBuf {
     let mut piece = 16 << 20;
     while piece > 0 {
         // As large pieces as still fit, then bytes.
-        match file.write(&vec![7; piece]) {
-            Ok(_) => {}
-            Err(_) => piece /= 4,
+        let written = file.write(&vec![7; piece]).unwrap_or(0);
+        if written == 0 {
+            piece /= 4;
         }
     }
     file.sync_all().expect("it is on the disk");

@@ -1,10 +1,10 @@
 //! The server, the store, or both are killed, stopped and started again under ingest: every event
 //! is one row in the end.
 
-use super::{CHANNELS, connected, plan, same_as_history, sink};
+use super::{CHANNELS, connected, plan, plan_of, same_as_history, sink};
 use crate::durability::load::Load;
 use crate::rig::clickhouse::ClickHouse;
-use crate::rig::until;
+use crate::rig::{Cell, until};
 
 /// One publisher of each channel waits for the disk, the other for the store.
 const ACKS: [&str; 2] = ["durable", "stored"];
@@ -62,7 +62,7 @@ fn a_store_killed_while_it_inserts_has_everything_once() {
 fn a_store_that_stands_still_longer_than_an_insert_may_take_has_everything_once() {
     let store = ClickHouse::start();
     let folder = tempfile::tempdir().expect("a folder");
-    let plan = plan(folder.path(), &store.url())
+    let plan = plan_of(Cell::EPOLL_1, folder.path(), &store.url())
         .set("limits.stored_wait_s=1")
         .set("storage.clickhouse.insert_timeout_s=1");
     let mut server = plan.start();

@@ -22,7 +22,12 @@ use std::path::Path;
 
 /// A server that stores in the ClickHouse at `url`, quickly.
 fn plan(folder: &Path, url: &str) -> Plan {
-    Plan::new(Cell::URING_2, folder)
+    plan_of(Cell::URING_2, folder, url)
+}
+
+/// The same in another cell: what is behind the shards is tested in one cell each, in turns.
+fn plan_of(cell: Cell, folder: &Path, url: &str) -> Plan {
+    Plan::new(cell, folder)
         .set(&format!("storage.clickhouse.url={url}"))
         .set("storage.clickhouse.batch_ms=50")
 }

@@ -1,10 +1,10 @@
 //! Rows that the store will not take: each is one dead letter, its neighbours are stored once,
 //! whatever interrupts the search for it.
 
-use super::{connected, plan, settled, sink, value};
+use super::{connected, plan, plan_of, settled, sink, value};
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
-use crate::rig::{Process, until};
+use crate::rig::{Cell, Process, until};
 use std::ops::Range;
 
 /// Publishes so many events to a channel in one request, those in `bad` with a telling id.
@@ -36,7 +36,8 @@ fn a_search_for_a_rejected_row_goes_on_in_the_next_process() {
     let store = ClickHouse::start();
     let proxy = FaultProxy::start(store.address());
     let folder = tempfile::tempdir().expect("a folder");
-    let plan = plan(folder.path(), &proxy.url()).set("storage.clickhouse.batch_ms=300");
+    let plan =
+        plan_of(Cell::EPOLL_1, folder.path(), &proxy.url()).set("storage.clickhouse.batch_ms=300");
     let mut server = plan.start();
     connected(&server);
     refuse_bad(&store, GOOD);

@@ -1,6 +1,6 @@
 //! What a row says, when `ack=stored` answers, and what becomes of a row that is refused.
 
-use super::{plan, settled, value};
+use super::{plan, settled, sink, value};
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
 use crate::rig::until;
@@ -66,10 +66,10 @@ fn stored_is_said_only_when_the_store_has_confirmed() {
         answer.status == 202 && answer.json()["duplicates"] == 1
     });
     assert_eq!(value(&store, "SELECT count() FROM shardcast.events"), "1");
-    // What an earlier run left counts too, as far as its cursor file says.
-    until("the cursor to be saved", || {
-        let status = server.get_admin("/admin/storage").json();
-        status["sinks"][0]["cursor_seq"] == status["sinks"][0]["confirmed_seq"]
+    // What an earlier run left counts too, as far as the cursor file says so.
+    until("the cursor to be written", || {
+        let sink = sink(&server);
+        sink["behind"] == 0 && sink["cursor_seq"] == sink["confirmed_seq"]
     });
     server.kill();
     proxy.set(Mode::Refuse);

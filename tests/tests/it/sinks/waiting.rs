@@ -1,11 +1,11 @@
 //! Publishers that wait for the store: they hold up nobody, and each is answered in the end.
 
-use super::{connected, plan, publish, settled, value};
+use super::{connected, plan, plan_of, publish, settled, value};
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
 use crate::rig::h2::{self, Connection, DATA, END_HEADERS, END_STREAM, HEADERS};
 use crate::rig::process::Plan;
-use crate::rig::{Process, Wire, until};
+use crate::rig::{Cell, Process, Wire, until};
 use std::path::Path;
 
 const STORED: &str = "/v1/channels/a/events?ack=stored";
@@ -101,7 +101,8 @@ fn stop_while_waiting(plan: &Plan, proxy: &FaultProxy, mode: Mode) -> Vec<(u16, 
 }
 
 fn waiting_plan(folder: &Path, proxy: &FaultProxy) -> Plan {
-    plan(folder, &proxy.url()).set("limits.stored_wait_s=600").set("drain_time_s=3")
+    let plan = plan_of(Cell::EPOLL_1, folder, &proxy.url());
+    plan.set("limits.stored_wait_s=600").set("drain_time_s=3")
 }
 
 #[test]

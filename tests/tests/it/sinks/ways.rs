@@ -1,9 +1,9 @@
 //! The ways to the store: TLS that is checked, and another endpoint when one is dead.
 
-use super::{connected, plan, publish, same_as_history, settled, sink};
+use super::{connected, plan, plan_of, publish, same_as_history, settled, sink};
 use crate::rig::clickhouse::ClickHouse;
 use crate::rig::fault_proxy::{FaultProxy, Mode};
-use crate::rig::until;
+use crate::rig::{Cell, until};
 use std::io::Read;
 use std::net::TcpListener;
 
@@ -67,7 +67,8 @@ fn a_dead_endpoint_is_passed_over_and_taken_again() {
     let (first, second) = (FaultProxy::start(store.address()), FaultProxy::start(store.address()));
     first.set(Mode::Refuse);
     let folder = tempfile::tempdir().expect("a folder");
-    let server = plan(folder.path(), &format!("{},{}", first.url(), second.url())).start();
+    let server =
+        plan_of(Cell::EPOLL_1, folder.path(), &format!("{},{}", first.url(), second.url())).start();
     publish(&server, "a", 0..10);
     settled(&server);
     assert!(second.seen().pass > 0 && first.seen().pass == 0);
