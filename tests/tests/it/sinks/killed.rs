@@ -47,6 +47,7 @@ fn a_store_killed_while_it_inserts_has_everything_once() {
     let load = Load::with_acks(ACKS);
     load.aim(Some(&server));
     for round in 0..4 {
+        connected(&server);
         let goal = load.acknowledged() + 100 + round * 50;
         until("acknowledgements", || load.acknowledged() >= goal);
         store.kill();
