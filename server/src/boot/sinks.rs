@@ -12,10 +12,10 @@ use crate::metrics::SinkSnapshot;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clickhouse::corrections::{Job, JobStats, JobView};
-use storage::clickhouse::{self, Class, ClickHouseConfig, ClickHouseSink, Failure, SinkHandle};
+use storage::clickhouse::{self, Class, ClickHouseConfig, ClickHouseSink, Failure};
 use storage::feed::Feed;
 use storage::sink::cursor::Cursor;
-use storage::sink::{OnSinkNotice, Progress, SinkNotice, Source};
+use storage::sink::{OnSinkNotice, Progress, SinkHandle, SinkNotice, Source};
 use storage::{Pump, RealFiles, Spool, StorageRing};
 
 /// How long a start waits for a store's first answer.

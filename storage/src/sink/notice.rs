@@ -42,6 +42,11 @@ pub enum SinkNotice {
         /// The reason of the newest.
         reason: String,
     },
+    /// Files that are too old could not be deleted; tried again in an hour.
+    NotExpired {
+        /// The reason.
+        error: String,
+    },
     /// The cursor file could not be written; nothing is sent until it can.
     CursorNotSaved {
         /// The reason.
@@ -85,6 +90,9 @@ impl fmt::Display for SinkNotice {
                 "the store rejects some events; they are kept as dead letters ({total} so far, see \
                  `shardcast storage status`): {reason}"
             ),
+            Self::NotExpired { error } => {
+                write!(f, "cannot delete files that are too old: {error}. Trying again in an hour")
+            }
             Self::CursorNotSaved { error } => write!(
                 f,
                 "cannot write the cursor into the data directory: {error}. Nothing is sent until \
