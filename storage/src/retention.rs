@@ -100,12 +100,14 @@ impl<F: Files> Spool<F> {
     /// earlier if somebody waits for its first event.
     fn roll_by_age(&mut self, now_us: i64) {
         let Options { retention, seal_age_s, .. } = self.options;
-        let past = |since_us: i64, age_us: i64| now_us.saturating_sub(since_us) > age_us;
         let old = self.active.as_ref().is_some_and(|active| {
             let Some(first_us) = active.first_us else { return false };
-            let ripe = |age_s| past(active.created_us, (age_us(age_s) / 4).max(1_000_000));
-            retention.age_s.is_some_and(ripe)
-                || seal_age_s.is_some_and(|age_s| past(first_us, age_us(age_s)))
+            let quiet = |age_s| {
+                now_us.saturating_sub(active.created_us) > (age_us(age_s) / 4).max(1_000_000)
+            };
+            // Also if the clock was set back: somebody waits.
+            let ripe = |age_s| now_us.abs_diff(first_us) > age_us(age_s).unsigned_abs();
+            retention.age_s.is_some_and(quiet) || seal_age_s.is_some_and(ripe)
         });
         if old && !self.in_round() {
             let _ = self.roll(0, now_us); // a halt is in the state

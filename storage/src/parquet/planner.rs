@@ -112,7 +112,8 @@ impl Planner {
     fn is_over(&self, limits: Limits, now_us: i64) -> bool {
         let (Some(hour), Some(first_us)) = (self.plan.hour(), self.first_us) else { return false };
         let hour_is_over = now_us.saturating_sub(hour.end_us()) >= GRACE_US;
-        hour_is_over || now_us.saturating_sub(first_us) >= limits.age_us
+        // A clock that was set back must not hold events for as long as it was ahead.
+        hour_is_over || now_us.abs_diff(first_us) >= limits.age_us.unsigned_abs()
     }
 
     fn end(&mut self, events: Option<Vec<Event>>) -> Ready {
