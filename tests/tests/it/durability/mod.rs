@@ -2,7 +2,7 @@
 //! resumes gets exactly what was missed or is told: through kill -9, power cuts and full disks.
 
 mod full;
-mod load;
+pub mod load;
 
 use crate::rig::disk::Disk;
 use crate::rig::process::Plan;

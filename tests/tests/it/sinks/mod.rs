@@ -1,6 +1,7 @@
 //! Every acknowledged event is one row in a real ClickHouse, whatever happens on the way.
 
 mod late;
+mod parquet;
 mod rows;
 mod tool;
 
