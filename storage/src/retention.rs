@@ -6,7 +6,7 @@
 use crate::files::Files;
 use crate::format::{index_name, segment_name};
 use crate::notice::Notice;
-use crate::spool::Spool;
+use crate::spool::{Options, Spool};
 use std::sync::Arc;
 
 /// Names a sink that must confirm segments before they go.
@@ -96,12 +96,18 @@ impl<F: Files> Spool<F> {
         true
     }
 
-    /// A quiet segment is ended after a quarter of the retention age, or it would never go.
+    /// A quiet segment is ended after a quarter of the retention age, or it would never go; and
+    /// earlier if somebody waits for its first event.
     fn roll_by_age(&mut self, now_us: i64) {
-        let Some(age_s) = self.options.retention.age_s else { return };
+        let Options { retention, seal_age_s, .. } = self.options;
         let old = self.active.as_ref().is_some_and(|active| {
-            active.end > crate::format::HEADER_BYTES
-                && now_us.saturating_sub(active.created_us) > (age_us(age_s) / 4).max(1_000_000)
+            let Some(first_us) = active.first_us else { return false };
+            let quiet = |age_s| {
+                now_us.saturating_sub(active.created_us) > (age_us(age_s) / 4).max(1_000_000)
+            };
+            // Also if the clock was set back: somebody waits.
+            let ripe = |age_s| now_us.abs_diff(first_us) > age_us(age_s).unsigned_abs();
+            retention.age_s.is_some_and(quiet) || seal_age_s.is_some_and(ripe)
         });
         if old && !self.in_round() {
             let _ = self.roll(0, now_us); // a halt is in the state

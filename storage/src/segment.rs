@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub(crate) struct Active<T> {
     pub(crate) first_seq: u64,
     pub(crate) created_us: i64,
+    /// When its first event was accepted; `None`: it is empty.
+    pub(crate) first_us: Option<i64>,
     pub(crate) salt: u64,
     pub(crate) file: Arc<T>,
     /// Length of the file, preallocated.
@@ -81,7 +83,8 @@ impl<F: Files> Spool<F> {
         let index = IndexBuilder::new(first_seq, HEADER_BYTES);
         let file = Arc::new(file);
         let end = HEADER_BYTES;
-        Ok(Some(Active { first_seq, created_us: now_us, salt, file, room, end, index }))
+        let (created_us, first_us) = (now_us, None);
+        Ok(Some(Active { first_seq, created_us, first_us, salt, file, room, end, index }))
     }
 
     /// Preallocates the next segment. `false`: not now, the state says why.

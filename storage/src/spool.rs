@@ -56,6 +56,9 @@ pub struct Options {
     pub checkpoint_bytes: u64,
     /// Channels whose positions are remembered.
     pub channels_max: usize,
+    /// A segment is ended when its first event is so old, for sinks that read only whole segments;
+    /// `None`: nobody waits for that.
+    pub seal_age_s: Option<u64>,
     /// See [`Retention`].
     pub retention: Retention,
 }
@@ -67,6 +70,7 @@ impl Default for Options {
             round_bytes_max: 4 << 20,
             checkpoint_bytes: 64 << 20,
             channels_max: 2_000_000,
+            seal_age_s: None,
             retention: Retention {
                 age_s: Some(7 * 24 * 3600),
                 bytes: 10 << 30,
@@ -348,6 +352,9 @@ impl<F: Files> Spool<F> {
         let bytes = self.round.bytes();
         let mut end = active.end + MARK_BYTES;
         let mut last: (&str, u32) = ("", 0);
+        if let Some(first) = self.round.events.first() {
+            active.first_us.get_or_insert(first.accepted_us());
+        }
         for (i, event) in self.round.events.iter().enumerate() {
             end += Round::cost(event);
             let name = event.channel();

@@ -43,6 +43,7 @@ pub(crate) fn small() -> Options {
         round_bytes_max: 2_000,
         checkpoint_bytes: 6_000,
         channels_max: 1_000,
+        seal_age_s: None,
         retention: Retention { age_s: None, bytes: u64::MAX / 4, hard_bytes_max: u64::MAX / 4 },
     }
 }

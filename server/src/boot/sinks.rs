@@ -12,10 +12,11 @@ use crate::metrics::SinkSnapshot;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::clickhouse::corrections::{Job, JobStats, JobView};
-use storage::clickhouse::{self, Class, ClickHouseConfig, ClickHouseSink, Failure, SinkHandle};
+use storage::clickhouse::{self, Class, ClickHouseConfig, ClickHouseSink, Failure};
 use storage::feed::Feed;
+use storage::parquet::{self, ParquetSink};
 use storage::sink::cursor::Cursor;
-use storage::sink::{OnSinkNotice, Progress, SinkNotice, Source};
+use storage::sink::{OnSinkNotice, Progress, SinkHandle, SinkNotice, Source};
 use storage::{Pump, RealFiles, Spool, StorageRing};
 
 /// How long a start waits for a store's first answer.
@@ -27,6 +28,7 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Sinks {
     click_house: Option<ClickHouseSink<RealFiles>>,
+    parquet: Option<ParquetSink<RealFiles>>,
     /// Not yet waiting for its first run.
     reconcile: Option<(ClickHouseConfig, Duration)>,
     view: SinksView,
@@ -43,15 +45,24 @@ pub struct RunningSinks {
 #[derive(Clone, Default)]
 pub struct SinksView {
     feed: Option<Arc<Feed>>,
-    sinks: Vec<(&'static str, Arc<Progress>)>,
+    sinks: Vec<SinkView>,
     reconcile: Option<JobView>,
+}
+
+#[derive(Clone)]
+struct SinkView {
+    name: &'static str,
+    progress: Arc<Progress>,
+    /// How long events wait by design, seconds.
+    patience_s: u64,
 }
 
 impl SinksView {
     /// One entry per sink.
     pub fn read(&self, now_us: i64) -> Vec<SinkSnapshot> {
         let end_seq = self.feed.as_ref().map_or(0, |feed| feed.end_seq());
-        let snapshot = |(name, progress): &(&'static str, Arc<Progress>)| {
+        let snapshot = |sink: &SinkView| {
+            let SinkView { name, progress, patience_s } = sink;
             let stats = progress.stats();
             let confirmed = progress.confirmed();
             let waits_us = stats.oldest_waiting_us.map_or(0, |at| now_us.saturating_sub(at).max(0));
@@ -61,6 +72,7 @@ impl SinksView {
                 lag_ms: (waits_us / 1_000) as u64,
                 confirmed,
                 durable: progress.durable(),
+                patience_s: *patience_s,
                 stats,
             }
         };
@@ -86,19 +98,38 @@ impl Sinks {
         spool: &mut Spool<RealFiles>,
         ring: &Arc<StorageRing>,
     ) -> Result<Self, BootError> {
-        let click_house = &config.storage.clickhouse;
-        if !click_house.is_on() {
-            return Ok(Self::default());
+        let mut sinks = Self::default();
+        let storage = &config.storage;
+        let (click_house, parquet) = (storage.clickhouse.is_on(), storage.parquet.is_on());
+        if click_house || parquet {
+            // What is sealed has mostly left the feed, so the files gain nothing by it.
+            let feed = spool.feed(if click_house { storage.feed_bytes_max } else { 0 });
+            let source = Source::new(Arc::clone(&feed), spool.reader()).waking(Arc::clone(ring));
+            sinks.view.feed = Some(feed);
+            if click_house {
+                sinks.open_click_house(config, files, source.clone())?;
+            }
+            if parquet {
+                sinks.open_parquet(config, files, source)?;
+            }
         }
-        let feed = spool.feed(config.storage.feed_bytes_max);
-        let source = Source::new(Arc::clone(&feed), spool.reader()).waking(Arc::clone(ring));
+        Ok(sinks)
+    }
+
+    fn open_click_house(
+        &mut self,
+        config: &Config,
+        files: &RealFiles,
+        source: Source<RealFiles>,
+    ) -> Result<(), BootError> {
+        let click_house = &config.storage.clickhouse;
         let remedy = "check `[storage.clickhouse]` (`shardcast config` shows where it was set)";
         let refuse = |message: String| BootError::new(message, remedy);
         let settings = click_house.sink_config().map_err(refuse)?;
         settings.validate().map_err(|e| refuse(e.to_string()))?; // now with the password
         let cursor = Cursor::load(files, clickhouse::NAME).map_err(|e| refuse(e.to_string()))?;
         let every = Duration::from_secs(u64::from(click_house.reconcile_s));
-        let reconcile = (!every.is_zero()).then(|| (settings.clone(), every));
+        self.reconcile = (!every.is_zero()).then(|| (settings.clone(), every));
         let mut sink = ClickHouseSink::new(settings, files.clone(), source, cursor, notices())
             .map_err(refuse)?;
         if let Err(failure) = sink.check(CHECK_WAIT) {
@@ -110,15 +141,46 @@ impl Sinks {
                 &[("error", &failure.text)],
             );
         }
-        let sinks = vec![(clickhouse::NAME, sink.progress())];
-        let view = SinksView { feed: Some(feed), sinks, reconcile: None };
-        Ok(Self { click_house: Some(sink), reconcile, view })
+        self.add(clickhouse::NAME, sink.progress(), 0);
+        self.click_house = Some(sink);
+        Ok(())
+    }
+
+    fn open_parquet(
+        &mut self,
+        config: &Config,
+        files: &RealFiles,
+        source: Source<RealFiles>,
+    ) -> Result<(), BootError> {
+        let settings = &config.storage.parquet;
+        let remedy = "check `[storage.parquet]` (`shardcast config` shows where it was set)";
+        let refuse = |message: String| BootError::new(message, remedy);
+        let cursor = Cursor::load(files, parquet::NAME).map_err(|e| refuse(e.to_string()))?;
+        let sink_config = settings.sink_config().map_err(refuse)?;
+        let sink = ParquetSink::new(sink_config, files.clone(), source, cursor, notices());
+        match sink.check(CHECK_WAIT) {
+            Ok(()) => {}
+            Err(failure @ parquet::Failure::Fatal { .. }) => {
+                return Err(refuse(format!("Parquet files cannot be written: {failure}")));
+            }
+            Err(failure) => log::warn(
+                "the place for Parquet files is not reached yet; events wait in the spool",
+                &[("error", &failure)],
+            ),
+        }
+        self.add(parquet::NAME, sink.progress(), u64::from(settings.seal_s));
+        self.parquet = Some(sink);
+        Ok(())
+    }
+
+    fn add(&mut self, name: &'static str, progress: Arc<Progress>, patience_s: u64) {
+        self.view.sinks.push(SinkView { name, progress, patience_s });
     }
 
     /// The writer follows them from its first round on.
     pub fn join(&self, pump: &mut Pump<RealFiles>) {
-        for (_, progress) in &self.view.sinks {
-            pump.add_sink(Arc::clone(progress));
+        for sink in &self.view.sinks {
+            pump.add_sink(Arc::clone(&sink.progress));
         }
         if let Some(sink) = &self.click_house {
             pump.set_primary(sink.progress());
@@ -127,11 +189,13 @@ impl Sinks {
 
     /// Starts their threads; gives what counts them, too.
     pub fn start(self) -> std::io::Result<(RunningSinks, SinksView)> {
-        let sink = self.click_house.map(ClickHouseSink::start).transpose()?;
+        let click_house = self.click_house.map(ClickHouseSink::start).transpose()?;
+        let parquet = self.parquet.map(ParquetSink::start).transpose()?;
+        let sinks = click_house.into_iter().chain(parquet).collect();
         let job = self.reconcile.map(|(config, every)| Job::start(config, every, not_reconciled));
         let job = job.transpose()?;
         let view = SinksView { reconcile: job.as_ref().map(Job::view), ..self.view };
-        Ok((RunningSinks { sinks: sink.into_iter().collect(), reconcile: job }, view))
+        Ok((RunningSinks { sinks, reconcile: job }, view))
     }
 }
 

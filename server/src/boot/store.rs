@@ -176,10 +176,12 @@ impl Store {
 pub fn spool_options(config: &Config, budget: &Budget) -> Options {
     let spool = &config.spool;
     let age_s = (spool.retention_age_s > 0).then_some(spool.retention_age_s);
+    let parquet = &config.storage.parquet;
     Options {
         segment_bytes: spool.segment_bytes,
         checkpoint_bytes: spool.checkpoint_bytes,
         channels_max: budget.shard.channels_max as usize * budget.facts.shards as usize,
+        seal_age_s: parquet.is_on().then(|| u64::from(parquet.seal_s)),
         retention: Retention {
             age_s,
             bytes: spool.retention_bytes,

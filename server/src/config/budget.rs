@@ -314,6 +314,11 @@ fn process_lines(storage: &Storage) -> Vec<Line> {
         let batch = click_house.batch_bytes + (8 << 20);
         lines.push(once(ledger::SINKS, 1, storage.feed_bytes_max + batch));
     }
+    let parquet = &storage.parquet;
+    if parquet.is_on() {
+        // The events of a file, each an allocation of its own; the file; columns being written.
+        lines.push(once(ledger::PARQUET, 1, parquet.file_bytes * 2 + (32 << 20)));
+    }
     lines
 }
 
@@ -347,9 +352,9 @@ fn too_small(memory: u64, process: u64, pooled: u64, shards: u32) -> BudgetError
             "{memory} bytes of memory are too few for {shards} shards with these limits, which \
              need about {needed}"
         ),
-        remedy: "run fewer shards (--shards), lower limits.body_bytes_max or \
-                 limits.outbox_bytes_max, or give more memory (limits.memory_bytes_max, or the \
-                 cgroup's limit)"
+        remedy: "run fewer shards (--shards), lower limits.body_bytes_max, \
+                 limits.outbox_bytes_max or storage.parquet.file_bytes, or give more memory \
+                 (limits.memory_bytes_max, or the cgroup's limit)"
             .to_owned(),
     }
 }
@@ -501,6 +506,24 @@ mod tests {
         assert_eq!(lines, holders);
         let text = budget.to_string();
         assert!(holders.iter().all(|name| text.contains(name)), "{text}");
+    }
+
+    #[test]
+    fn a_store_has_a_line_when_it_is_configured() {
+        let mut config = Config::default();
+        let planned = |config: &Config| {
+            let budget = Budget::derive(config, facts(2, 20_000, 24 * GIB)).unwrap();
+            assert!(budget.total_bytes() <= budget.memory_bytes);
+            let lines = budget.process_lines.into_iter();
+            lines.map(|line| (line.name, line.bytes())).collect::<Vec<_>>()
+        };
+        let before = planned(&config).len();
+        config.storage.clickhouse.url = "http://db:8123".into();
+        config.storage.parquet.location = "cold".into();
+        let lines = planned(&config);
+        assert_eq!(lines.len(), before + 2, "{lines:?}");
+        let parquet = lines.iter().find(|(name, _)| *name == ledger::PARQUET).unwrap();
+        assert!(parquet.1 > config.storage.parquet.file_bytes);
     }
 
     #[test]

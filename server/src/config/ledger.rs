@@ -70,6 +70,8 @@ pub const SPOOL_READERS: &str = "spool_readers";
 pub const CONTROL: &str = "control";
 /// Events in memory for stores beside the spool, and batches on their way to them.
 pub const SINKS: &str = "sinks";
+/// Events that are being written into a Parquet file, and the file.
+pub const PARQUET: &str = "parquet";
 
 impl Holder {
     /// This holder's row.

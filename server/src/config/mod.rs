@@ -22,7 +22,7 @@ mod validate;
 pub use layers::{ConfigError, Loaded, Origin, Sources, load};
 pub use limits::Limits;
 pub use namespace::{Deliver, Namespace, OutboxPolicy};
-pub use storage::{ClickHouse, ReadFrom, Storage};
+pub use storage::{ClickHouse, Parquet, ReadFrom, Storage};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;

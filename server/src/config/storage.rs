@@ -1,8 +1,9 @@
 //! `[storage]`: the stores beside the spool, as users write them and as the sinks want them.
 
 use ::storage::clickhouse::ClickHouseConfig;
+use ::storage::parquet::ParquetConfig;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The stores beside the spool.
@@ -13,6 +14,7 @@ pub struct Storage {
     pub feed_bytes_max: u64,
     pub lag_s_max: u32,
     pub clickhouse: ClickHouse,
+    pub parquet: Parquet,
 }
 
 /// Where stored events are read.
@@ -55,29 +57,11 @@ impl ClickHouse {
 
     /// As the sink wants it; the password is read from its file.
     pub fn sink_config(&self) -> Result<ClickHouseConfig, String> {
-        let password = match self.password_file.as_os_str().is_empty() {
-            true => String::new(),
-            false => self.read_password()?,
-        };
-        let ca_file = &self.ca_file;
         Ok(ClickHouseConfig {
-            password,
-            ca_file: (!ca_file.as_os_str().is_empty()).then(|| ca_file.clone()),
+            password: read_secret("storage.clickhouse.password_file", &self.password_file)?,
+            ca_file: given(&self.ca_file),
             ..self.sink_config_without_secrets()
         })
-    }
-
-    fn read_password(&self) -> Result<String, String> {
-        let path = self.password_file.display();
-        let text = std::fs::read_to_string(&self.password_file)
-            .map_err(|e| format!("storage.clickhouse.password_file: cannot read {path}: {e}"))?;
-        let password = text.trim_end_matches(['\r', '\n']);
-        if password.is_empty() || password.contains('\n') {
-            return Err(format!(
-                "storage.clickhouse.password_file: {path} must hold the password on one line"
-            ));
-        }
-        Ok(password.to_owned())
     }
 
     pub(super) fn sink_config_without_secrets(&self) -> ClickHouseConfig {
@@ -98,4 +82,72 @@ impl ClickHouse {
             ..ClickHouseConfig::default()
         }
     }
+}
+
+/// The sink into Parquet files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parquet {
+    pub location: String,
+    pub endpoint: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key_file: PathBuf,
+    pub ca_file: PathBuf,
+    pub allow_http: bool,
+    pub file_bytes: u64,
+    pub retention_days: u32,
+    pub seal_s: u32,
+    pub request_timeout_s: u32,
+}
+
+impl Parquet {
+    /// True if there is a place for files.
+    pub fn is_on(&self) -> bool {
+        !self.location.is_empty()
+    }
+
+    /// As the sink wants it; the secret is read from its file.
+    pub fn sink_config(&self) -> Result<ParquetConfig, String> {
+        Ok(ParquetConfig {
+            access_key: self.access_key.clone(),
+            secret_key: read_secret("storage.parquet.secret_key_file", &self.secret_key_file)?,
+            ..self.sink_config_without_secrets()
+        })
+    }
+
+    pub(super) fn sink_config_without_secrets(&self) -> ParquetConfig {
+        let age_s = u64::from(self.retention_days) * 86_400;
+        ParquetConfig {
+            location: self.location.clone(),
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            ca_file: given(&self.ca_file),
+            allow_http: self.allow_http,
+            file_bytes: self.file_bytes,
+            seal_age_s: u64::from(self.seal_s),
+            retention_age_s: (age_s > 0).then_some(age_s),
+            request_timeout: Duration::from_secs(u64::from(self.request_timeout_s)),
+            ..ParquetConfig::default()
+        }
+    }
+}
+
+fn given(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+/// The one line of a file; empty: there is no file.
+fn read_secret(key: &str, file: &Path) -> Result<String, String> {
+    if file.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let path = file.display();
+    let text =
+        std::fs::read_to_string(file).map_err(|e| format!("{key}: cannot read {path}: {e}"))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() || secret.contains('\n') {
+        return Err(format!("{key}: {path} must hold the secret on one line"));
+    }
+    Ok(secret.to_owned())
 }

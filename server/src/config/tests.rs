@@ -176,6 +176,17 @@ fn values_that_make_no_sense_are_refused_with_limit_and_remedy() {
     check(&["sse.retry_ms_min=9999"], &["sse.retry_ms_max"]);
     check(&["namespaces.a.deliver=durable", "namespaces.a.store=false"], &["never become durable"]);
     check(&["namespaces.default.history_size=1000001"], &["at most 1000000"]);
+    let parquet = |sets: &[&str], expected: &[&str]| {
+        let sets: Vec<_> = sets.iter().map(|set| format!("storage.parquet.{set}")).collect();
+        check(&sets.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    };
+    parquet(&["location=ftp://a"], &["storage.parquet.location = ", "s3://bucket"]);
+    parquet(&["location=s3://a"], &["3 to 63 letters"]);
+    parquet(&["location=a", "seal_s=0"], &["seal_s = 0 (--set)", "from 1 to 86400"]);
+    parquet(&["file_bytes=1000"], &["from 1048576 to"]);
+    parquet(&["location=s3://abc", "endpoint=http://a"], &["endpoint = ", "`allow_http`"]);
+    parquet(&["location=s3://abc", "access_key=a"], &["storage.parquet.secret_key_file = "]);
+    parquet(&["location=s3://abc", "secret_key_file=a"], &["storage.parquet.access_key = "]);
     // All at once, so that a person does not fix them one start at a time.
     check(&["shards=1000", "drain_time_s=100000"], &["shards = 1000", "drain_time_s = 100000"]);
 }

@@ -1,7 +1,7 @@
 //! Values that have the right type and still make no sense. Each problem names the limit and what
 //! to do; the caller adds the field's value and where it was set.
 
-use super::{Config, Deliver, Namespace, ReadFrom};
+use super::{Config, Deliver, Namespace, Parquet, ReadFrom};
 use crate::mesh::SHARDS_MAX;
 use std::net::SocketAddr;
 
@@ -21,6 +21,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     found.ranges(config);
     found.relations(config);
     found.storage(config);
+    found.parquet(&config.storage.parquet);
     found.namespaces(config);
     found.0
 }
@@ -207,6 +208,36 @@ impl Found {
         }
         if let Err(error) = click_house.sink_config_without_secrets().validate() {
             self.add(format!("storage.clickhouse.{}", error.key), error.what);
+        }
+    }
+
+    fn parquet(&mut self, parquet: &Parquet) {
+        let before = self.0.len();
+        let mut range = |path: &str, value: u64, min: u64, max: u64| {
+            if !(min..=max).contains(&value) {
+                self.add(path, format!("the value must be from {min} to {max}"));
+            }
+        };
+        let u = u64::from;
+        range("storage.parquet.file_bytes", parquet.file_bytes, 1 << 20, 4 << 30);
+        range("storage.parquet.retention_days", u(parquet.retention_days), 0, 36_500);
+        range("storage.parquet.seal_s", u(parquet.seal_s), 1, 86_400);
+        range("storage.parquet.request_timeout_s", u(parquet.request_timeout_s), 1, 3_600);
+        if !parquet.is_on() {
+            return;
+        }
+        let secret = !parquet.secret_key_file.as_os_str().is_empty();
+        if secret && parquet.access_key.is_empty() {
+            self.add("storage.parquet.access_key", "`secret_key_file` is set; name its key");
+        }
+        if !secret && !parquet.access_key.is_empty() {
+            let message = "`access_key` is set; write its secret into a file and name that";
+            self.add("storage.parquet.secret_key_file", message);
+        }
+        if self.0.len() == before
+            && let Err(error) = parquet.sink_config_without_secrets().validate()
+        {
+            self.add(format!("storage.parquet.{}", error.key), error.what);
         }
     }
 

@@ -62,7 +62,7 @@ fn complaint(sink: &SinkSnapshot, lag_s_max: u64) -> Option<String> {
             let error = sink.stats.error.as_deref().unwrap_or("no reason is known");
             Some(format!("{name} takes nothing, {} events wait: {error}", sink.behind))
         }
-        _ if lag_s > lag_s_max => Some(format!(
+        _ if lag_s > lag_s_max + sink.patience_s => Some(format!(
             "{name} is {lag_s} s behind, {} events wait (`storage.lag_s_max` is {lag_s_max})",
             sink.behind
         )),
@@ -87,5 +87,6 @@ fn sink(sink: &SinkSnapshot) -> Value {
         "splits": stats.splits,
         "dead_letters": stats.dead_letters,
         "missed": stats.missed,
+        "expired": stats.expired,
     })
 }

@@ -408,13 +408,19 @@ pub static FAMILIES: &[Family] = &[
         "Events a store beside the spool has confirmed.",
     ),
     family("shardcast_sink_bytes_total", Counter, "bytes", &["sink"], "Bytes of those events."),
-    family("shardcast_sink_batches_total", Counter, "", &["sink"], "Inserts confirmed."),
+    family(
+        "shardcast_sink_batches_total",
+        Counter,
+        "",
+        &["sink"],
+        "Inserts confirmed, or files written.",
+    ),
     family(
         "shardcast_sink_retries_total",
         Counter,
         "",
         &["sink"],
-        "Inserts that failed and are tried again; nothing is lost. The log and \
+        "Inserts or files that failed and are tried again; nothing is lost. The log and \
          `shardcast storage status` say why.",
     ),
     family(
@@ -439,6 +445,13 @@ pub static FAMILIES: &[Family] = &[
         "Events that had left the spool before the store was configured; it does not have them.",
     ),
     family(
+        "shardcast_sink_expired_files_total",
+        Counter,
+        "",
+        &["sink"],
+        "Parquet files deleted because they were older than `storage.parquet.retention_days`.",
+    ),
+    family(
         "shardcast_sink_lag_events",
         Gauge,
         "",
@@ -450,7 +463,8 @@ pub static FAMILIES: &[Family] = &[
         Gauge,
         "seconds",
         &["sink"],
-        "Age of the oldest of them; alert above 10.",
+        "Age of the oldest of them; alert above 10, for `parquet` above `storage.parquet.seal_s` and a \
+         minute.",
     ),
     family(
         "shardcast_sink_healthy",

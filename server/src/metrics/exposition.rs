@@ -96,6 +96,7 @@ impl Exposition {
             ("shardcast_sink_splits_total", stats.splits),
             ("shardcast_sink_dead_letters_total", stats.dead_letters),
             ("shardcast_sink_missed_events_total", stats.missed),
+            ("shardcast_sink_expired_files_total", stats.expired),
         ] {
             self.counter(family, &labels, None, value);
         }

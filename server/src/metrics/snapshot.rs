@@ -290,6 +290,8 @@ pub struct SinkSnapshot {
     pub confirmed: u64,
     /// The same, as its cursor file says.
     pub durable: u64,
+    /// How long an event waits for it although nothing is wrong, seconds.
+    pub patience_s: u64,
     /// What it counts.
     pub stats: SinkStats,
 }

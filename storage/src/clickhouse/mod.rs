@@ -32,7 +32,7 @@ mod tests;
 
 pub use client::{Class, Failure, Store};
 pub use config::{ClickHouseConfig, ConfigError};
-pub use service::{ClickHouseSink, SinkHandle};
+pub use service::ClickHouseSink;
 
 /// The sink's name: of its cursor file, in metrics, in `ack=stored`'s documentation.
 pub const NAME: &str = "clickhouse";

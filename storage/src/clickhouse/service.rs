@@ -13,11 +13,9 @@ use crate::feed::Woken;
 use crate::files::Files;
 use crate::sink::breaker::{Breaker, Circuit};
 use crate::sink::cursor::{Cursor, Planned, checksum};
-use crate::sink::{Health, OnSinkNotice, Progress, SinkNotice, Source, Stop};
+use crate::sink::{Health, OnSinkNotice, Progress, SinkHandle, SinkNotice, Source, Stop};
 use proto::event::Event;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a sink that needs a person waits before it looks again.
@@ -63,25 +61,6 @@ pub struct ClickHouseSink<F: Files> {
     stop: Arc<Stop>,
     on_notice: OnSinkNotice,
     began: Instant,
-}
-
-/// A running sink.
-#[derive(Debug)]
-pub struct SinkHandle {
-    stop: Arc<Stop>,
-    thread: JoinHandle<()>,
-}
-
-impl SinkHandle {
-    /// Asks it to send what is there, at most for `within`.
-    pub fn stop(&self, within: Duration) {
-        self.stop.ask(within);
-    }
-
-    /// Waits for its end. `false`: it panicked.
-    pub fn join(self) -> bool {
-        self.thread.join().is_ok()
-    }
 }
 
 impl<F: Files> ClickHouseSink<F> {
@@ -152,21 +131,9 @@ impl<F: Files> ClickHouseSink<F> {
 
     /// Starts its thread.
     pub fn start(self) -> std::io::Result<SinkHandle> {
-        let stop = Arc::clone(&self.stop);
+        let (stop, progress) = (Arc::clone(&self.stop), Arc::clone(&self.progress));
         let runtime = runtime()?;
-        let progress = Arc::clone(&self.progress);
-        let run = move || {
-            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(&runtime)));
-            if let Err(panic) = ended {
-                progress.update(|stats| {
-                    stats.health = Health::Stuck;
-                    stats.error = Some("its thread panicked: start the server again".to_owned());
-                });
-                std::panic::resume_unwind(panic);
-            }
-        };
-        let thread = std::thread::Builder::new().name(NAME.into()).spawn(run)?;
-        Ok(SinkHandle { stop, thread })
+        SinkHandle::start(NAME, stop, progress, move || self.run(&runtime))
     }
 
     fn run(mut self, runtime: &tokio::runtime::Runtime) {

@@ -15,6 +15,9 @@ pub struct ParquetConfig {
     /// Bytes of events in a file, before they are compressed to about a fifth. So much, and the
     /// file itself, is held in memory while it is written.
     pub file_bytes: u64,
+    /// How long the first event of a file waits for more, in seconds; a file also ends with its
+    /// hour.
+    pub seal_age_s: u64,
     /// How old an hour may become before its files are deleted; `None`: never. It counts for all
     /// files below `location`: where servers share it, the shortest wins.
     pub retention_age_s: Option<u64>,
@@ -40,6 +43,7 @@ impl Default for ParquetConfig {
             location: String::new(),
             node: "shardcast".to_owned(),
             file_bytes: 128 << 20,
+            seal_age_s: 3_600,
             retention_age_s: None,
             request_timeout: Duration::from_secs(30),
             endpoint: String::new(),
@@ -111,6 +115,9 @@ impl ParquetConfig {
         }
         if !(FILE_BYTES_MIN..=FILE_BYTES_MAX).contains(&self.file_bytes) {
             return Err(wrong("file_bytes", "must be between 1 MiB and 4 GiB"));
+        }
+        if self.seal_age_s == 0 {
+            return Err(wrong("seal_age_s", "must be at least 1"));
         }
         if self.request_timeout.is_zero() {
             return Err(wrong("request_timeout", "must be at least 1 s"));

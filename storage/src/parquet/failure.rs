@@ -62,10 +62,10 @@ impl Failure {
         }
         let answer = last.unwrap_or_default();
         match (error, answer.status) {
-            (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _) => {
-                Self::fatal(text, RIGHTS)
-            }
-            (Error::NotFound { .. }, _) => Self::fatal(
+            // Listing does not sort its errors.
+            (Error::PermissionDenied { .. } | Error::Unauthenticated { .. }, _)
+            | (_, 401 | 403) => Self::fatal(text, RIGHTS),
+            (Error::NotFound { .. }, _) | (_, 404) => Self::fatal(
                 text,
                 "the bucket (when reading: the file) must be there; correct `location`",
             ),

@@ -10,8 +10,9 @@
 //! spool it holds; the same events give the same bytes.
 //!
 //! Threads: `layout`, `schema` and `encode` have none; `client` belongs to the sink's thread with
-//! a tokio runtime of its own. Deliberately absent: the loop, the cursor and the back-off (see
-//! [`crate::sink`]), a table catalog (Iceberg, Delta), merging files that are already visible.
+//! a tokio runtime of its own, and so do `planner` (where a range ends now) and `service` (the
+//! loop). Deliberately absent: the cursor and the back-off (see [`crate::sink`]), a table catalog
+//! (Iceberg, Delta), merging files that are already visible.
 //! Tests: `tests`, through the boundary.
 
 pub mod client;
@@ -20,7 +21,16 @@ mod connect;
 pub mod encode;
 pub mod failure;
 pub mod layout;
+mod planner;
 pub mod schema;
+mod service;
 
 #[cfg(test)]
 mod tests;
+
+pub use config::{ConfigError, ParquetConfig};
+pub use failure::Failure;
+pub use service::ParquetSink;
+
+/// The sink's name: of its cursor file, and in metrics.
+pub const NAME: &str = "parquet";

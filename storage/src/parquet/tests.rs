@@ -1,5 +1,6 @@
 //! Through the boundary: odd events in, the same rows out; where ranges end; what is in the way.
 
+mod service;
 mod store;
 
 use super::encode::{ROWS_MAX, ReadError, encode, read, tally};

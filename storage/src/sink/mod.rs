@@ -13,10 +13,13 @@
 
 pub mod breaker;
 pub mod cursor;
+mod handle;
 mod notice;
 mod source;
+pub(crate) mod standing;
 mod stop;
 
+pub use handle::SinkHandle;
 pub use notice::{OnSinkNotice, SinkNotice};
 pub use source::{Run, Source};
 pub use stop::Stop;
@@ -82,6 +85,8 @@ pub struct SinkStats {
     pub dead_letters: u64,
     /// Events that retention had removed before this sink was configured, or while it was not.
     pub missed: u64,
+    /// Files deleted because they were older than the sink keeps.
+    pub expired: u64,
     /// Time in inserts, microseconds.
     pub busy_us: u64,
     /// When the newest event that is confirmed was accepted, microseconds since the epoch.

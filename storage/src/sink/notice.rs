@@ -48,6 +48,11 @@ pub enum SinkNotice {
         /// The reason.
         error: String,
     },
+    /// Files that are too old could not be deleted; tried again in an hour.
+    NotExpired {
+        /// The reason.
+        error: String,
+    },
     /// The cursor file could not be written; nothing is sent until it can.
     CursorNotSaved {
         /// The reason.
@@ -96,6 +101,9 @@ impl fmt::Display for SinkNotice {
                 "the store has the events, but a view behind their table failed and may lack \
                  them: {error}. Repair or drop that view"
             ),
+            Self::NotExpired { error } => {
+                write!(f, "cannot delete files that are too old: {error}. Trying again in an hour")
+            }
             Self::CursorNotSaved { error } => write!(
                 f,
                 "cannot write the cursor into the data directory: {error}. Nothing is sent until \

@@ -122,3 +122,26 @@ fn segments_stay_until_the_cursor_file_has_what_was_confirmed() {
     assert_eq!(pump.spool().state(), StorageState::Accepting);
     assert!(pump.spool().counters().segments_removed > 0);
 }
+
+#[test]
+fn a_quiet_segment_is_sealed_when_its_first_event_is_old_enough() {
+    let second = 1_000_000;
+    let sealed_at = |seal_age_s: Option<u64>, now_us: i64| {
+        let options = Options { seal_age_s, ..small() };
+        let (mut spool, ..) = reopen(&SimFiles::new(6), options);
+        let source = Source::new(spool.feed(0), spool.reader());
+        spool.maintain(100 * second);
+        let at = |offset, time_us| event_at("a", Epoch::new(1, 1), offset, time_us, 10);
+        store(&mut spool, 1, vec![at(1, 100 * second)], 100 * second);
+        store(&mut spool, 2, vec![at(2, 105 * second)], 105 * second);
+        spool.maintain(now_us);
+        let segments = spool.counters().segments;
+        spool.maintain(now_us + 1_000 * second);
+        assert_eq!(spool.counters().segments, if seal_age_s.is_some() { 2 } else { 1 });
+        (segments, source.sealed_end_seq())
+    };
+    assert_eq!(sealed_at(Some(10), 110 * second).0, 1);
+    assert_eq!(sealed_at(Some(10), 112 * second), (2, 3));
+    assert_eq!(sealed_at(None, 112 * second), (1, 0), "nobody waits");
+    assert_eq!(sealed_at(Some(10), 50 * second), (2, 3), "the clock was set back");
+}

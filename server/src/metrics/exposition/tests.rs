@@ -44,7 +44,8 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 
 fn sink() -> SinkSnapshot {
     let stats = SinkStats { dead_letters: 6, health: Health::Healthy, ..SinkStats::default() };
-    SinkSnapshot { sink: "one", behind: 12, lag_ms: 1_500, confirmed: 3, durable: 2, stats }
+    let (confirmed, durable, patience_s) = (3, 2, 0);
+    SinkSnapshot { sink: "one", behind: 12, lag_ms: 1_500, confirmed, durable, patience_s, stats }
 }
 
 fn view() -> View {

@@ -6,6 +6,7 @@ mod cursor;
 mod disk;
 mod killed;
 mod late;
+mod parquet;
 mod poison;
 mod refused;
 mod rows;
