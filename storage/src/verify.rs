@@ -6,8 +6,9 @@
 
 use crate::clickhouse::schema::EVENTS;
 use crate::clickhouse::{ClickHouseConfig, Failure, Store};
-use crate::parquet::layout::Hour;
+use crate::parquet::layout::{Hour, Range};
 use crate::parquet::schema::{Row, Tally};
+use crate::parquet::{self, encode};
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::io::Write;
@@ -48,21 +49,25 @@ struct HourRow {
     checksum: u64,
 }
 
-/// What ClickHouse has of `[from_us, to_us)` by `received`.
+/// What ClickHouse has of `[from_us, to_us)` by `received`, of the runs with these lineages: other
+/// servers may store there, too.
 pub async fn click_house(
     store: &Store,
     config: &ClickHouseConfig,
     (from_us, to_us): (i64, i64),
+    lineages: &[u32],
 ) -> Result<Tallies, Failure> {
     let sql = format!(
         "SELECT intDiv(toUnixTimestamp64Micro(received), 3600000000) AS hour, count() AS rows, \
          sum({}) AS checksum FROM {} \
          WHERE received >= fromUnixTimestamp64Micro({{from:Int64}}, 'UTC') \
-         AND received < fromUnixTimestamp64Micro({{to:Int64}}, 'UTC') GROUP BY hour",
+         AND received < fromUnixTimestamp64Micro({{to:Int64}}, 'UTC') \
+         AND bitShiftRight(epoch, 32) IN {{lineages:Array(UInt32)}} GROUP BY hour",
         checksum_sql(),
         EVENTS.path(config)
     );
     let query = store.query(&sql).param("from", from_us).param("to", to_us);
+    let query = query.param("lineages", lineages);
     let rows = store.rows::<HourRow>(query).await?;
     let tally = |row: HourRow| {
         let hour = Hour::of(row.hour.saturating_mul(3_600_000_000));
@@ -70,6 +75,44 @@ pub async fn click_house(
     };
     Ok(rows.into_iter().map(tally).collect())
 }
+
+/// What the Parquet files of `node` have of `[from_us, to_us)` by `received`. `each` hears of every
+/// file.
+pub async fn parquet(
+    store: &parquet::client::Store,
+    node: &str,
+    (from_us, to_us): (i64, i64),
+    each: &mut dyn FnMut(&str),
+) -> Result<Tallies, String> {
+    let mut tallies = Tallies::new();
+    let begin = Hour::of(from_us).begin_us();
+    for day in store.days().await.map_err(|e| e.to_string())? {
+        for hour in store.hours(&day).await.map_err(|e| e.to_string())? {
+            if hour.begin_us() < begin || hour.begin_us() >= to_us {
+                continue;
+            }
+            let files = store.files(hour, FILES_MAX).await.map_err(|e| e.to_string())?;
+            for (path, _) in files {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                if Range::parse(name).is_none_or(|range| range.node != node) {
+                    continue;
+                }
+                each(&path);
+                let bytes = store.read(&path).await.map_err(|e| e.to_string())?;
+                let mut add = |row: Row<'_>| {
+                    if (from_us..to_us).contains(&row.received) {
+                        tallies.entry(Hour::of(row.received)).or_default().add(&row);
+                    }
+                };
+                encode::read(bytes, &mut add).map_err(|e| format!("{path}: {e}"))?;
+            }
+        }
+    }
+    Ok(tallies)
+}
+
+/// Files looked at in an hour, at most.
+const FILES_MAX: usize = 100_000;
 
 /// The hours in which two stores are not the same, with what each has.
 pub fn differences(one: &Tallies, other: &Tallies) -> Vec<(Hour, Tally, Tally)> {

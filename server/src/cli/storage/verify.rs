@@ -9,10 +9,12 @@ use crate::cli::args::VerifyArgs;
 use crate::config::Config;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
+use storage::files::read_small;
+use storage::meta::{META_BYTES_MAX, META_NAME, decode_meta};
 use storage::parquet::layout::Hour;
 use storage::parquet::schema::{Row, Tally};
 use storage::verify::{self, Tallies};
-use storage::{RealFiles, clickhouse, inspect};
+use storage::{RealFiles, clickhouse, inspect, parquet};
 
 /// Shards hand over their events a little out of order, so the last moments before a cursor are
 /// left out.
@@ -34,13 +36,18 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
     if let Some(click_house) = ClickHouse::open(config)? {
         let window = clip(&files, window, clickhouse::NAME)?;
         let spool = tally_spool(&files, window)?;
-        let rows = verify::click_house(&click_house.store, &click_house.config, window);
+        let (store, settings) = (&click_house.store, &click_house.config);
+        let lineages = lineages(&files)?;
+        let rows = verify::click_house(store, settings, window, &lineages);
         let rows = click_house.wait(rows)?;
         comparisons.push(Comparison {
             stores: ["spool", "clickhouse"],
             window,
             tallies: [spool, rows],
         });
+    }
+    if config.storage.parquet.is_on() {
+        comparisons.push(with_parquet(&files, config, window)?);
     }
     if comparisons.is_empty() {
         let message = "there is nothing to compare: no store beside the spool is configured";
@@ -62,6 +69,41 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
         }
     }
     Ok(if differ > 0 { exit::SOME_REFUSED } else { exit::OK })
+}
+
+/// The files are read here, as whoever opens the folder would.
+fn with_parquet(
+    files: &RealFiles,
+    config: &Config,
+    window: (i64, i64),
+) -> Result<Comparison, Failed> {
+    let window = clip(files, window, parquet::NAME)?;
+    let spool = tally_spool(files, window)?;
+    let settings = config.storage.parquet.sink_config().map_err(|e| (exit::CONFIG, e))?;
+    let store = parquet::client::Store::open(&settings);
+    let store = store.map_err(|failure| (exit::CONFIG, failure.to_string()))?;
+    let runtime = parquet::client::runtime().map_err(|e| (exit::INTERNAL, e.to_string()))?;
+    let node = cursor(files, parquet::NAME)?.map_or(0, |cursor| cursor.id);
+    let node = format!("{node:016x}");
+    let mut read = 0_u64;
+    let mut each = |_: &str| {
+        read += 1;
+        eprint!("\r{} files read", grouped(read));
+    };
+    let rows = verify::parquet(&store, &node, window, &mut each);
+    let rows = runtime.block_on(rows).map_err(|error| (exit::UNAVAILABLE, error))?;
+    eprintln!();
+    Ok(Comparison { stores: ["spool", "parquet"], window, tallies: [spool, rows] })
+}
+
+/// The runs that wrote the spool.
+fn lineages(files: &RealFiles) -> Result<Vec<u32>, Failed> {
+    let meta = read_small(files, META_NAME, META_BYTES_MAX);
+    let lineages = meta.ok().and_then(|bytes| decode_meta(&bytes).ok());
+    lineages.ok_or_else(|| {
+        let message = "META in the data directory cannot be read: it names the runs that wrote it";
+        (exit::CONFIG, message.to_owned())
+    })
 }
 
 /// From where the spool begins to where the sink has come.

@@ -2,8 +2,9 @@
 //! missing.
 
 use super::{plan, settled, value};
+use crate::rig::Cell;
 use crate::rig::clickhouse::ClickHouse;
-use crate::rig::process::{PROGRAM, Process};
+use crate::rig::process::{PROGRAM, Plan, Process};
 use crate::rig::until;
 use std::path::Path;
 use std::process::Command;
@@ -129,4 +130,30 @@ fn an_export_is_every_event_of_the_spool_beside_a_running_server() {
     assert_eq!(text, "0 events\n");
     let (code, text) = export(&["--from", "soon"]);
     assert!(code == 64 && text.contains("such as 90s, 30m, 24h or 7d"), "{text}");
+}
+
+#[test]
+fn verify_sees_a_parquet_file_that_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cold = folder.path().join("cold");
+    let location = format!("storage.parquet.location={}", cold.display());
+    let plan = Plan::new(Cell::EPOLL_1, folder.path()).set(&location);
+    let server = plan.set("storage.parquet.seal_s=1").start();
+    let answer = server.post("/v1/channels/a/events?ack=durable", "text/plain", "hello");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    settled(&server);
+    saved(&server);
+    let verify = || {
+        let mut command = Command::new(PROGRAM);
+        command.args(["storage", "verify", "--set", &location, "--data-dir"]);
+        let output = command.arg(folder.path().join("data")).output().expect("the program runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, text) = verify();
+    assert!(code == Some(0) && text.contains("spool and parquet"), "{text}");
+    assert!(text.contains(" 1              1  equal"), "{text}");
+    std::fs::remove_dir_all(&cold).expect("gone");
+    let (code, text) = verify();
+    assert!(code == Some(1) && text.contains(" 1              0  MISSING"), "{text}");
 }
