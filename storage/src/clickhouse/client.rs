@@ -5,13 +5,13 @@
 //! none is ever part of a URL or a statement.
 
 use super::config::ClickHouseConfig;
+use crate::sink::tls;
 use bytes::Bytes;
 use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What to do about a failure.
@@ -256,43 +256,15 @@ fn connector(config: &ClickHouseConfig) -> Result<Connector, String> {
     http.set_nodelay(true);
     http.set_connect_timeout(Some(Duration::from_secs(5)));
     http.set_keepalive(Some(Duration::from_secs(60)));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    let tls = builder.with_root_certificates(roots(config)?).with_no_client_auth();
+    let https = config.urls.iter().any(|url| url.starts_with("https://"));
+    let ca_file = config.ca_file.as_deref().filter(|_| https);
+    let tls = tls::client_config(ca_file, https);
+    let tls = tls.map_err(|error| format!("storage.clickhouse.{error}"))?;
     Ok(hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(http))
-}
-
-/// The certificate authorities; none are read unless an endpoint wants TLS.
-fn roots(config: &ClickHouseConfig) -> Result<rustls::RootCertStore, String> {
-    use rustls_pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    if !config.urls.iter().any(|url| url.starts_with("https://")) {
-        return Ok(roots);
-    }
-    let certificates = match &config.ca_file {
-        Some(path) => {
-            let wrong = |e: &dyn std::fmt::Display| {
-                format!("storage.clickhouse.ca_file: cannot read {}: {e}", path.display())
-            };
-            let pems = rustls_pki_types::CertificateDer::pem_file_iter(path);
-            let pems = pems.map_err(|e| wrong(&e))?;
-            pems.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?
-        }
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        let what =
-            "holds no certificate; name a PEM file of the authority that signed ClickHouse's";
-        return Err(format!("storage.clickhouse.ca_file: {what}"));
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

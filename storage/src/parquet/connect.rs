@@ -6,6 +6,7 @@
 //! Threads: the sink's. Deliberately absent: proxies, redirects, HTTP/2, retries.
 
 use super::config::ParquetConfig;
+use crate::sink::tls;
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -45,11 +46,8 @@ pub(super) struct Connector {
 impl Connector {
     /// Reads the certificate authorities. The error says what is wrong with them.
     pub fn new(config: &ParquetConfig) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
-        let tls = builder.with_root_certificates(roots(config)?).with_no_client_auth();
+        let https = !config.endpoint.starts_with("http://");
+        let tls = tls::client_config(config.ca_file.as_deref(), https)?;
         Ok(Self { tls, last: Arc::default() })
     }
 
@@ -62,24 +60,6 @@ impl Connector {
     pub fn last(&self) -> Answer {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn roots(config: &ParquetConfig) -> Result<rustls::RootCertStore, String> {
-    use rustls_pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates = match &config.ca_file {
-        Some(path) => {
-            let pems = rustls_pki_types::CertificateDer::pem_file_iter(path);
-            let pems = pems.and_then(|pems| pems.collect::<Result<Vec<_>, _>>());
-            pems.map_err(|e| format!("cannot read {}: {e}", path.display()))?
-        }
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 && !config.allow_http {
-        return Err("there is no certificate authority to trust".to_owned());
-    }
-    Ok(roots)
 }
 
 impl client::HttpConnector for Connector {

@@ -18,6 +18,7 @@ mod notice;
 mod source;
 pub(crate) mod standing;
 mod stop;
+pub(crate) mod tls;
 
 pub use handle::SinkHandle;
 pub use notice::{OnSinkNotice, SinkNotice};

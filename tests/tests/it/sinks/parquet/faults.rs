@@ -58,6 +58,24 @@ fn a_bucket_that_is_away_at_the_start_gets_everything_when_it_is_back() {
 }
 
 #[test]
+fn a_bucket_behind_tls_is_trusted_only_with_its_authority() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = Place::bucket();
+    let Place::Bucket(store) = &place else { unreachable!() };
+    let proxy = FaultProxy::start_tls(store.address(), folder.path());
+    let plan = s3_plan(folder.path(), &proxy.url());
+    let server = plan.start();
+    publish(&server, "a", 0..10);
+    let error = health(&server, "retrying");
+    assert!(error.contains("certificate"), "{error}");
+    server.kill();
+    let ca_file = folder.path().join("cert.pem");
+    let server = plan.set(&format!("storage.parquet.ca_file={}", ca_file.display())).start();
+    settled(&server);
+    same_as_history(&server, &place.rows("pyarrow"), &["a"]);
+}
+
+#[test]
 fn other_content_in_the_way_is_left_alone_and_a_person_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let cold = folder.path().join("cold");
