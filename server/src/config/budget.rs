@@ -317,6 +317,7 @@ fn process_lines(storage: &Storage) -> Vec<Line> {
     let parquet = &storage.parquet;
     if parquet.is_on() {
         // The events of a file, each an allocation of its own; the file; columns being written.
+        // Measured: 266 MB for 128 MiB of images of 270 bytes, which is 160 MiB as counted.
         lines.push(once(ledger::PARQUET, 1, parquet.file_bytes * 2 + (32 << 20)));
     }
     lines

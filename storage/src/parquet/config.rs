@@ -12,8 +12,8 @@ pub struct ParquetConfig {
     /// The first part of every file name: different for each server that writes there, and the
     /// same after a restart.
     pub node: String,
-    /// Bytes of events in a file, before they are compressed to about a fifth. So much, and the
-    /// file itself, is held in memory while it is written.
+    /// Bytes of events in a file, each counted with 64 more, before they are compressed to about a
+    /// fifth. Less than twice as much is held in memory while it is written.
     pub file_bytes: u64,
     /// How long the first event of a file waits for more, in seconds; a file also ends with its
     /// hour.

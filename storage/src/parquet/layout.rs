@@ -121,12 +121,12 @@ impl Plan {
         self.hour
     }
 
-    /// Image bytes of its events.
+    /// Bytes of its events, as they were given.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Goes on over `(seq, received_us, image bytes)` of further events, in spool order. `Some`:
+    /// Goes on over `(seq, received_us, bytes)` of further events, in spool order. `Some`:
     /// the range is `[first_seq, end)`, and the event `end`, taken or not, belongs to the next
     /// one. `None`: it takes more. An event that is older than the range stays in it: a clock that
     /// was set back must not cut a range at every event.

@@ -19,6 +19,9 @@ use proto::event::Event;
 const ROWS: u64 = 16_384;
 /// Their bytes, about: small enough that the writer never waits long for the feed's lock.
 const BYTES: u64 = 4 << 20;
+/// What an event costs in memory beside its image: its place in a list, its allocation's slack and
+/// reference count. So a range of small events is not larger in memory than one of large events.
+const EVENT_BYTES: u64 = 64;
 /// An hour is over when the clock is so far beyond it: a shard may still hand over events that it
 /// accepted before.
 const GRACE_US: i64 = 60_000_000;
@@ -26,7 +29,7 @@ const GRACE_US: i64 = 60_000_000;
 /// When a range ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Image bytes of its events.
+    /// Bytes of its events, each with [`EVENT_BYTES`].
     pub file_bytes: u64,
     /// How long its first event waits for more, microseconds.
     pub age_us: i64,
@@ -98,7 +101,8 @@ impl Planner {
     fn take(&mut self, events: &[Event], limits: Limits) -> bool {
         let from = self.plan.end_seq();
         let facts = events.iter().zip(from..);
-        let facts = facts.map(|(event, seq)| (seq, event.accepted_us(), event.size() as u64));
+        let bytes = |event: &Event| event.size() as u64 + EVENT_BYTES;
+        let facts = facts.map(|(event, seq)| (seq, event.accepted_us(), bytes(event)));
         let ended = self.plan.grow(facts, limits.file_bytes).is_some();
         let taken = (self.plan.end_seq() - from) as usize;
         for event in events.iter().take(taken) {

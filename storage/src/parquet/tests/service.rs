@@ -250,7 +250,7 @@ fn ranges(spool: &Spool<SimFiles>, limits: Limits, now_us: i64) -> Vec<(u64, u64
 fn a_range_that_grows_with_the_spool_ends_where_one_look_would_end_it() {
     let files = SimFiles::new(7);
     let all = events(&(0..200).map(|n| LONG_AGO_US + n).collect::<Vec<_>>());
-    let limits = Limits { file_bytes: 3_000, age_us: i64::MAX };
+    let limits = Limits { file_bytes: 6_000, age_us: i64::MAX };
     let (mut growing, ..) = reopen(&files, small());
     let source_of_growing = Source::new(growing.feed(0), growing.reader());
     let mut planner = Planner::begin(growing.end_seq());
