@@ -106,6 +106,12 @@ impl Field {
         path.into_iter().flat_map(|path| path.split('.'))
     }
 
+    /// The value of a JSON payload; `None` if it has none, or if the field is not in payloads.
+    pub fn json_value<'j>(&self, payload: &'j [u8]) -> Option<Cow<'j, str>> {
+        let value = (self.kind == FieldKind::Data).then(|| scalar(payload, self.path()))?;
+        value.filter(|value| value.len() <= VALUE_BYTES_MAX)
+    }
+
     /// The value of an event; `None` if it has none.
     pub fn value<'e>(&self, event: EventView<'e>) -> Option<Cow<'e, str>> {
         let text = |text: &'e str| (!text.is_empty()).then_some(Cow::Borrowed(text));
@@ -115,12 +121,17 @@ impl Field {
             FieldKind::Key => text(event.key()),
             FieldKind::Id => text(event.id()),
             FieldKind::Data if event.data_kind() == DataKind::Json => {
-                scalar(event.data(), self.path())
+                return self.json_value(event.data());
             }
             FieldKind::Data => None,
         };
         value.filter(|value| value.len() <= VALUE_BYTES_MAX)
     }
+}
+
+/// A JSON scalar as a value, see the module; `None`: it is none.
+pub fn json_scalar(text: &[u8]) -> Option<Cow<'_, str>> {
+    scalar(text, std::iter::empty()).filter(|value| value.len() <= VALUE_BYTES_MAX)
 }
 
 const DATA: &str = "data.";
@@ -164,6 +175,18 @@ mod tests {
         assert_eq!(value("data.a", &of(DataKind::Binary)), None);
         assert_eq!(value("type", &of(DataKind::Binary)).as_deref(), Some("t"));
         assert_eq!(value("source", &of(DataKind::Json)), None);
+    }
+
+    #[test]
+    fn a_payload_and_a_scalar_alone_have_the_value_of_the_event() {
+        let field = Field::parse("data.a").unwrap();
+        for (scalar, value) in [("1.0", Some("1")), (r#""\u00e9""#, Some("é")), ("{}", None)] {
+            let payload = format!("{{\"a\":{scalar}}}");
+            assert_eq!(json_scalar(scalar.as_bytes()).as_deref(), value);
+            assert_eq!(field.json_value(payload.as_bytes()).as_deref(), value);
+        }
+        assert_eq!(json_scalar(b""), None);
+        assert_eq!(Field::parse("key").unwrap().json_value(br#"{"a":1}"#), None);
     }
 
     #[test]

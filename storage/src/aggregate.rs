@@ -17,6 +17,7 @@ use crate::walk::{Found, Gather};
 use hashbrown::HashMap;
 use proto::event::EventView;
 use proto::field::Field;
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub const VALUES_MAX: usize = 100_000;
 pub const VALUES_BYTES_MAX: usize = 8 << 20;
 
 /// What a bucket and a type in a bucket take in JSON, beside the name.
-const CELL_BYTES: usize = 32;
+pub(crate) const CELL_BYTES: usize = 32;
 const BUCKET_BYTES: usize = 64;
 const VALUE_BYTES: usize = 48;
 /// Stands for all types that are not named.
@@ -45,6 +46,7 @@ pub(crate) struct CountsGather {
     cells: HashMap<(i64, u32), u64>,
     /// What the last events had in common, not yet in the tables.
     last: Cell,
+    more_types: bool,
     bytes: usize,
 }
 
@@ -66,6 +68,7 @@ impl CountsGather {
             buckets: HashMap::new(),
             cells: HashMap::new(),
             last: Cell::default(),
+            more_types: false,
             bytes: 0,
         }
     }
@@ -89,6 +92,25 @@ impl CountsGather {
         self.settle()?;
         self.last = Cell { bucket, kind, count: 1 };
         Ok(())
+    }
+
+    /// Events of one bucket and type that another store has counted; without a name they are of
+    /// the types that are not named.
+    pub(crate) fn add(
+        &mut self,
+        bucket: i64,
+        kind: Option<&str>,
+        count: u64,
+    ) -> Result<(), ReadError> {
+        let kind = kind.map_or(OTHER, |kind| self.type_of(kind));
+        self.more_types |= kind == OTHER;
+        self.last = Cell { bucket, kind, count };
+        self.settle()
+    }
+
+    /// There were more types than are named.
+    pub(crate) fn has_more_types(&self) -> bool {
+        self.more_types
     }
 
     fn type_of(&mut self, kind: &str) -> u32 {
@@ -213,8 +235,13 @@ impl TopGather {
     }
 
     pub(crate) fn count(&mut self, event: EventView<'_>) {
+        self.count_value(self.field.value(event));
+    }
+
+    /// One event with a value, or without one.
+    pub(crate) fn count_value(&mut self, value: Option<Cow<'_, str>>) {
         self.total += 1;
-        let Some(value) = self.field.value(event) else {
+        let Some(value) = value else {
             self.missing += 1;
             return;
         };
@@ -224,9 +251,40 @@ impl TopGather {
         }
         self.bytes += VALUE_BYTES + value.len();
         self.values.insert(value.into_owned().into(), 1);
-        if self.values.len() > VALUES_MAX || self.bytes > VALUES_BYTES_MAX {
+        if !self.is_small() {
             self.forget();
         }
+    }
+
+    /// Events with a value, or without one, that another store has counted. That store must say
+    /// which to keep when there are more than are tracked.
+    pub(crate) fn add(&mut self, value: Option<&str>, count: u64) {
+        self.total += count;
+        let Some(value) = value else {
+            self.missing += count;
+            return;
+        };
+        if let Some(known) = self.values.get_mut(value) {
+            *known += count;
+        } else {
+            self.bytes += VALUE_BYTES + value.len();
+            self.values.insert(value.into(), count);
+        }
+    }
+
+    /// False: there are or were more values than are tracked.
+    pub(crate) fn fits(&self) -> bool {
+        self.exact && self.is_small()
+    }
+
+    fn is_small(&self) -> bool {
+        self.values.len() <= VALUES_MAX && self.bytes <= VALUES_BYTES_MAX
+    }
+
+    /// Events whose values are left out because they are too many.
+    pub(crate) fn add_rare(&mut self, count: u64) {
+        self.total += count;
+        self.exact = false;
     }
 
     /// Takes the median count off all values.

@@ -137,6 +137,12 @@ pub enum ReadError {
         /// What to ask instead.
         remedy: &'static str,
     },
+    /// It took more time than it may.
+    #[error("this took longer than {seconds} s; narrow `from` and `to`")]
+    TooLong {
+        /// The limit.
+        seconds: u64,
+    },
     /// A store outside this process gave no answer; another try may help.
     #[error("the store does not answer: {what}")]
     Unavailable {

@@ -7,6 +7,7 @@
 //!
 //! Used by `main`, `bench` and `tests` alike. Lives on the caller's thread.
 
+mod reads;
 pub mod restore;
 mod shards;
 mod sinks;

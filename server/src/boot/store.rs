@@ -1,6 +1,7 @@
 //! The storage side of a server: the spool's writer thread, the readers, and the way to both.
 
 use super::BootError;
+use super::reads::Reads;
 use super::restore;
 use super::sinks::{RunningSinks, Sinks, SinksView};
 use crate::config::Config;
@@ -9,21 +10,16 @@ use crate::control::{State, StorageView};
 use crate::log;
 use crate::metrics::StorageSnapshot;
 use crate::reactor::{Clock, Shared};
+use crate::shard::Settings;
 use crate::shard::home::Home;
-use crate::shard::{QueryStore, Settings};
-use crossbeam_queue::SegQueue;
 use std::sync::Arc;
 use storage::{
-    Answer, Busy, Notice, Options, Pump, Query, ReadError, ReadPool, RealFiles, Retention,
-    StopReport, StorageHandle, StorageRing, StorageState,
+    Notice, Options, Pump, RealFiles, Retention, StopReport, StorageHandle, StorageRing,
+    StorageState,
 };
 
 /// Batches one shard's lane to the writer holds.
 pub const RING_BATCHES: usize = 256;
-/// Threads that read the embedded store.
-const READER_THREADS: usize = 2;
-/// Steps that may wait for a reader.
-const READS_WAITING_MAX: usize = 256;
 
 /// The running storage side.
 pub struct Store {
@@ -36,31 +32,6 @@ pub struct Store {
     writer: StorageHandle,
     sinks: RunningSinks,
     sinks_view: SinksView,
-}
-
-/// The readers, with one answer queue per shard. An answer queue needs no bound of its own: a
-/// shard has at most one step of each of its queries under way.
-pub struct Reads {
-    pool: ReadPool,
-    answers: Arc<Vec<SegQueue<Answered>>>,
-    shared: Arc<Shared>,
-}
-
-type Answered = (u64, Result<Answer, ReadError>);
-
-impl QueryStore for Reads {
-    fn submit(&self, shard: u16, ticket: u64, query: Query) -> Result<(), Busy> {
-        let (answers, shared) = (Arc::clone(&self.answers), Arc::clone(&self.shared));
-        let reply = Box::new(move |answer| {
-            answers[usize::from(shard)].push((ticket, answer));
-            shared.wake(usize::from(shard));
-        });
-        self.pool.submit(query, reply)
-    }
-
-    fn next(&self, shard: u16) -> Option<Answered> {
-        self.answers[usize::from(shard)].pop()
-    }
 }
 
 /// The storage side as the admin listener sees it.
@@ -128,9 +99,7 @@ impl Store {
             BootError::new(format!("cannot start a storage thread: {e}"), "raise `ulimit -u`")
         };
         let reader = opened.spool.reader();
-        let pool = ReadPool::start(&reader, READER_THREADS, READS_WAITING_MAX).map_err(thread)?;
-        let answers = Arc::new((0..shards).map(|_| SegQueue::new()).collect());
-        let reads = Reads { pool, answers, shared: Arc::clone(shared) };
+        let reads = Reads::start(config, shards, &reader, shared)?;
         let wake = Arc::clone(shared);
         let failed = Arc::clone(shared);
         let mut pump = Pump::new(

@@ -11,7 +11,7 @@
 //! leaves alone is for them.
 
 use super::ledger::{self, HOLDERS, Holder};
-use super::{Config, Limits, Storage};
+use super::{Config, Limits, ReadFrom, Storage};
 use crate::mesh::SHARDS_MAX;
 use serde::Serialize;
 use std::fmt;
@@ -320,6 +320,9 @@ fn process_lines(storage: &Storage) -> Vec<Line> {
         // Measured: 266 MB for 128 MiB of images of 270 bytes, which is 160 MiB as counted.
         lines.push(once(ledger::PARQUET, 1, parquet.file_bytes * 2 + (32 << 20)));
     }
+    if storage.read == ReadFrom::ClickHouse {
+        lines.push(once(ledger::STORE_QUERIES, u64::from(STORE_QUERIES), STORE_QUERY_BYTES));
+    }
     lines
 }
 
@@ -329,6 +332,7 @@ fn descriptors(config: &Config, facts: Facts) -> Result<(u64, u64), BudgetError>
     let reserved = STANDARD_FDS
         + SPOOL_FDS
         + u64::from(SPOOL_READERS) * 2
+        + u64::from(STORE_QUERIES)
         + ADMIN_FDS
         + u64::from(facts.shards) * (SHARD_FDS + listeners);
     let left = facts.descriptors.saturating_sub(reserved);
@@ -435,6 +439,10 @@ const STANDARD_FDS: u64 = 32;
 const SPOOL_FDS: u64 = 16;
 /// Threads that read history from disk.
 pub const SPOOL_READERS: u32 = 4;
+/// Queries that a store beside the spool is asked at once, each on a connection of its own.
+pub const STORE_QUERIES: u32 = 8;
+/// A block of history as rows and as events; what counts and tops gather is in their own line.
+const STORE_QUERY_BYTES: u64 = 2 << 20;
 /// Connections to the admin listener, and its own descriptors.
 const ADMIN_FDS: u64 = 80;
 /// Ring or epoll, eventfd, timer, and a descriptor being handed on.

@@ -68,6 +68,8 @@ pub const PROGRAM: &str = "program";
 pub const SPOOL_WRITER: &str = "spool_writer";
 pub const SPOOL_READERS: &str = "spool_readers";
 pub const CONTROL: &str = "control";
+/// Answers of a store beside the spool on their way to the shards.
+pub const STORE_QUERIES: &str = "store_queries";
 /// Events in memory for stores beside the spool, and batches on their way to them.
 pub const SINKS: &str = "sinks";
 /// Events that are being written into a Parquet file, and the file.

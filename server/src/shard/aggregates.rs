@@ -258,12 +258,13 @@ fn response_of(body: Bytes) -> Response {
     Response::json(200, body).with("cache-control", "max-age=1")
 }
 
-/// `None`: an answer of another kind than was asked for.
-fn failure_of(error: Option<ReadError>) -> Response {
+/// What a store's failure is over HTTP. `None`: an answer of another kind than was asked for.
+pub(super) fn failure_of(error: Option<ReadError>) -> Response {
     let text =
         error.as_ref().map_or_else(|| "it answered something else".into(), |e| e.to_string());
     match error {
         Some(ReadError::TooLarge { .. }) => Response::error(400, "query_too_large", &text),
+        Some(ReadError::TooLong { .. }) => Response::error(503, "query_too_long", &text),
         Some(ReadError::Unavailable { .. }) => Response::error(503, "store_unavailable", &text),
         _ => {
             let text = format!("the store could not be read: {text}");

@@ -5,6 +5,7 @@
 //! one has left this shard, so a slow client holds one block and nobody else waits for it.
 
 use super::Shard;
+use super::aggregates::failure_of;
 use super::connection::EndpointId;
 use super::http::route::HistoryRequest;
 use super::http::route::{Bound, Route};
@@ -222,8 +223,7 @@ impl Shard {
         let block = match block {
             Ok(block) => block,
             Err(error) if !answer.started => {
-                let text = format!("the store could not be read: {error}");
-                self.answer(answer.asker, Response::error(500, "store_unreadable", &text));
+                self.answer(answer.asker, failure_of(Some(error)));
                 return;
             }
             // Half an answer is out: a broken end is how HTTP says that the rest is missing.

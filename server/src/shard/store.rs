@@ -1,8 +1,8 @@
 //! What answers queries over stored events, as a shard sees it.
 //!
 //! The boundary is typed and has two calls: a [`Query`] goes out with a ticket, an [`Answer`] or an
-//! error comes back with the ticket. Behind it stand the reader threads of the embedded store; a
-//! column store can stand there as well. What it must keep to:
+//! error comes back with the ticket. Behind it stand the reader threads of the embedded store, or
+//! ClickHouse. What a store must keep to:
 //! - Neither call blocks: both run on the shard's thread.
 //! - Every query that was taken is answered once, however long it takes; a store that cannot
 //!   reach its data answers `Unavailable`. The shard keeps the time limits and forgets who asked,

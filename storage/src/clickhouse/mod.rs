@@ -9,12 +9,11 @@
 //! - [`config`]: endpoints, batches, retention; [`schema`]: what is created, upgraded, checked;
 //!   `encode`: events to Native blocks; `client`: requests and what their errors mean;
 //!   `database`: whether it fits; `service`: the loop; [`corrections`]: late events and the
-//!   minutes they belong to.
+//!   minutes they belong to; [`query`]: the way back, on a thread and connections of its own.
 //!
 //! Threads: one of the sink's own with a small tokio runtime, since the client is asynchronous.
 //! Deliberately absent: Buffer tables (they lose rows), waiting for replicas other than by the
-//! user's own quorum settings, and anything that reads (`shardcast storage` and the queries have
-//! their own connections). Tested in `tests` against the SQL it writes, and in the integration
+//! user's own quorum settings. Tested in `tests` against the SQL it writes, and in the integration
 //! tests against a real engine.
 
 pub(crate) mod client;
@@ -23,6 +22,7 @@ pub mod corrections;
 pub(crate) mod database;
 pub mod dead;
 pub(crate) mod encode;
+pub mod query;
 pub mod replay;
 pub mod schema;
 pub(crate) mod service;
@@ -32,6 +32,7 @@ mod tests;
 
 pub use client::{Class, Failure, Store};
 pub use config::{ClickHouseConfig, ConfigError};
+pub use query::{OnQueryFailure, QueryLimits, QueryPool};
 pub use service::ClickHouseSink;
 
 /// The sink's name: of its cursor file, in metrics, in `ack=stored`'s documentation.

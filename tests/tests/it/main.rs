@@ -18,6 +18,7 @@ mod h2load;
 mod http;
 mod limits;
 mod query;
+mod query_clickhouse;
 mod s3;
 mod sinks;
 mod sse;
