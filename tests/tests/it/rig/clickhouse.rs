@@ -20,6 +20,7 @@ pub struct ClickHouse {
     child: Option<Child>,
     folder: TempDir,
     users: Vec<String>,
+    has_volumes: bool,
     address: SocketAddr,
 }
 
@@ -31,7 +32,17 @@ impl ClickHouse {
 
     /// One with further users: name and password.
     pub fn with_users(users: &[(&str, &str)]) -> Self {
+        Self::launch(users, false)
+    }
+
+    /// One with the storage policy `tiered`: the volumes `hot` and `cold`, a disk each.
+    pub fn with_volumes() -> Self {
+        Self::launch(&[], true)
+    }
+
+    fn launch(users: &[(&str, &str)], has_volumes: bool) -> Self {
         let mut server = Self {
+            has_volumes,
             child: None,
             folder: tempfile::tempdir().expect("a temporary folder"),
             users: users.iter().map(|(name, password)| format!("{name}:{password}")).collect(),
@@ -39,6 +50,27 @@ impl ClickHouse {
         };
         server.restart();
         server
+    }
+
+    /// A configuration with two disks in its folder.
+    fn volumes(&self) -> PathBuf {
+        let disk = |name: &str| {
+            let path = self.folder.path().join(name);
+            std::fs::create_dir_all(&path).expect("a folder");
+            format!("<{name}><path>{}/</path></{name}>", path.display())
+        };
+        let volume = |name: &str| format!("<{name}><disk>{name}</disk></{name}>");
+        let text = format!(
+            "<clickhouse><storage_configuration><disks>{}{}</disks><policies><tiered><volumes>{}{}\
+             </volumes></tiered></policies></storage_configuration></clickhouse>",
+            disk("hot"),
+            disk("cold"),
+            volume("hot"),
+            volume("cold")
+        );
+        let path = self.folder.path().join("volumes.xml");
+        std::fs::write(&path, text).expect("a file");
+        path
     }
 
     /// Where its HTTP listens; stays the same when it is started again.
@@ -141,6 +173,9 @@ impl ClickHouse {
         command.arg(child::clients().join("clickhouse_engine.py"));
         command.arg("--library").arg(library).arg("--path").arg(self.folder.path().join("data"));
         command.args(["--port", &self.address.port().to_string()]);
+        if self.has_volumes {
+            command.arg("--config-file").arg(self.volumes());
+        }
         for user in &self.users {
             command.args(["--user", user]);
         }

@@ -103,3 +103,31 @@ fn a_poisoned_row_becomes_a_dead_letter_and_its_neighbours_are_stored() {
     let minutes = "SELECT sum(events) FROM shardcast.events_by_minute";
     assert_eq!(value(&store, minutes), "198", "the view counts what the table has");
 }
+
+#[test]
+fn what_has_become_old_moves_to_the_cold_volume() {
+    let store = ClickHouse::with_volumes();
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = plan(folder.path(), &store.url())
+        .set("storage.clickhouse.storage_policy=tiered")
+        .set("storage.clickhouse.cold_volume=cold")
+        .set("storage.clickhouse.cold_after_days=7")
+        .start();
+    let answer = server.post("/v1/channels/a/events?ack=stored", "text/plain", "hello");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let older = "INSERT INTO shardcast.events SELECT * REPLACE (received - toIntervalDay(10) AS \
+                 received) FROM shardcast.events";
+    store.query(older).expect("an older row");
+    let disk = |age: &str| {
+        let sql = format!(
+            "SELECT DISTINCT disk_name FROM system.parts WHERE database = 'shardcast' AND active \
+             AND table = 'events' AND partition = toString(toDate(now('UTC')) - {age})"
+        );
+        store.query(&sql).unwrap_or_default().trim().to_owned()
+    };
+    until("the old row to be on the cold volume", || disk("10") == "cold");
+    assert_eq!(value(&store, "SELECT count() FROM shardcast.events"), "2");
+    let hot = "SELECT count() FROM system.parts WHERE database = 'shardcast' AND active AND \
+               table = 'events' AND disk_name = 'hot'";
+    assert_ne!(value(&store, hot), "0", "what is new stays");
+}
