@@ -4,7 +4,7 @@
 //! ([`checksum_sql`]) and everybody else by [`checksum`]: so nothing has to be sent to be compared,
 //! and the order of rows does not matter. Pure, but for the queries of [`click_house`].
 
-use crate::clickhouse::schema::EVENTS;
+use crate::clickhouse::schema::{DEAD_LETTERS, EVENT_COLUMNS, EVENTS, quoted};
 use crate::clickhouse::{ClickHouseConfig, Failure, Store};
 use crate::parquet::layout::{Hour, Range};
 use crate::parquet::schema::{Row, Tally};
@@ -49,22 +49,25 @@ struct HourRow {
     checksum: u64,
 }
 
-/// What ClickHouse has of `[from_us, to_us)` by `received`, of the runs with these lineages: other
-/// servers may store there, too.
+/// What ClickHouse has of `[from_us, to_us)` by `received`, dead letters included, of the runs with
+/// these lineages: other servers may store there, too.
 pub async fn click_house(
     store: &Store,
     config: &ClickHouseConfig,
     (from_us, to_us): (i64, i64),
     lineages: &[u32],
 ) -> Result<Tallies, Failure> {
+    let columns = EVENT_COLUMNS.iter().map(|column| quoted(column.name)).collect::<Vec<_>>();
+    let columns = columns.join(", ");
     let sql = format!(
         "SELECT intDiv(toUnixTimestamp64Micro(received), 3600000000) AS hour, count() AS rows, \
-         sum({}) AS checksum FROM {} \
+         sum({}) AS checksum FROM (SELECT {columns} FROM {} UNION ALL SELECT {columns} FROM {}) \
          WHERE received >= fromUnixTimestamp64Micro({{from:Int64}}, 'UTC') \
          AND received < fromUnixTimestamp64Micro({{to:Int64}}, 'UTC') \
          AND bitShiftRight(epoch, 32) IN {{lineages:Array(UInt32)}} GROUP BY hour",
         checksum_sql(),
-        EVENTS.path(config)
+        EVENTS.path(config),
+        DEAD_LETTERS.path(config)
     );
     let query = store.query(&sql).param("from", from_us).param("to", to_us);
     let query = query.param("lineages", lineages);

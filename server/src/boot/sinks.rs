@@ -157,6 +157,10 @@ impl Sinks {
         let refuse = |message: String| BootError::new(message, remedy);
         let cursor = Cursor::load(files, parquet::NAME).map_err(|e| refuse(e.to_string()))?;
         let sink_config = settings.sink_config().map_err(refuse)?;
+        let target = &sink_config.location;
+        if let Some(wrong) = cursor.as_ref().and_then(|c| c.other_target(parquet::NAME, target)) {
+            return Err(refuse(wrong));
+        }
         let sink = ParquetSink::new(sink_config, files.clone(), source, cursor, notices());
         match sink.check(CHECK_WAIT) {
             Ok(()) => {}

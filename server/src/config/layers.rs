@@ -236,6 +236,8 @@ impl Layers {
     }
 
     fn refuse(&mut self, path: &str, value: &str, origin: &Origin, reason: &str) {
+        // What stands before an @ may be a password.
+        let value = if value.contains('@') { "(not shown)" } else { value };
         self.problems.push(format!("{path} = {value} ({origin}): {reason}"));
     }
 

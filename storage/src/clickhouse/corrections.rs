@@ -54,15 +54,25 @@ pub struct JobStats {
     pub error: Option<String>,
 }
 
-/// Corrects every minute that has events which came late and were received in `[from_us, to_us)`,
-/// microseconds since the Unix epoch. The version is the time of the run.
+/// Which minutes are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that late events belong to: what the view cannot know. The job's.
+    Late,
+    /// All of them: also what was deleted, or sent again after it had been counted.
+    All,
+}
+
+/// Corrects every minute in scope that has events received in `[from_us, to_us)`, microseconds
+/// since the Unix epoch. The version is the time of the run.
 pub async fn reconcile(
     store: &Store,
     config: &ClickHouseConfig,
+    scope: Scope,
     (from_us, to_us): (i64, i64),
     version: u64,
 ) -> Result<Found, Failure> {
-    let compared = compared(config);
+    let compared = compared(config, scope);
     let look = format!(
         "SELECT count() AS minutes, sum(is_events) AS events, countIf(is_events != shown) AS corrected, \
          toUInt64(sum(abs(toInt64(is_events) - toInt64(shown)))) AS difference FROM ({compared})"
@@ -81,28 +91,38 @@ pub async fn reconcile(
     Ok(found)
 }
 
-/// Per minute with late events: what is true, what the view counted, what is shown.
-fn compared(config: &ClickHouseConfig) -> String {
+/// Per minute in scope: what is true, what the view counted, what is shown.
+fn compared(config: &ClickHouseConfig, scope: Scope) -> String {
     let (events, minutes) = (EVENTS.path(config), EVENTS_PER_MINUTE.path(config));
     let shown = format!("{}.`events_by_minute`", quoted(&config.database));
-    let late = format!(
-        "FROM {events} WHERE late AND received >= fromUnixTimestamp64Micro({{from:Int64}}, 'UTC') \
-         AND received < fromUnixTimestamp64Micro({{to:Int64}}, 'UTC')"
+    let late = if scope == Scope::Late { "late AND " } else { "" };
+    let mut keys = format!(
+        "SELECT {MINUTE} AS minute, channel, type FROM {events} WHERE {late}received >= \
+         fromUnixTimestamp64Micro({{from:Int64}}, 'UTC') AND received < \
+         fromUnixTimestamp64Micro({{to:Int64}}, 'UTC')"
     );
+    if scope == Scope::All {
+        // What was counted and is there no more has no event to find it by.
+        keys += &format!(
+            " UNION ALL SELECT minute, channel, type FROM {minutes} WHERE \
+             minute >= toDateTime(fromUnixTimestamp64Micro({{from:Int64}}, 'UTC'), 'UTC') AND \
+             minute < toDateTime(fromUnixTimestamp64Micro({{to:Int64}}, 'UTC'), 'UTC')"
+        );
+    }
     // The channels alone, too: they are what the primary key can use.
-    let of_late = format!(
-        "channel IN (SELECT channel {late}) AND \
-         (minute, channel, type) IN (SELECT {MINUTE}, channel, type {late})"
+    let of_scope = format!(
+        "channel IN (SELECT channel FROM ({keys})) AND \
+         (minute, channel, type) IN (SELECT minute, channel, type FROM ({keys}))"
     );
     format!(
         "SELECT minute, channel, type, sum(e) AS is_events, sum(b) AS is_bytes, sum(se) AS seen_events, \
          sum(sb) AS seen_bytes, sum(w) AS shown FROM (\
          SELECT {MINUTE} AS minute, channel, type, 1 AS e, length(payload) AS b, 0 AS se, 0 AS sb, \
-         0 AS w FROM {events} WHERE {of_late} \
+         0 AS w FROM {events} WHERE {of_scope} \
          UNION ALL SELECT minute, channel, type, 0, 0, n, y, 0 FROM (\
-         SELECT minute, channel, type, events AS n, bytes AS y FROM {minutes}) WHERE {of_late} \
+         SELECT minute, channel, type, events AS n, bytes AS y FROM {minutes}) WHERE {of_scope} \
          UNION ALL SELECT minute, channel, type, 0, 0, 0, 0, toUInt64(n) FROM (\
-         SELECT minute, channel, type, events AS n FROM {shown}) WHERE {of_late}) \
+         SELECT minute, channel, type, events AS n FROM {shown}) WHERE {of_scope}) \
          GROUP BY minute, channel, type"
     )
 }
@@ -180,7 +200,7 @@ pub async fn reconcile_lately(store: &Store, config: &ClickHouseConfig) -> Resul
     let us = |time: Duration| time.as_micros() as i64;
     // Clocks differ: a minute ahead is still lately.
     let range = (us(now.saturating_sub(LOOK_BACK)), us(now + Duration::from_secs(60)));
-    reconcile(store, config, range, now.as_micros() as u64).await
+    reconcile(store, config, Scope::Late, range, now.as_micros() as u64).await
 }
 
 fn note(stats: &Mutex<JobStats>, done: Result<Found, Failure>) {

@@ -54,11 +54,36 @@ pub async fn events(
     let mut replayed = Replayed { looked: events.len() as u64, ..Replayed::default() };
     // A block is one partition, as the sink's are.
     for day in missing.chunk_by(|a, b| super::service::day(a) == super::service::day(b)) {
-        let token = format!("replay-{}-{:08x}", day.len(), checksum(day));
-        store.insert(&EVENTS.path(config), &token, encode::native(day, None)).await?;
-        replayed.sent += day.len() as u64;
+        send(store, config, day, &mut replayed).await?;
     }
     Ok(replayed)
+}
+
+/// Sends what is taken; what is rejected is found by dividing, and counted.
+async fn send(
+    store: &Store,
+    config: &ClickHouseConfig,
+    events: &[Event],
+    replayed: &mut Replayed,
+) -> Result<(), Failure> {
+    let mut left = vec![events];
+    while let Some(run) = left.pop() {
+        let token = format!("replay-{}-{:08x}", run.len(), checksum(run));
+        let sent = store.insert(&EVENTS.path(config), &token, encode::native(run, None)).await;
+        match sent {
+            Ok(()) => replayed.sent += run.len() as u64,
+            Err(failure) if matches!(failure.class, Class::Rejected | Class::TooLarge) => {
+                if run.len() == 1 {
+                    replayed.rejected += 1;
+                    continue;
+                }
+                let (first, second) = run.split_at(run.len() / 2);
+                left.extend([second, first]);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
 }
 
 fn key(event: &Event) -> Key {

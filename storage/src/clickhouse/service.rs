@@ -74,7 +74,12 @@ impl<F: Files> ClickHouseSink<F> {
     ) -> Result<Self, String> {
         let store = Store::new(&config)?;
         let is_new = cursor.is_none();
-        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), FIRST_SEQ));
+        let target = &config.database;
+        let fresh = || Cursor::new(files.random(), FIRST_SEQ).aimed_at(target);
+        if let Some(wrong) = cursor.as_ref().and_then(|cursor| cursor.other_target(NAME, target)) {
+            return Err(wrong);
+        }
+        let cursor = cursor.unwrap_or_else(fresh);
         if cursor.planned_end() > source.end_seq() {
             return Err(format!(
                 "{dir}/{file} says that events up to {} were sent, but the spool ends at {}: was \

@@ -66,7 +66,8 @@ impl<F: Files> ParquetSink<F> {
         on_notice: OnSinkNotice,
     ) -> Self {
         let is_new = cursor.is_none();
-        let cursor = cursor.unwrap_or_else(|| Cursor::new(files.random(), source.first_seq()));
+        let fresh = || Cursor::new(files.random(), source.first_seq()).aimed_at(&config.location);
+        let cursor = cursor.unwrap_or_else(fresh);
         let durable = if is_new { 0 } else { cursor.confirmed };
         Self {
             config: ParquetConfig { node: format!("{:016x}", cursor.id), ..config },

@@ -22,6 +22,8 @@ use std::io;
 pub struct Cursor {
     /// Random, made once: tokens of different directories never meet.
     pub id: u64,
+    /// Which store it is about: a database, a folder. Empty: not said.
+    pub target: String,
     /// Everything before this number is in the store.
     pub confirmed: u64,
     /// What is being sent, in order.
@@ -95,7 +97,26 @@ pub fn checksum(events: &[Event]) -> u32 {
 impl Cursor {
     /// For a sink that is new to this spool and begins at `seq`.
     pub fn new(id: u64, seq: u64) -> Self {
-        Self { id, confirmed: seq, plan: Vec::new() }
+        Self { id, target: String::new(), confirmed: seq, plan: Vec::new() }
+    }
+
+    /// Says which store it is about.
+    pub fn aimed_at(self, target: &str) -> Self {
+        Self { target: one_line(target), ..self }
+    }
+
+    /// What to say if it is about another store: a sink would take what that one has for what this
+    /// one has.
+    pub fn other_target(&self, sink: &str, target: &str) -> Option<String> {
+        if self.target.is_empty() || self.target == one_line(target) {
+            return None;
+        }
+        let (name, old) = (file_name(sink), &self.target);
+        Some(format!(
+            "{name} in the data directory says how far `{old}` is, and the configuration names \
+             `{target}`. To fill that one with everything in the spool, remove {name}; to go on with \
+             the other, name it again"
+        ))
     }
 
     /// The token of a range: the same for the same events of the same directory, for ever.
@@ -135,7 +156,8 @@ impl Cursor {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut text = format!("{TITLE}\nid {:016x}\nconfirmed {}\n", self.id, self.confirmed);
+        let Self { id, target, confirmed, .. } = self;
+        let mut text = format!("{TITLE}\nid {id:016x}\ntarget {target}\nconfirmed {confirmed}\n");
         for Planned { from, end, crc, dead } in &self.plan {
             let _ = match dead {
                 None => writeln!(text, "range {from} {end} {crc:08x}"),
@@ -152,8 +174,9 @@ impl Cursor {
         }
         let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
         let id = u64::from_str_radix(value("id")?, 16).ok()?;
+        let target = value("target")?.to_owned();
         let confirmed = value("confirmed")?.parse().ok()?;
-        let mut cursor = Self::new(id, confirmed);
+        let mut cursor = Self { target, ..Self::new(id, confirmed) };
         for line in lines {
             let planned = decode_range(line)?;
             if planned.from != cursor.planned_end() || planned.end <= planned.from {
@@ -216,7 +239,7 @@ mod tests {
     fn cursor() -> Cursor {
         let range = |from, end, crc| Planned { from, end, crc, dead: None };
         let plan = vec![range(10, 20, 1), range(20, 21, 2), range(21, 40, 3)];
-        Cursor { id: 0xabc, confirmed: 10, plan }
+        Cursor { plan, ..Cursor::new(0xabc, 10).aimed_at("shardcast") }
     }
 
     #[test]
@@ -250,6 +273,14 @@ mod tests {
         cursor.confirm_first();
         cursor.condemn_first("no");
         assert_ne!(cursor.token(&cursor.plan[0]), alive, "dead letters are another insert");
+    }
+
+    #[test]
+    fn a_cursor_of_another_store_is_not_taken_for_this_ones() {
+        assert_eq!(cursor().other_target("x", "shardcast"), None);
+        assert_eq!(Cursor::new(1, 2).other_target("x", "any"), None);
+        let said = cursor().other_target("x", "other").unwrap();
+        assert!(said.contains("`shardcast`") && said.contains("remove x.cursor"), "{said}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::cli::args::{ReconcileArgs, ReplayArgs};
 use crate::config::Config;
 use proto::event::Event;
 use std::ops::ControlFlow;
+use storage::clickhouse::corrections::Scope;
 use storage::clickhouse::replay::{self, Replayed};
 use storage::clickhouse::{self, corrections};
 
@@ -35,11 +36,18 @@ pub(super) fn run(args: &ReplayArgs, config: &Config) -> Result<u8, Failed> {
     let window = range::parse(from, to, i64::MIN)?;
     let done = from_spool(&click_house, config, window)?;
     println!(
-        "{} events looked at, {} were missing and have been sent",
+        "{} events looked at, {} were missing and have been sent, {} are rejected",
         grouped(done.looked),
-        grouped(done.sent)
+        grouped(done.sent),
+        grouped(done.rejected)
     );
-    Ok(exit::OK)
+    if done.sent > 0 {
+        println!(
+            "the minutes count them again: `shardcast storage reconcile --from` with the same span \
+             puts that right"
+        );
+    }
+    Ok(if done.rejected > 0 { exit::SOME_REFUSED } else { exit::OK })
 }
 
 fn from_spool(
@@ -58,6 +66,7 @@ fn from_spool(
             Ok(done) => {
                 total.looked += done.looked;
                 total.sent += done.sent;
+                total.rejected += done.rejected;
                 eprint!(
                     "\r{} events looked at, {} sent",
                     grouped(total.looked),
@@ -95,9 +104,12 @@ pub(super) fn reconcile(args: &ReconcileArgs, config: &Config) -> Result<u8, Fai
     let (from, to) = (args.range.from.as_deref(), args.range.to.as_deref());
     let window = range::parse(from, to, now - look_back)?;
     let (store, settings) = (&click_house.store, &click_house.config);
-    let found = click_house.wait(corrections::reconcile(store, settings, window, now as u64))?;
+    let scope = if from.is_some() { Scope::All } else { Scope::Late };
+    let run = corrections::reconcile(store, settings, scope, window, now as u64);
+    let found = click_house.wait(run)?;
+    let which = if scope == Scope::All { "looked at" } else { "with late events" };
     println!(
-        "{} minutes have late events; {} were wrong, by {} of {} events, and are right now",
+        "{} minutes {which}; {} were wrong, by {} of {} events, and are right now",
         grouped(found.minutes),
         grouped(found.corrected),
         grouped(found.difference),

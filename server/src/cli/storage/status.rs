@@ -5,13 +5,15 @@ use crate::cli::args::StatusArgs;
 use crate::cli::client::Server;
 use crate::config::Config;
 use serde_json::{Value, json};
+use std::io::Write;
 use storage::clickhouse;
 use storage::clickhouse::dead::{self, DeadLetters};
 
 pub(super) fn run(args: &StatusArgs, config: &Config) -> Result<u8, Failed> {
     let asked = ask(config);
-    let dead = dead_letters(config);
+    let code = if asked.is_ok() { exit::OK } else { exit::UNAVAILABLE };
     if args.json {
+        let dead = dead_letters(config);
         let cursor = cursor_value(config).unwrap_or(Value::Null);
         let (status, error) = match asked {
             Ok(status) => (status, Value::Null),
@@ -25,32 +27,46 @@ pub(super) fn run(args: &StatusArgs, config: &Config) -> Result<u8, Failed> {
             "server": status, "server_error": error, "clickhouse_cursor": cursor,
             "dead_letters": dead, "dead_letters_error": dead_error,
         });
-        println!("{all:#}");
-        return Ok(exit::OK);
+        print(&format!("{all:#}\n"));
+        return Ok(code);
     }
     match asked {
-        Ok(status) => print!("{}", table(&status)),
+        Ok(status) => print(&table(&status)),
         Err(error) => {
-            println!("the server does not answer: {error}");
+            print(&format!("the server does not answer: {error}\n"));
             if let Some(cursor) = cursor_value(config) {
-                println!("its ClickHouse cursor file: everything before {}", cursor["confirmed"]);
+                let confirmed = &cursor["confirmed"];
+                print(&format!("its ClickHouse cursor file: everything before {confirmed}\n"));
             }
         }
     }
-    match dead {
+    // Last, because the store may not answer.
+    match dead_letters(config) {
         Ok(None) => {}
-        Ok(Some(letters)) if letters.is_empty() => println!("no dead letters"),
+        Ok(Some(letters)) if letters.is_empty() => print("no dead letters now\n"),
         Ok(Some(letters)) => {
-            println!("\ndead letters (shardcast storage replay --dead-letters sends them again)");
+            print("\ndead letters (shardcast storage replay --dead-letters sends them again)\n");
             for group in letters {
-                println!("  {:>9}  {}", grouped(group.events), group.reason);
-                println!("  {:>9}  such as {} in {}", "", group.example, group.channel);
+                let (events, example) = (grouped(group.events), group.example);
+                print(&format!("  {events:>9}  {}\n", group.reason));
+                print(&format!("  {:>9}  such as {example} in {}\n", "", group.channel));
             }
         }
-        Err((_, error)) => println!("dead letters: {error}"),
+        Err((_, error)) => {
+            print(&format!("dead letters: {error}\n"));
+            return Ok(exit::UNAVAILABLE);
+        }
     }
-    Ok(exit::OK)
+    Ok(code)
 }
+
+/// A reader that closed the pipe has what it wanted.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// How long ClickHouse may take to say what its dead letters are.
+const ANSWER_WAIT_S: u32 = 3;
 
 fn ask(config: &Config) -> Result<Value, String> {
     let server = Server { authority: config.admin_listen.to_string() };
@@ -70,7 +86,9 @@ fn ask(config: &Config) -> Result<Value, String> {
 }
 
 fn dead_letters(config: &Config) -> Result<Option<Vec<DeadLetters>>, Failed> {
-    let Some(click_house) = ClickHouse::open(config)? else { return Ok(None) };
+    let mut config = config.clone();
+    config.storage.clickhouse.insert_timeout_s = ANSWER_WAIT_S;
+    let Some(click_house) = ClickHouse::open(&config)? else { return Ok(None) };
     let found = click_house.wait(dead::summary(&click_house.store, &click_house.config))?;
     Ok(Some(found))
 }
@@ -110,8 +128,7 @@ fn table(status: &Value) -> String {
     for sink in &sinks {
         let _ = writeln!(
             out,
-            "{:<11} {}, {} events behind ({} ms), cursor at {}, {} stored since the start, {} dead \
-             letters",
+            "{:<11} {}, {} events behind ({} ms), cursor at {}, {} stored and {} rejected since the start",
             sink["sink"].as_str().unwrap_or_default(),
             sink["health"].as_str().unwrap_or_default(),
             number(&sink["behind"]),

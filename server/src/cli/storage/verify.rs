@@ -33,6 +33,7 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
     let window = range::parse(from, to, day_ago)?;
     let files = spool(config)?;
     let mut comparisons = Vec::new();
+    let mut broken_side = None;
     if let Some(click_house) = ClickHouse::open(config)? {
         let window = clip(&files, window, clickhouse::NAME)?;
         let spool = tally_spool(&files, window)?;
@@ -47,9 +48,12 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
         });
     }
     if config.storage.parquet.is_on() {
-        comparisons.push(with_parquet(&files, config, window)?);
+        match with_parquet(&files, config, window) {
+            Ok(comparison) => comparisons.push(comparison),
+            Err((code, message)) => broken_side = Some((code, format!("parquet: {message}"))),
+        }
     }
-    if comparisons.is_empty() {
+    if comparisons.is_empty() && broken_side.is_none() {
         let message = "there is nothing to compare: no store beside the spool is configured";
         return Err((exit::CONFIG, message.to_owned()));
     }
@@ -58,17 +62,13 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> Result<u8, Failed> {
         println!("{:#}", comparisons.iter().map(as_json).collect::<Value>());
     } else {
         comparisons.iter().for_each(print);
-        match differ {
-            0 => println!("no differences"),
-            1 => {
-                println!("1 hour differs; `shardcast storage replay --from` sends what is missing")
-            }
-            n => println!(
-                "{n} hours differ; `shardcast storage replay --from` sends what is missing"
-            ),
-        }
+        println!("{}", verdict(&comparisons, differ));
     }
-    Ok(if differ > 0 { exit::SOME_REFUSED } else { exit::OK })
+    match broken_side {
+        Some(broken) => Err(broken),
+        None if differ > 0 => Ok(exit::SOME_REFUSED),
+        None => Ok(exit::OK),
+    }
 }
 
 /// The files are read here, as whoever opens the folder would.
@@ -132,6 +132,37 @@ fn tally_spool(files: &RealFiles, window: (i64, i64)) -> Result<Tallies, Failed>
     })
     .map_err(|error| broken(&error))?;
     Ok(tallies)
+}
+
+/// What came of it, and what helps.
+fn verdict(comparisons: &[Comparison], differ: usize) -> String {
+    if differ == 0 {
+        return "no differences (dead letters count as there)".to_owned();
+    }
+    let mut text = format!("{differ} hours differ.");
+    for comparison in comparisons {
+        let other = comparison.stores[1];
+        for (_, one, two) in differences(comparison) {
+            let help = match (other, one.rows > two.rows) {
+                (clickhouse::NAME, true) => {
+                    "`shardcast storage replay --from` sends what is missing"
+                }
+                (_, true) => {
+                    "what files lack is in the spool (`shardcast storage export`); removing \
+                     parquet.cursor while the server is stopped writes the whole spool again, under \
+                     other names"
+                }
+                (_, false) => {
+                    "what is there twice or changed is left to you: (channel, epoch, offset) names \
+                     an event"
+                }
+            };
+            if !text.contains(help) {
+                text += &format!("\n{other}: {help}");
+            }
+        }
+    }
+    text
 }
 
 fn differences(comparison: &Comparison) -> Vec<(Hour, Tally, Tally)> {

@@ -157,3 +157,64 @@ fn verify_sees_a_parquet_file_that_is_gone() {
     let (code, text) = verify();
     assert!(code == Some(1) && text.contains(" 1              0  MISSING"), "{text}");
 }
+
+#[test]
+fn a_row_that_is_rejected_does_not_keep_the_others_from_being_sent_again() {
+    let store = ClickHouse::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = plan(folder.path(), &store.url()).start();
+    let tool = |words: &[&str]| tool(folder.path(), &server, &store, words);
+    let add = "ALTER TABLE shardcast.events ADD CONSTRAINT sane CHECK id != 'id-5'";
+    store.query(add).expect("a constraint");
+    publish(&server, 0..40);
+    saved(&server);
+    let (code, text) = tool(&["verify"]);
+    assert!(code == 0, "a dead letter is not missing: {text}");
+    store.query("TRUNCATE TABLE shardcast.events").expect("rows go");
+    let (code, text) = tool(&["replay", "--from", "1h"]);
+    assert!(code == 1 && text.contains("39 were missing and have been sent, 1 are"), "{text}");
+    assert_eq!(value(&store, "SELECT count(), uniqExact(id) FROM shardcast.events"), "39\t39");
+    assert_eq!(tool(&["verify"]).0, 0);
+    // The view has counted them twice now.
+    let minutes = "SELECT sum(events) FROM shardcast.events_by_minute";
+    assert_eq!(value(&store, minutes), "78");
+    let (code, text) = tool(&["reconcile", "--from", "1h"]);
+    assert!(code == 0 && text.contains("by 39 of 39 events"), "{text}");
+    assert_eq!(value(&store, minutes), "39");
+    let (_, text) = tool(&["reconcile", "--from", "1h"]);
+    assert!(text.contains(" 0 were wrong"), "{text}");
+}
+
+#[test]
+fn status_says_what_the_server_says_although_the_store_hangs() {
+    let store = ClickHouse::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = plan(folder.path(), &store.url()).start();
+    publish(&server, 0..3);
+    store.pause();
+    let (code, text) = tool(folder.path(), &server, &store, &["status"]);
+    store.resume();
+    assert!(code == 69 && text.contains("clickhouse  healthy"), "{text}");
+    assert!(text.contains("dead letters: ClickHouse:"), "{text}");
+}
+
+#[test]
+fn another_database_is_not_taken_for_the_one_that_was_filled() {
+    let store = ClickHouse::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = plan(folder.path(), &store.url());
+    let server = first.start();
+    publish(&server, 0..3);
+    saved(&server);
+    server.kill();
+    let mut other =
+        plan(folder.path(), &store.url()).set("storage.clickhouse.database=other").command();
+    let output = other.output().expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains("remove clickhouse.cursor"), "{text}");
+    let mut secret = plan(folder.path(), "http://me:canary@127.0.0.1:1").command();
+    let output = secret.output().expect("the program runs");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("canary"));
+    first.start();
+}
