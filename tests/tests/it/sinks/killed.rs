@@ -1,6 +1,7 @@
 //! The server, the store, or both are killed, stopped and started again under ingest: every event
 //! is one row in the end.
 
+use super::tool::tool;
 use super::{CHANNELS, connected, plan, plan_of, same_as_history, sink};
 use crate::durability::load::Load;
 use crate::rig::clickhouse::ClickHouse;
@@ -13,10 +14,15 @@ const ACKS: [&str; 2] = ["durable", "stored"];
 fn a_server_killed_twenty_times_stores_everything_once() {
     let store = ClickHouse::start();
     let folder = tempfile::tempdir().expect("a folder");
+    let cold = folder.path().join("cold");
+    let location = format!("storage.parquet.location={}", cold.display());
     let plan = plan(folder.path(), &store.url())
         .set("spool.segment_bytes=1048576")
         .set("limits.message_bytes_max=100000")
-        .set("limits.stored_wait_s=5");
+        .set("limits.stored_wait_s=5")
+        .set("storage.parquet.seal_s=1")
+        .set("storage.parquet.file_bytes=1048576")
+        .set(&location);
     let load = Load::with_acks(ACKS);
     for round in 0..20 {
         let mut server = plan.start();
@@ -36,6 +42,22 @@ fn a_server_killed_twenty_times_stores_everything_once() {
     load.aim(Some(&server));
     load.finish(&server);
     same_as_history(&server, &store, &CHANNELS);
+    until("both stores to have everything, and their cursors to say so", || {
+        let status = server.get_admin("/admin/storage").json();
+        let sinks = status["sinks"].as_array().expect("sinks").clone();
+        sinks.len() == 2
+            && sinks
+                .iter()
+                .all(|sink| sink["behind"] == 0 && sink["cursor_seq"] == sink["confirmed_seq"])
+    });
+    let (code, text) = tool(folder.path(), &server, &store, &["verify", "--set", &location]);
+    assert!(code == 0 && text.contains("spool and parquet"), "{text}");
+    let once = format!(
+        "SELECT count() = uniqExact(channel, epoch, offset) AND count() = uniqExact(channel, id) FROM \
+         file('{}/**/*.parquet')",
+        cold.display()
+    );
+    assert_eq!(store.query(&once).as_deref(), Ok("1\n"), "an event is in two files");
 }
 
 #[test]

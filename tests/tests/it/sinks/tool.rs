@@ -10,7 +10,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// Runs `shardcast storage ...` with the configuration of the server; exit code and output.
-fn tool(folder: &Path, server: &Process, store: &ClickHouse, words: &[&str]) -> (i32, String) {
+pub(super) fn tool(
+    folder: &Path,
+    server: &Process,
+    store: &ClickHouse,
+    words: &[&str],
+) -> (i32, String) {
     let mut command = Command::new(PROGRAM);
     command.arg("storage").args(words);
     command.arg("--data-dir").arg(folder.join("data"));
