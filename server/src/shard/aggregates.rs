@@ -195,7 +195,8 @@ impl Shard {
         }
         self.aggregates.runs.retain(|_, run| !run.is_over());
         let text = format!(
-            "this took longer than {} s; narrow `from` and `to`",
+            "this took longer than {} s; narrow `from` and `to`, or see whether the store hangs \
+             (`/health/storage` on the admin listener)",
             self.settings.limits.query_time_s
         );
         for asker in late {
