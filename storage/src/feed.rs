@@ -30,8 +30,6 @@ struct Tail {
     end_seq: u64,
     /// The smallest number somebody waits for: rounds below it wake nobody.
     wanted: u64,
-    /// Grows with every [`Feed::nudge`].
-    nudges: u64,
 }
 
 /// What a wait saw.
@@ -39,16 +37,14 @@ struct Tail {
 pub enum Woken {
     /// The number waited for is there.
     Arrived,
-    /// Somebody called [`Feed::nudge`].
-    Nudged,
-    /// Neither, in time.
+    /// It is not, and the time is over.
     Elapsed,
 }
 
 impl Feed {
     /// An empty feed behind the event `end_seq - 1`.
     pub fn new(end_seq: u64, bytes_max: u64) -> Self {
-        let tail = Tail { events: VecDeque::new(), bytes: 0, end_seq, wanted: u64::MAX, nudges: 0 };
+        let tail = Tail { events: VecDeque::new(), bytes: 0, end_seq, wanted: u64::MAX };
         Self { tail: Mutex::new(tail), arrived: Condvar::new(), bytes_max }
     }
 
@@ -95,17 +91,13 @@ impl Feed {
         Some(tail.events.iter().skip(skip).take(rows_max).take_while(fits).cloned().collect())
     }
 
-    /// Waits until event `seq - 1` is synced, a nudge, or `time`.
+    /// Waits until event `seq - 1` is synced, at most for `time`.
     pub fn wait(&self, seq: u64, time: Duration) -> Woken {
         let until = Instant::now() + time;
         let mut tail = self.tail();
-        let nudges = tail.nudges;
         loop {
             if tail.end_seq >= seq {
                 return Woken::Arrived;
-            }
-            if tail.nudges != nudges {
-                return Woken::Nudged;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -115,12 +107,6 @@ impl Feed {
             let woken = self.arrived.wait_timeout(tail, left);
             tail = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-    }
-
-    /// Wakes everybody who waits.
-    pub fn nudge(&self) {
-        self.tail().nudges += 1;
-        self.arrived.notify_all();
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
@@ -184,14 +170,5 @@ mod tests {
             assert_eq!(waiter.join().unwrap(), Woken::Arrived);
         }
         assert_eq!(feed.wait(6, Duration::ZERO), Woken::Elapsed);
-        let nudged = std::thread::spawn({
-            let feed = Arc::clone(&feed);
-            move || feed.wait(6, Duration::from_secs(60))
-        });
-        while !nudged.is_finished() {
-            feed.nudge();
-            std::thread::yield_now();
-        }
-        assert_eq!(nudged.join().unwrap(), Woken::Nudged);
     }
 }

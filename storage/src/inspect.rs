@@ -52,14 +52,26 @@ pub fn events<F: Files>(
     Ok(())
 }
 
-/// The oldest event there is.
-pub fn first<F: Files>(files: &F) -> Result<Option<Event>, ReadError> {
+/// The event `seq`, or the oldest after it that there is, with its number.
+pub fn event_from<F: Files>(files: &F, seq: u64) -> Result<Option<(u64, Event)>, ReadError> {
+    let segments = segments(files)?;
     let mut found = None;
-    let mut keep = |_: u64, event: Event| {
-        found = Some(event);
-        ControlFlow::Break(())
-    };
-    events(files, (i64::MIN, i64::MAX), &mut keep)?;
+    for (index, segment) in segments.iter().enumerate() {
+        let next = segments.get(index + 1);
+        if next.is_some_and(|next| next.first_seq <= seq) {
+            continue;
+        }
+        let mut keep = |at: u64, event: Event| {
+            if at < seq {
+                return ControlFlow::Continue(());
+            }
+            found = Some((at, event));
+            ControlFlow::Break(())
+        };
+        if walk(files, *segment, next.is_none(), &mut keep)?.is_break() {
+            break;
+        }
+    }
     Ok(found)
 }
 

@@ -262,6 +262,7 @@ impl<F: Files> ClickHouseSink<F> {
         self.cursor.plan.push(Planned { from: run.from, end, crc, dead: None });
         self.unsaved = true;
         if self.save() {
+            self.note_backlog(); // an insert that hangs must show while it does
             return true;
         }
         self.cursor.plan.clear(); // not synced, so it must not be sent
@@ -327,13 +328,12 @@ impl<F: Files> ClickHouseSink<F> {
         let token = self.cursor.token(&range);
         let table: Table = if range.dead.is_some() { DEAD_LETTERS } else { EVENTS };
         let path = table.path(&self.config);
-        let began = Instant::now();
         let rows = encode::native(&events, range.dead.as_deref());
         let sent = self.unless_due(runtime, self.store.insert(&path, &token, rows));
         match sent {
             None => true,
             Some(Ok(())) => {
-                self.confirm(&events, began.elapsed());
+                self.confirm(&events);
                 true
             }
             Some(Err(failure)) => {
@@ -360,26 +360,25 @@ impl<F: Files> ClickHouseSink<F> {
                     crate::sink::cursor::file_name(NAME)
                 )));
             }
+            if checksum(&run.events) != range.crc {
+                return Err(stuck(format!(
+                    "events {} to {} in the spool are not those that were being sent: was the data \
+                     directory restored from a backup? Remove {} in it to send the spool anew",
+                    range.from,
+                    range.end,
+                    crate::sink::cursor::file_name(NAME)
+                )));
+            }
             self.held = run.events;
             self.held_from = range.from;
         }
+        // What is held was planned from these very events, or checked when it was read.
         let skip = (range.from - self.held_from) as usize;
-        let events = self.held[skip..skip + rows].to_vec();
-        if checksum(&events) != range.crc {
-            let text = format!(
-                "events {} to {} in the spool are not those that were being sent: was the data \
-                 directory restored from a backup? Remove {} in it to send the spool anew",
-                range.from,
-                range.end,
-                crate::sink::cursor::file_name(NAME)
-            );
-            return Err(Failure::new(Class::Stuck, text));
-        }
-        Ok(events)
+        Ok(self.held[skip..skip + rows].to_vec())
     }
 
     /// The store has the first range.
-    fn confirm(&mut self, events: &[Event], took: Duration) {
+    fn confirm(&mut self, events: &[Event]) {
         let range = self.cursor.confirm_first();
         self.unsaved = true;
         self.progress.set_confirmed(self.cursor.confirmed);
@@ -387,8 +386,6 @@ impl<F: Files> ClickHouseSink<F> {
         let dead = range.dead.is_some();
         self.progress.update(|stats| {
             stats.batches += 1;
-            stats.busy_us += took.as_micros() as u64;
-            stats.newest_us = events.last().map_or(stats.newest_us, Event::accepted_us);
             if dead {
                 stats.dead_letters += 1;
             } else {
@@ -448,7 +445,7 @@ impl<F: Files> ClickHouseSink<F> {
                         if range.from >= self.uncertain_before {
                             self.tell_view(&failure.text);
                         }
-                        return self.confirm(events, Duration::ZERO);
+                        return self.confirm(events);
                     }
                     Some(Err(failure)) => return self.failed(&failure),
                 }

@@ -245,7 +245,6 @@ impl<F: Files> ParquetSink<F> {
             }
         }
         while let Some((hour, events)) = self.left.front() {
-            let began = Instant::now();
             let put = match encode(&range, events) {
                 Ok(file) => self.unless_due(runtime, async {
                     let store = self.store.as_ref().expect("it is reached before anything is sent");
@@ -255,7 +254,7 @@ impl<F: Files> ParquetSink<F> {
             };
             match put {
                 None => return,
-                Some(Ok(_)) => self.note_put(began.elapsed()),
+                Some(Ok(_)) => self.note_put(),
                 Some(Err(failure)) => {
                     self.standing.progress.update(|stats| stats.retries += 1);
                     return self.failed(&failure);
@@ -292,15 +291,13 @@ impl<F: Files> ParquetSink<F> {
     }
 
     /// The first file that was left is there.
-    fn note_put(&mut self, took: Duration) {
+    fn note_put(&mut self) {
         let Some((_, events)) = self.left.pop_front() else { return };
         let bytes: u64 = events.iter().map(|event| event.size() as u64).sum();
         self.standing.progress.update(|stats| {
             stats.batches += 1;
             stats.events += events.len() as u64;
             stats.bytes += bytes;
-            stats.busy_us += took.as_micros() as u64;
-            stats.newest_us = events.last().map_or(stats.newest_us, Event::accepted_us);
         });
     }
 

@@ -88,11 +88,8 @@ pub struct SinkStats {
     pub missed: u64,
     /// Files deleted because they were older than the sink keeps.
     pub expired: u64,
-    /// Time in inserts, microseconds.
-    pub busy_us: u64,
-    /// When the newest event that is confirmed was accepted, microseconds since the epoch.
-    pub newest_us: i64,
-    /// When the oldest event that is not confirmed was accepted; `None`: everything is.
+    /// When the oldest event that is not confirmed was accepted, microseconds since the epoch;
+    /// `None`: everything is.
     pub oldest_waiting_us: Option<i64>,
 }
 

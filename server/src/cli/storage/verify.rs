@@ -108,19 +108,14 @@ fn lineages(files: &RealFiles) -> Result<Vec<u32>, Failed> {
 
 /// From where the spool begins to where the sink has come.
 fn clip(files: &RealFiles, (from, to): (i64, i64), sink: &str) -> Result<(i64, i64), Failed> {
-    let first = inspect::first(files).map_err(|error| broken(&error))?;
-    let from = first.map_or(from, |event| from.max(event.accepted_us()));
+    let at = |seq| inspect::event_from(files, seq).map_err(|error| broken(&error));
+    let from = match at(0)? {
+        // Retention has removed what was before: some of that was received a little later.
+        Some((seq, event)) if seq > 1 => from.max(event.accepted_us() + SLACK_US),
+        _ => from,
+    };
     let confirmed = cursor(files, sink)?.map_or(0, |cursor| cursor.confirmed);
-    let mut waiting = None;
-    inspect::events(files, (from, to), &mut |seq, event| {
-        if seq < confirmed {
-            return ControlFlow::Continue(());
-        }
-        waiting = Some(event.accepted_us());
-        ControlFlow::Break(())
-    })
-    .map_err(|error| broken(&error))?;
-    let to = waiting.map_or(to, |at| to.min(at - SLACK_US));
+    let to = at(confirmed)?.map_or(to, |(_, waits)| to.min(waits.accepted_us() - SLACK_US));
     Ok((from, to.max(from)))
 }
 
