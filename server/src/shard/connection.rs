@@ -8,11 +8,12 @@
 use super::frames::Format;
 use super::outbox::Outbox;
 use super::session::Session;
+use super::wheel::TICK_MS;
 use crate::driver::ConnId;
 use crate::mesh::Since;
 use proto::reason::CloseReason;
 use proto::tls::TlsSession;
-use smallvec::SmallVec;
+use std::num::NonZeroU32;
 
 /// Names an endpoint: a connection slot, or an HTTP/2 stream slot with the top bit set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,24 +49,138 @@ pub struct SubscriptionKey {
     pub at: u32,
 }
 
-/// The subscriptions of one endpoint.
+/// The subscriptions of one endpoint. 24 bytes with one channel, which nearly all have.
 #[derive(Debug)]
 pub struct Subscriber {
+    keys: Keys,
     /// How events are written.
     pub format: Format,
     /// True if every flush ends with the cursor over all channels (SSE with several channels).
     pub cursor: bool,
-    /// Entries in the order of the request. `None` once closed or refused.
-    pub subscriptions: SmallVec<[Option<SubscriptionKey>; 1]>,
-    /// FNV of the channel list, for the cursor.
-    pub channels_hash: u32,
-    /// Where each channel was asked to start: what the cursor says of it until its join is
-    /// answered. Empty without a cursor.
-    pub starts: Box<[Since]>,
 }
 
-/// A socket of the shard.
 #[derive(Debug)]
+enum Keys {
+    None,
+    One(SubscriptionKey),
+    Several(Box<Several>),
+}
+
+/// What an endpoint with several channels has more.
+#[derive(Debug)]
+struct Several {
+    /// In the order of the request.
+    keys: Vec<SubscriptionKey>,
+    start: CursorStart,
+}
+
+/// What the cursor of an event stream with several channels begins with.
+#[derive(Debug)]
+pub struct CursorStart {
+    /// FNV of the channel list.
+    pub channels_hash: u32,
+    /// Where each channel was asked to start: what the cursor says of it until its join is
+    /// answered.
+    pub since: Box<[Since]>,
+}
+
+impl Subscriber {
+    /// Without a subscription yet; `start` if its flushes end with a cursor.
+    pub fn new(format: Format, start: Option<CursorStart>) -> Self {
+        let cursor = start.is_some();
+        let keys = start.map_or(Keys::None, |start| {
+            Keys::Several(Box::new(Several { keys: Vec::with_capacity(start.since.len()), start }))
+        });
+        Self { keys, format, cursor }
+    }
+
+    /// Adds the next subscription of the request.
+    pub fn push(&mut self, key: SubscriptionKey) {
+        match &mut self.keys {
+            Keys::None => self.keys = Keys::One(key),
+            Keys::One(_) => panic!("several channels come with a cursor"),
+            Keys::Several(several) => several.keys.push(key),
+        }
+    }
+
+    /// Takes the last one away.
+    pub fn pop(&mut self) -> Option<SubscriptionKey> {
+        match &mut self.keys {
+            Keys::None => None,
+            Keys::One(key) => {
+                let key = *key;
+                self.keys = Keys::None;
+                Some(key)
+            }
+            Keys::Several(several) => several.keys.pop(),
+        }
+    }
+
+    /// All of them, in the order of the request.
+    #[inline]
+    pub fn keys(&self) -> &[SubscriptionKey] {
+        match &self.keys {
+            Keys::None => &[],
+            Keys::One(key) => std::slice::from_ref(key),
+            Keys::Several(several) => &several.keys,
+        }
+    }
+
+    /// One of them, by its index in the request.
+    pub fn key_mut(&mut self, index: u16) -> Option<&mut SubscriptionKey> {
+        match &mut self.keys {
+            Keys::None => None,
+            Keys::One(key) => (index == 0).then_some(key),
+            Keys::Several(several) => several.keys.get_mut(usize::from(index)),
+        }
+    }
+
+    /// What its cursor begins with, if it has one.
+    pub fn start(&self) -> Option<&CursorStart> {
+        match &self.keys {
+            Keys::Several(several) => Some(&several.start),
+            Keys::None | Keys::One(_) => None,
+        }
+    }
+
+    /// Heap beyond its own bytes, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        match &self.keys {
+            Keys::None | Keys::One(_) => 0,
+            Keys::Several(several) => {
+                size_of::<Several>()
+                    + several.keys.capacity() * size_of::<SubscriptionKey>()
+                    + several.start.since.len() * size_of::<Since>()
+            }
+        }
+    }
+}
+
+/// A moment, in ticks of the timer wheel: half the size of milliseconds, and precise enough for
+/// what is counted in seconds. Rounded up, so that what counts from it is never early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp(NonZeroU32);
+
+impl Stamp {
+    /// The moment of so many milliseconds.
+    #[inline]
+    pub fn at(ms: u64) -> Self {
+        // One more than the tick, so that an optional stamp costs nothing; saturates in 8.7 years.
+        let tick = u32::try_from(ms.div_ceil(TICK_MS) + 1).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(tick).unwrap_or(NonZeroU32::MAX))
+    }
+
+    /// In milliseconds, at most one tick later than what it was made from.
+    #[inline]
+    pub fn ms(self) -> u64 {
+        u64::from(self.0.get() - 1) * TICK_MS
+    }
+}
+
+/// A socket of the shard. Two cache lines; everything that an idle one does not need is behind a
+/// pointer that is empty then.
+#[derive(Debug)]
+#[repr(align(64))]
 pub struct Connection {
     /// The driver's name for it.
     pub id: ConnId,
@@ -76,25 +191,23 @@ pub struct Connection {
     /// Encryption, if the listener has it.
     pub tls: Option<Box<Tls>>,
     /// Subscriptions of a WebSocket or SSE connection.
-    pub subscriber: Option<Box<Subscriber>>,
-    /// When bytes last came in, milliseconds.
-    pub heard_ms: u64,
-    /// When something was last sent, milliseconds.
-    pub said_ms: u64,
-    /// When it was accepted, milliseconds.
-    pub accepted_ms: u64,
-    /// What the session waits for at most until then; the wheel's entry is this or earlier.
-    pub deadline_ms: u64,
-    /// Why it ends, once that is decided.
-    pub closing: Option<CloseReason>,
-    /// Phases of the end, see `closing`.
-    pub end: End,
+    pub subscriber: Option<Subscriber>,
     /// Bytes given to the socket so far.
     pub sent_bytes: u64,
+    /// When bytes last came in.
+    pub heard: Stamp,
+    /// When something was last sent.
+    pub said: Stamp,
+    /// When it was accepted.
+    pub accepted: Stamp,
     /// Events that the `drop_oldest` policy took from it.
     pub dropped_events: u32,
     /// Unfinished input, as charged to the shard's pool.
     pub partial_bytes: u32,
+    /// Why it ends, once that is decided.
+    pub closing: Option<CloseReason>,
+    /// Phases of the end, see `closing`.
+    pub end: End,
     /// The peer sends no more.
     pub peer_done: bool,
     /// Receiving is stopped by back-pressure.
@@ -102,6 +215,8 @@ pub struct Connection {
     /// The receive side is in multishot mode.
     pub chatty: bool,
 }
+
+const _: () = assert!(size_of::<Option<Connection>>() <= 128, "a connection is two cache lines");
 
 /// How far a connection's end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,10 +247,14 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// The shard's sockets, by slot. The slot numbers are the driver's.
+/// Connections of a chunk of the table. The table grows by whole chunks, so that it never moves a
+/// connection and never holds more than one chunk of room that nobody uses.
+const CHUNK: usize = 64;
+
+/// The shard's sockets, by slot. The slot numbers are the driver's, dense from 0.
 #[derive(Debug, Default)]
 pub struct Connections {
-    slots: Vec<Option<Box<Connection>>>,
+    chunks: Vec<Box<[Option<Connection>; CHUNK]>>,
     live: usize,
 }
 
@@ -143,18 +262,20 @@ impl Connections {
     /// Adds a connection under the slot the driver gave it.
     pub fn insert(&mut self, connection: Connection) {
         let slot = connection.id.slot as usize;
-        if self.slots.len() <= slot {
-            self.slots.resize_with(slot + 1, || None);
+        while self.chunks.len() * CHUNK <= slot {
+            self.chunks.push(Box::new([const { None }; CHUNK]));
         }
-        assert!(self.slots[slot].is_none(), "driver reused a slot that is not closed");
-        self.slots[slot] = Some(Box::new(connection));
+        let entry = &mut self.chunks[slot / CHUNK][slot % CHUNK];
+        assert!(entry.is_none(), "driver reused a slot that is not closed");
+        *entry = Some(connection);
         self.live += 1;
     }
 
     /// The connection in a slot.
     #[inline]
     pub fn slot(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(slot as usize)?.as_deref_mut()
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?[slot % CHUNK].as_mut()
     }
 
     /// The connection of an id, if the id is not stale.
@@ -164,10 +285,11 @@ impl Connections {
     }
 
     /// Forgets a connection.
-    pub fn remove(&mut self, id: ConnId) -> Option<Box<Connection>> {
+    pub fn remove(&mut self, id: ConnId) -> Option<Connection> {
         self.get(id)?;
         self.live -= 1;
-        self.slots.get_mut(id.slot as usize)?.take()
+        let slot = id.slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?[slot % CHUNK].take()
     }
 
     /// How many there are.
@@ -177,31 +299,62 @@ impl Connections {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().flatten().map(|connection| &**connection)
+        self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
     }
 
-    /// Slots ever used; slots are dense from 0.
+    /// Slots there is room for; slots are dense from 0.
     pub fn slots(&self) -> u32 {
-        self.slots.len() as u32
+        (self.chunks.len() * CHUNK) as u32
     }
 
-    /// Bytes of the table and its boxes, without what they point to.
+    /// Bytes of the table, without what its connections point to.
     pub fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<Box<Connection>>>()
-            + self.live * size_of::<Connection>()
+        self.chunks.len() * size_of::<[Option<Connection>; CHUNK]>()
+            + self.chunks.capacity() * size_of::<usize>()
     }
 }
 
-/// What one idle subscribed WebSocket costs here, against what the budget plans with: the slot, the
-/// session, the subscriber, its place in the channel's list and its timer.
-pub const IDLE_WEB_SOCKET_BYTES: usize = size_of::<Option<Box<Connection>>>()
-    + size_of::<Connection>()
-    + size_of::<super::session_ws::WebSocket>()
-    + size_of::<Subscriber>()
-    + 2 * size_of::<super::channels::Entry>()
-    + 16;
+/// What one idle subscribed WebSocket costs here, against what the budget plans with: the slot, its
+/// place in the channel's list (which doubles when it grows) and its timer.
+pub const IDLE_WEB_SOCKET_BYTES: usize =
+    size_of::<Option<Connection>>() + 2 * size_of::<super::channels::Entry>() + 16;
 
 const _: () = assert!(
     IDLE_WEB_SOCKET_BYTES as u64 <= crate::config::budget::CONNECTION_BYTES / 2,
     "an idle connection costs more than half of what the budget plans per connection"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_never_earlier_than_what_it_stands_for_and_at_most_a_tick_later() {
+        for ms in [0, 1, TICK_MS - 1, TICK_MS, TICK_MS + 1, 86_400_000, 1 << 37] {
+            let stamp = Stamp::at(ms).ms();
+            assert!(stamp >= ms && stamp < ms + TICK_MS, "{ms} became {stamp}");
+        }
+        // Far beyond any uptime it stands still instead of starting again.
+        assert!(Stamp::at(u64::MAX) >= Stamp::at(1 << 37));
+    }
+
+    #[test]
+    fn an_endpoint_gives_its_subscriptions_back_one_by_one_whatever_their_number() {
+        let key = |channel| SubscriptionKey { channel, at: channel * 10 };
+        for channels in [1_u32, 5] {
+            let since = vec![Since::Now; channels as usize].into_boxed_slice();
+            let start = (channels > 1).then_some(CursorStart { channels_hash: 7, since });
+            let mut subscriber = Subscriber::new(Format::sse(false, false, true), start);
+            (0..channels).for_each(|channel| subscriber.push(key(channel)));
+            assert_eq!(subscriber.keys().len(), channels as usize);
+            assert!(subscriber.key_mut(channels as u16).is_none());
+            subscriber.key_mut(0).unwrap().at = 99;
+            let mut left: Vec<u32> = Vec::new();
+            while let Some(key) = subscriber.pop() {
+                left.push(key.at);
+            }
+            assert_eq!(left.last(), Some(&99));
+            assert_eq!((left.len(), subscriber.keys().len()), (channels as usize, 0));
+        }
+    }
+}

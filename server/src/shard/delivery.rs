@@ -8,7 +8,7 @@
 
 use super::Shard;
 use super::channels::{Entry, Phase};
-use super::connection::{EndpointId, Subscriber, SubscriptionKey};
+use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
 use super::frames::{Encodings, EventMark, Format};
 use super::http::SubscribeRequest;
 use super::notices;
@@ -33,14 +33,11 @@ impl Shard {
     pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
         let several = request.channels.len() > 1;
         let cursor = several && request.format.is_sse();
-        let subscriber = Subscriber {
-            format: request.format,
-            cursor,
-            starts: if cursor { request.since.as_slice().into() } else { Box::default() },
-            subscriptions: SmallVec::new(),
+        let start = cursor.then(|| CursorStart {
             channels_hash: request.channels_hash,
-        };
-        self.set_subscriber(endpoint, Box::new(subscriber));
+            since: request.since.as_slice().into(),
+        });
+        self.set_subscriber(endpoint, Subscriber::new(request.format, start));
         for (index, (name, since)) in request.channels.into_iter().zip(request.since).enumerate() {
             self.subscribe_one(endpoint, index as u16, &name, since, request.format);
         }
@@ -66,7 +63,7 @@ impl Shard {
         let next = attach.map_or(0, |top| top.offset + 1);
         let at = self.local.add(channel, Entry { endpoint, index, format, phase, next });
         if let Some(subscriber) = self.subscriber_mut(endpoint) {
-            subscriber.subscriptions.push(Some(SubscriptionKey { channel, at }));
+            subscriber.push(SubscriptionKey { channel, at });
         }
         let Some(top) = attach else {
             let Some(token) = self.token(endpoint, index) else { return };
@@ -322,13 +319,14 @@ impl Shard {
     /// not answered yet keeps the position it was asked from. One that came with no position that
     /// we know gets no cursor before it was told the gap.
     pub(super) fn cursor_block(&self, subscriber: &Subscriber) -> Vec<u8> {
-        let mut positions = Vec::with_capacity(subscriber.subscriptions.len());
-        for (key, start) in subscriber.subscriptions.iter().zip(&subscriber.starts) {
-            let local = key.as_ref().and_then(|key| {
-                let channel = self.local.peek(key.channel)?;
-                Some((channel.epoch(), channel.entries.get(key.at as usize)?))
-            });
-            positions.push(match (local, start) {
+        let Some(start) = subscriber.start() else { return Vec::new() };
+        let mut positions = Vec::with_capacity(subscriber.keys().len());
+        for (key, since) in subscriber.keys().iter().zip(&start.since) {
+            let local = self
+                .local
+                .peek(key.channel)
+                .and_then(|channel| Some((channel.epoch(), channel.entries.get(key.at as usize)?)));
+            positions.push(match (local, since) {
                 (Some((Some(epoch), entry)), _) if entry.phase != Phase::Joining => {
                     Some(Position { epoch, offset: entry.next.saturating_sub(1) })
                 }
@@ -337,7 +335,7 @@ impl Shard {
                 (_, Since::Unknown) => return Vec::new(),
             });
         }
-        let cursor = Cursor { channels_hash: subscriber.channels_hash, positions };
+        let cursor = Cursor { channels_hash: start.channels_hash, positions };
         let (mut id, mut out) = (Vec::new(), Vec::new());
         cursor.write_to(&mut id);
         let id = std::str::from_utf8(&id).unwrap_or_default();
@@ -350,18 +348,16 @@ impl Shard {
     pub(super) fn unsubscribe(&mut self, endpoint: EndpointId) {
         self.write_notices(endpoint);
         let Some(mut subscriber) = self.take_subscriber(endpoint) else { return };
-        while let Some(key) = subscriber.subscriptions.pop() {
-            let Some(key) = key else { continue };
+        while let Some(key) = subscriber.pop() {
             let (moved, gone) = self.local.remove(key.channel, key.at);
             if let Some(moved) = moved {
                 let owner = if moved.endpoint == endpoint {
-                    Some(&mut *subscriber)
+                    Some(&mut subscriber)
                 } else {
                     self.subscriber_mut(moved.endpoint)
                 };
-                let moved_key =
-                    owner.and_then(|s| s.subscriptions.get_mut(usize::from(moved.index)));
-                if let Some(Some(moved_key)) = moved_key {
+                let moved_key = owner.and_then(|owner| owner.key_mut(moved.index));
+                if let Some(moved_key) = moved_key {
                     moved_key.at = key.at;
                 }
             }
@@ -407,8 +403,8 @@ impl Shard {
     fn key_of(&mut self, token: SubscriptionToken) -> Option<(EndpointId, SubscriptionKey)> {
         let endpoint = self.endpoint_of(token)?;
         let subscriber = self.subscriber_mut(endpoint)?;
-        let key = *subscriber.subscriptions.get(usize::from(token.index))?;
-        Some((endpoint, key?))
+        let key = *subscriber.key_mut(token.index)?;
+        Some((endpoint, key))
     }
 
     fn entry_in(

@@ -210,8 +210,7 @@ impl Shard {
         }
         connection.closing = Some(reason);
         connection.end = End::Flushing;
-        connection.deadline_ms = self.now.ms + FLUSH_MS;
-        self.wheel.schedule(conn.slot, connection.deadline_ms);
+        self.wheel.schedule(conn.slot, self.now.ms + FLUSH_MS);
         self.detach(conn);
         if let Some(last) = last {
             self.say(EndpointId::connection(conn.slot), last);
@@ -242,8 +241,7 @@ impl Shard {
                 continue;
             }
             connection.end = End::Lingering;
-            connection.deadline_ms = self.now.ms + LINGER_MS;
-            self.wheel.schedule(conn.slot, connection.deadline_ms);
+            self.wheel.schedule(conn.slot, self.now.ms + LINGER_MS);
             self.commands.push(Command::ShutdownSend(conn));
             if connection.receive_paused {
                 connection.receive_paused = false;

@@ -8,7 +8,7 @@
 
 use super::Shard;
 use super::channels::LocalChannels;
-use super::connection::{Connection, End, EndpointId};
+use super::connection::{Connection, End, EndpointId, Stamp};
 use super::frames::{Format, Run, TurnFrames};
 use super::notices;
 use super::outbox::{Backlog, DroppedRun, Outbox, SendState};
@@ -36,7 +36,6 @@ impl Shard {
     /// Ends the turn: turns what was gathered into sends.
     pub fn flush(&mut self) {
         self.sends.clear();
-        self.turn = self.turn.wrapping_add(1);
         // Flushing an HTTP/2 connection may find requests that make streams and connections dirty:
         // no run is left behind, since it would not survive the end of the turn.
         let mut at = 0;
@@ -64,7 +63,7 @@ impl Shard {
             self.queue(slot);
             return;
         }
-        if connection.outbox.attempt.0 == self.turn {
+        if attempted(&self.sends, connection) {
             // One attempt a turn: what came after it waits for the next.
             self.keep_for_next_turn(slot);
             return;
@@ -79,8 +78,8 @@ impl Shard {
             }
             // The path of every broadcast: a reference, an index, no lookup beyond the slot.
             let bytes = self.frames.flatten(run);
-            connection.outbox.attempt = (self.turn, self.sends.len() as u32);
-            connection.said_ms = self.now.ms;
+            connection.outbox.attempt = self.sends.len() as u32;
+            connection.said = Stamp::at(self.now.ms);
             connection.sent_bytes += bytes.len() as u64;
             self.stats.counters.bytes_sent += bytes.len() as u64;
             self.sends.push(Send { conn: connection.id, bytes });
@@ -144,8 +143,8 @@ impl Shard {
             self.end_connection(conn, CloseReason::Internal);
             return;
         };
-        connection.outbox.attempt = (self.turn, self.sends.len() as u32);
-        connection.said_ms = self.now.ms;
+        connection.outbox.attempt = self.sends.len() as u32;
+        connection.said = Stamp::at(self.now.ms);
         connection.sent_bytes += bytes.len() as u64;
         self.stats.counters.bytes_sent += bytes.len() as u64;
         self.sends.push(Send { conn, bytes });
@@ -177,8 +176,8 @@ impl Shard {
             return Verdict::Keep;
         }
         let Some(subscriber) = self.subscriber_mut(endpoint) else { return Verdict::Close };
-        let (format, first) = (subscriber.format, subscriber.subscriptions.first().copied());
-        let namespace = first.flatten().and_then(|key| self.local.peek(key.channel));
+        let (format, first) = (subscriber.format, subscriber.keys().first().copied());
+        let namespace = first.and_then(|key| self.local.peek(key.channel));
         let policy = namespace.map(|c| self.settings.namespace_at(c.namespace).outbox_policy);
         if policy != Some(OutboxPolicy::DropOldest) || !format.carries_notices() {
             return Verdict::Close;
@@ -222,7 +221,7 @@ impl Shard {
     /// The last position that a client has been sent once everything queued for it is out.
     pub(super) fn position_queued(&mut self, conn: ConnId) -> Option<Position> {
         let connection = self.connections.get(conn)?;
-        let key = (*connection.subscriber.as_ref()?.subscriptions.first()?)?;
+        let key = *connection.subscriber.as_ref()?.keys().first()?;
         let channel = self.local.peek(key.channel)?;
         let entry = channel.entries.get(key.at as usize)?;
         Some(Position { epoch: channel.epoch()?, offset: entry.next.saturating_sub(1) })
@@ -234,7 +233,7 @@ impl Shard {
             let Some(connection) = self.connections.get(conn) else { return };
             connection.outbox.state = SendState::Idle;
             connection.outbox.backlog = None;
-            connection.said_ms = self.now.ms;
+            connection.said = Stamp::at(self.now.ms);
             if connection.end == End::Flushing {
                 self.flushing.push(conn);
             }
@@ -243,7 +242,7 @@ impl Shard {
             return;
         };
         let Some(connection) = self.connections.get(conn) else { return };
-        connection.said_ms = self.now.ms;
+        connection.said = Stamp::at(self.now.ms);
         let Some(bytes) = encrypt(connection, bytes) else {
             self.close_now(conn);
             return;
@@ -364,6 +363,13 @@ impl Shard {
             }
         }
     }
+}
+
+/// True if the connection's attempt of the present list of sends has been made.
+#[inline]
+fn attempted(sends: &[Send], connection: &Connection) -> bool {
+    let send = sends.get(connection.outbox.attempt as usize);
+    send.is_some_and(|send| send.conn == connection.id)
 }
 
 fn say_dropped(local: &LocalChannels, run: DroppedRun, format: Format, out: &mut Vec<u8>) {

@@ -47,7 +47,7 @@ use crate::mesh::{Ask, MeshEnd, ShardId, SubscriptionToken};
 use crate::metrics::ShardSnapshot;
 use bytes::Bytes;
 use channels::LocalChannels;
-use connection::{Connection, Connections, EndpointId, Tls};
+use connection::{Connection, Connections, EndpointId, Stamp, Tls};
 use frames::TurnFrames;
 use home::Home;
 use homeside::HomeSide;
@@ -117,7 +117,6 @@ pub struct Shard {
     id: ShardId,
     settings: Arc<Settings>,
     now: Now,
-    turn: u32,
     connections: Connections,
     streams: Streams,
     local: LocalChannels,
@@ -180,7 +179,6 @@ impl Shard {
         Self {
             id,
             now,
-            turn: 1,
             connections: Connections::default(),
             streams: Streams::default(),
             local: LocalChannels::new(seed),
@@ -237,16 +235,16 @@ impl Shard {
             Box::new(Tls { session: proto::tls::TlsSession::new(config), pending: Vec::new() })
         });
         let deadline_ms = self.now.ms + u64::from(self.settings.limits.head_timeout_s) * 1_000;
+        let now = Stamp::at(self.now.ms);
         self.connections.insert(Connection {
             id: conn,
             outbox: outbox::Outbox::default(),
             session: Session::fresh(&self.settings),
             tls,
             subscriber: None,
-            heard_ms: self.now.ms,
-            said_ms: self.now.ms,
-            accepted_ms: self.now.ms,
-            deadline_ms,
+            heard: now,
+            said: now,
+            accepted: now,
             closing: None,
             end: connection::End::Open,
             receive_paused: false,
@@ -268,7 +266,7 @@ impl Shard {
     pub fn received(&mut self, conn: ConnId, bytes: &[u8]) {
         self.stats.counters.bytes_received += bytes.len() as u64;
         let Some(connection) = self.connections.get(conn) else { return };
-        connection.heard_ms = self.now.ms;
+        connection.heard = Stamp::at(self.now.ms);
         if connection.tls.is_none() {
             self.process(conn, bytes);
             return;
@@ -316,17 +314,18 @@ impl Shard {
 
     /// An attempt of the last flush stopped short.
     pub fn send_stopped(&mut self, conn: ConnId, sent: u32, stop: SendStop) {
-        let (turn, now) = (self.turn, self.now.ms);
+        let now = self.now.ms;
         let Some(connection) = self.connections.get(conn) else { return };
-        let (attempt_turn, at) = connection.outbox.attempt;
-        assert!(attempt_turn == turn, "a send stopped that was not attempted this turn");
+        let send = self.sends.get(connection.outbox.attempt as usize);
+        let send = send.filter(|send| send.conn == conn);
+        let send = send.expect("a send stopped that was not attempted this turn");
         match stop {
             SendStop::Gone(_) => {
                 self.stats.counters.delivery_errors_lost += 1;
                 self.close_now(conn);
             }
             SendStop::Full => {
-                let rest = self.sends[at as usize].bytes.slice(sent as usize..);
+                let rest = send.bytes.slice(sent as usize..);
                 connection.outbox.block(rest.len(), now);
                 self.stats.counters.sends_blocked += 1;
                 self.commands.push(Command::SendArmed(conn, rest));
@@ -357,7 +356,7 @@ impl Shard {
         if let Some(connection) = self.connections.remove(conn) {
             self.partial_bytes -= connection.partial_bytes as usize;
             self.stats.counters.connections_closed += 1;
-            let lived_ms = self.now.ms - connection.accepted_ms;
+            let lived_ms = self.now.ms.saturating_sub(connection.accepted.ms());
             self.stats.connection_duration.observe(lived_ms);
         }
     }

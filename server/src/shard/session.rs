@@ -22,7 +22,7 @@ pub enum Session {
     /// HTTP/2.
     Http2(Box<Http2>),
     /// Frames, after the upgrade.
-    WebSocket(Box<WebSocket>),
+    WebSocket(WebSocket),
     /// An event stream over HTTP/1.1: what comes in has no meaning.
     Sse,
     /// The connection ends, or its session is at work: what comes in is thrown away.
@@ -104,7 +104,7 @@ impl Shard {
     }
 
     /// Sets an endpoint's subscriptions.
-    pub(super) fn set_subscriber(&mut self, endpoint: EndpointId, subscriber: Box<Subscriber>) {
+    pub(super) fn set_subscriber(&mut self, endpoint: EndpointId, subscriber: Subscriber) {
         match endpoint.split() {
             Err(slot) => {
                 if let Some(connection) = self.connections.slot(slot) {
@@ -122,13 +122,13 @@ impl Shard {
     /// An endpoint's subscriptions.
     pub(super) fn subscriber_mut(&mut self, endpoint: EndpointId) -> Option<&mut Subscriber> {
         match endpoint.split() {
-            Err(slot) => self.connections.slot(slot)?.subscriber.as_deref_mut(),
-            Ok(index) => self.streams.get_mut(index)?.subscriber.as_deref_mut(),
+            Err(slot) => self.connections.slot(slot)?.subscriber.as_mut(),
+            Ok(index) => self.streams.get_mut(index)?.subscriber.as_mut(),
         }
     }
 
     /// Takes an endpoint's subscriptions away.
-    pub(super) fn take_subscriber(&mut self, endpoint: EndpointId) -> Option<Box<Subscriber>> {
+    pub(super) fn take_subscriber(&mut self, endpoint: EndpointId) -> Option<Subscriber> {
         match endpoint.split() {
             Err(slot) => self.connections.slot(slot)?.subscriber.take(),
             Ok(index) => self.streams.get_mut(index)?.subscriber.take(),

@@ -414,9 +414,8 @@ impl Shard {
         let endpoint = EndpointId::connection(conn.slot);
         self.say(endpoint, out);
         self.schedule_heartbeat(conn);
-        let channel = subscribe.channels[0].clone();
         self.subscribe(endpoint, subscribe);
-        Next::Become(Session::WebSocket(Box::new(WebSocket::new(channel, &self.settings.limits))))
+        Next::Become(Session::WebSocket(WebSocket::default()))
     }
 
     fn start_sse(
@@ -455,7 +454,7 @@ impl Shard {
                 if let Some(connection) = self.connections.get(conn)
                     && let Session::WebSocket(socket) = &mut connection.session
                 {
-                    socket.parked = false;
+                    socket.unpark();
                     self.resumable.push(conn);
                 }
             }
@@ -468,7 +467,7 @@ impl Shard {
             let Some(connection) = self.connections.get(conn) else { continue };
             let leftover = match &mut connection.session {
                 Session::Http1(http1) => std::mem::take(&mut http1.leftover),
-                Session::WebSocket(socket) => std::mem::take(&mut socket.leftover),
+                Session::WebSocket(socket) => socket.take_leftover(),
                 _ => continue,
             };
             if !leftover.is_empty() {

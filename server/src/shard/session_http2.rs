@@ -300,7 +300,7 @@ impl Shard {
         let held: usize = http2
             .sse_indices()
             .filter_map(|index| self.streams.get(index)?.subscriber.as_ref())
-            .map(|subscriber| subscriber.subscriptions.len())
+            .map(|subscriber| subscriber.keys().len())
             .sum();
         let channels_max = usize::from(self.settings.limits.channels_per_connection_max);
         if held + subscribe.channels.len() > channels_max {

@@ -1,7 +1,7 @@
 //! WebSocket sessions: frames in, publishes and control out (RFC 6455).
 
 use super::Shard;
-use super::connection::EndpointId;
+use super::connection::{EndpointId, Stamp};
 use super::http::Response;
 use super::session::Session;
 use crate::driver::ConnId;
@@ -9,79 +9,121 @@ use proto::channel::ChannelName;
 use proto::reason::CloseReason;
 use proto::ws::{self, Decoder, Limits, Message, Role};
 
-/// State of one WebSocket.
-#[derive(Debug)]
+/// State of one WebSocket: 16 bytes, and no heap between messages. The channel that its client
+/// publishes to is the one it is subscribed to.
+#[derive(Debug, Default)]
 pub struct WebSocket {
-    decoder: Decoder,
-    /// The channel of the URL: what the client publishes to.
-    pub channel: ChannelName,
-    /// A ping is unanswered since then, milliseconds.
-    pub pinged_ms: Option<u64>,
-    /// A publish of this client is parked: nothing more is read, so that its messages keep their
-    /// order and take no memory.
-    pub parked: bool,
-    /// What had been received behind the parked message.
-    pub leftover: Vec<u8>,
-    /// Control frames in the current second, and which second that is.
-    control_frames: (u32, u64),
+    /// What an unfinished or waiting message needs.
+    unfinished: Option<Box<Unfinished>>,
+    /// A ping is unanswered since then.
+    pub pinged: Option<Stamp>,
+    /// Control frames in the current second, and which second that is (its low bits: a count that
+    /// goes on after exactly 65,536 seconds does no harm).
+    control_frames: (u16, u16),
 }
 
-impl WebSocket {
-    /// A session right after the 101.
-    pub fn new(channel: ChannelName, limits: &crate::config::limits::Limits) -> Self {
+const _: () = assert!(size_of::<WebSocket>() <= 16, "a quiet WebSocket must stay cheap");
+
+/// Half a message, or what waits behind a parked one.
+#[derive(Debug)]
+struct Unfinished {
+    decoder: Decoder,
+    /// A publish of this client is parked: nothing more is read, so that its messages keep their
+    /// order and take no memory.
+    parked: bool,
+    /// What had been received behind the parked message.
+    leftover: Vec<u8>,
+}
+
+impl Unfinished {
+    fn new(limits: &crate::config::limits::Limits) -> Self {
         let limits = Limits {
             message_bytes_max: limits.message_bytes_max,
             fragments_max: u16::try_from(limits.ws_fragments_max).unwrap_or(u16::MAX),
         };
-        Self {
-            decoder: Decoder::new(Role::Server, limits),
-            channel,
-            pinged_ms: None,
-            parked: false,
-            leftover: Vec::new(),
-            control_frames: (0, 0),
-        }
+        let decoder = Decoder::new(Role::Server, limits);
+        Self { decoder, parked: false, leftover: Vec::new() }
     }
 
-    /// Heap held, for the ledger.
+    fn is_needed(&self) -> bool {
+        self.parked || !self.leftover.is_empty() || !self.decoder.is_idle()
+    }
+}
+
+impl WebSocket {
+    /// Heap held beyond the connection's slot, for the ledger; what is unfinished is counted apart.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
+        self.unfinished.as_ref().map_or(0, |_| size_of::<Unfinished>())
     }
 
     /// What it holds of an unfinished message.
     pub fn partial_bytes(&self) -> usize {
-        self.decoder.buffered_bytes() + self.leftover.capacity()
+        let held = |unfinished: &Unfinished| {
+            unfinished.decoder.buffered_bytes() + unfinished.leftover.capacity()
+        };
+        self.unfinished.as_deref().map_or(0, held)
+    }
+
+    /// The parked message has gone on its way.
+    pub fn unpark(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.parked = false;
+        }
+    }
+
+    /// Takes what was received behind a parked message.
+    pub fn take_leftover(&mut self) -> Vec<u8> {
+        let Some(unfinished) = &mut self.unfinished else { return Vec::new() };
+        let leftover = std::mem::take(&mut unfinished.leftover);
+        if !unfinished.is_needed() {
+            self.unfinished = None;
+        }
+        leftover
     }
 
     /// Counts a control frame; `true` when the peer sends too many.
     fn floods(&mut self, now_ms: u64, max: u32) -> bool {
-        let second = now_ms / 1_000;
+        let second = (now_ms / 1_000) as u16;
         if self.control_frames.1 != second {
             self.control_frames = (0, second);
         }
-        self.control_frames.0 += 1;
-        self.control_frames.0 > max
+        self.control_frames.0 = self.control_frames.0.saturating_add(1);
+        u32::from(self.control_frames.0) > max
     }
+}
+
+/// What follows a message.
+enum After {
+    /// The next one.
+    GoOn,
+    /// Nothing, until it has found room.
+    Park,
+    /// Nothing: the session is over.
+    Over,
 }
 
 impl Shard {
     pub(super) fn feed_ws(
         &mut self,
         conn: ConnId,
-        mut socket: Box<WebSocket>,
+        mut socket: WebSocket,
         input: &[u8],
     ) -> (Session, usize) {
         let mut scratch = std::mem::take(&mut self.plain_ws);
+        let mut work = match socket.unfinished.take() {
+            Some(unfinished) => *unfinished,
+            None => Unfinished::new(&self.settings.limits),
+        };
         let mut used = 0;
         // Whatever it is, the peer lives.
-        socket.pinged_ms = None;
+        socket.pinged = None;
         while used < input.len() {
-            if socket.parked {
-                socket.leftover.extend_from_slice(&input[used..]);
+            if work.parked {
+                work.leftover.extend_from_slice(&input[used..]);
                 self.stop_receiving(conn);
                 break;
             }
-            let step = socket.decoder.feed(&input[used..], &mut scratch);
+            let step = work.decoder.feed(&input[used..], &mut scratch);
             let (taken, message) = match step {
                 Ok(step) => step,
                 Err(error) => {
@@ -92,53 +134,66 @@ impl Shard {
             };
             used += taken;
             let Some(message) = message else { break };
-            if !self.on_message(conn, &mut socket, message) {
-                break;
+            match self.on_message(conn, &mut socket, message) {
+                After::GoOn => {}
+                After::Park => work.parked = true,
+                After::Over => break,
             }
+        }
+        if work.is_needed() {
+            socket.unfinished = Some(Box::new(work));
         }
         scratch.shrink_to(64 << 10);
         self.plain_ws = scratch;
         (Session::WebSocket(socket), input.len())
     }
 
-    /// Handles one message; `false` when the session is over.
-    fn on_message(&mut self, conn: ConnId, socket: &mut WebSocket, message: Message<'_>) -> bool {
+    /// Handles one message.
+    fn on_message(&mut self, conn: ConnId, socket: &mut WebSocket, message: Message<'_>) -> After {
         let endpoint = EndpointId::connection(conn.slot);
         let control_max = self.settings.limits.ws_control_frames_per_s_max;
         match message {
-            Message::Text(text) => self.on_data(conn, socket, true, text.as_bytes()),
-            Message::Binary(data) => self.on_data(conn, socket, false, data),
+            Message::Text(text) => self.on_data(conn, true, text.as_bytes()),
+            Message::Binary(data) => self.on_data(conn, false, data),
             Message::Ping(_) | Message::Pong(_) if socket.floods(self.now.ms, control_max) => {
                 let text = "too many control frames per second";
                 self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
-                false
+                After::Over
             }
             //= rfc6455#5.5.3
             // A pong repeats the payload of its ping.
             Message::Ping(payload) => {
                 let pong = ws::encode_frame(ws::Opcode::Pong, payload);
                 self.say(endpoint, pong);
-                true
+                After::GoOn
             }
-            Message::Pong(_) => true,
+            Message::Pong(_) => After::GoOn,
             //= rfc6455#5.5.1
             // A close frame is answered with one, typically with the same code.
             Message::Close { code, .. } => {
                 self.close_ws(conn, code.unwrap_or(1000), "", CloseReason::Normal);
-                false
+                After::Over
             }
         }
     }
 
-    fn on_data(&mut self, conn: ConnId, socket: &mut WebSocket, text: bool, data: &[u8]) -> bool {
-        if self.settings.namespace(socket.channel.as_str()).client_publish {
-            socket.parked = !self.publish_message(conn, socket.channel.clone(), text, data);
-            return true;
+    fn on_data(&mut self, conn: ConnId, text: bool, data: &[u8]) -> After {
+        // Without its subscription the connection is about to end.
+        let Some(channel) = self.channel_of(conn) else { return After::Over };
+        if self.settings.namespace(channel.as_str()).client_publish {
+            let taken = self.publish_message(conn, channel, text, data);
+            return if taken { After::GoOn } else { After::Park };
         }
         self.stats.counters.messages_received += 1;
         let text = "this namespace does not permit publishing from clients";
         self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
-        false
+        After::Over
+    }
+
+    /// The channel of a WebSocket.
+    fn channel_of(&mut self, conn: ConnId) -> Option<ChannelName> {
+        let key = *self.connections.get(conn)?.subscriber.as_ref()?.keys().first()?;
+        self.local.peek(key.channel).map(|channel| channel.name.clone())
     }
 
     /// What became of a client's message. Success is the message itself coming back; a refusal

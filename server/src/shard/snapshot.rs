@@ -48,7 +48,7 @@ impl Shard {
             outboxes += connection.outbox.queued_bytes();
             overhead += connection.outbox.backlog.as_ref().map_or(0, |b| b.memory_bytes());
             tls += connection.tls.as_ref().map_or(0, |tls| tls.session.memory_bytes());
-            sessions += connection.subscriber.as_ref().map_or(0, |_| SUBSCRIBER_BYTES);
+            sessions += connection.subscriber.as_ref().map_or(0, |s| s.memory_bytes());
         }
         for stream in self.streams.iter() {
             outboxes += stream.outbox.queued_bytes();
@@ -117,9 +117,7 @@ impl Shard {
         let endpoint = EndpointId::connection(slot);
         let keys: Vec<u32> = self
             .subscriber_mut(endpoint)
-            .map(|subscriber| {
-                subscriber.subscriptions.iter().flatten().map(|k| k.channel).collect()
-            })
+            .map(|subscriber| subscriber.keys().iter().map(|key| key.channel).collect())
             .unwrap_or_default();
         let shown = keys.iter().take(CHANNELS_SHOWN);
         let channels = shown
@@ -137,8 +135,8 @@ impl Shard {
             queued_bytes: connection.outbox.queued_bytes() as u64,
             queued_events: backlog.map_or(0, |backlog| backlog.events() as u64),
             blocked_ms: backlog.map(|backlog| now.saturating_sub(backlog.since_ms)),
-            age_ms: now.saturating_sub(connection.accepted_ms),
-            silent_ms: now.saturating_sub(connection.heard_ms),
+            age_ms: now.saturating_sub(connection.accepted.ms()),
+            silent_ms: now.saturating_sub(connection.heard.ms()),
             sent_bytes: connection.sent_bytes,
             dropped_events: u64::from(connection.dropped_events),
             why: why(connection),
@@ -146,9 +144,6 @@ impl Shard {
         Some((connection.id, report))
     }
 }
-
-/// A subscriber and its box, with one subscription inline.
-const SUBSCRIBER_BYTES: usize = size_of::<super::connection::Subscriber>();
 
 fn why(connection: &Connection) -> &'static str {
     match (&connection.closing, connection.outbox.state) {

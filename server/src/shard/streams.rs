@@ -17,7 +17,7 @@ pub struct Stream {
     /// Its outgoing side. The backlog here is what the session's windows did not take.
     pub outbox: Outbox,
     /// Its subscriptions.
-    pub subscriber: Option<Box<Subscriber>>,
+    pub subscriber: Option<Subscriber>,
     /// When something was last sent, milliseconds.
     pub said_ms: u64,
 }

@@ -4,10 +4,11 @@
 //! for is compared with that time, and the entry is set to the next moment that can matter.
 
 use super::Shard;
-use super::connection::{End, EndpointId};
+use super::connection::{End, EndpointId, Stamp};
 use super::outbox::SendState;
 use super::session::Session;
 use super::session_http1::WaitsFor;
+use super::wheel::TICK_MS;
 use crate::config::Limits;
 use crate::driver::ConnId;
 use proto::reason::CloseReason;
@@ -74,13 +75,13 @@ impl Shard {
             // while the driver closes nothing matters.
             let answering = connection.end == End::Flushing
                 && matches!(connection.closing, Some(CloseReason::Normal | CloseReason::Shutdown))
-                && now < connection.said_ms + beat * STALLED_HEARTBEATS;
+                && now < connection.said.ms() + beat * STALLED_HEARTBEATS;
             return if answering { Due::Later(now + 1_000) } else { Due::CloseNow };
         }
         let after = |since: u64, span: u64, reason: CloseReason| {
             if now >= since + span { Due::End(reason) } else { Due::Later(since + span) }
         };
-        let (heard, said) = (connection.heard_ms, connection.said_ms);
+        let (heard, said) = (connection.heard.ms(), connection.said.ms());
         let blocked = connection.outbox.state == SendState::Blocked;
         if blocked && now >= said + beat * STALLED_HEARTBEATS {
             return Due::End(CloseReason::Slow);
@@ -89,7 +90,7 @@ impl Shard {
             Session::Http1(http1) => match http1.waits_for() {
                 // From accept or the last answer, whatever trickles in: slowloris ends here.
                 WaitsFor::Head => {
-                    let since = http1.since_ms.max(connection.accepted_ms);
+                    let since = http1.since_ms.max(connection.accepted.ms());
                     after(since, seconds(limits.head_timeout_s), CloseReason::Timeout)
                 }
                 // The answer to the last one is not out yet.
@@ -103,8 +104,10 @@ impl Shard {
                 }
                 WaitsFor::Body | WaitsFor::Us => Due::Later(now + 1_000),
             },
-            Session::WebSocket(socket) => match socket.pinged_ms {
-                Some(pinged) => after(pinged, seconds(limits.pong_timeout_s), CloseReason::NoPong),
+            Session::WebSocket(socket) => match socket.pinged {
+                Some(pinged) => {
+                    after(pinged.ms(), seconds(limits.pong_timeout_s), CloseReason::NoPong)
+                }
                 None if now >= heard + beat => Due::Ping(now + seconds(limits.pong_timeout_s)),
                 None => Due::Later(heard + beat),
             },
@@ -143,17 +146,18 @@ impl Shard {
     fn heartbeat(&mut self, conn: ConnId) {
         let (now, beat) = (self.now.ms, u64::from(self.settings.limits.heartbeat_s) * 1_000);
         let Some(connection) = self.connections.get(conn) else { return };
-        let heard = connection.heard_ms;
+        let heard = connection.heard.ms();
         let mut streams = Vec::new();
         let bytes = match &mut connection.session {
             Session::WebSocket(socket) => {
-                socket.pinged_ms = Some(now);
+                socket.pinged = Some(Stamp::at(now));
                 ws::encode_frame(ws::Opcode::Ping, b"")
             }
             Session::Sse => sse::HEARTBEAT.into(),
             Session::Http2(http2) => {
                 streams.extend(http2.sse_indices());
-                if now >= heard + beat && http2.session.ping() {
+                // A stamp may lie a tick ahead: that must not put the ping off by a whole look.
+                if now + TICK_MS >= heard + beat && http2.session.ping() {
                     http2.pinged_ms = Some(now);
                 }
                 self.dirty.push(conn.slot);

@@ -132,7 +132,7 @@ impl Shard {
         if let Some(connection) = self.connections.get(conn)
             && connection.closing.is_none()
         {
-            self.wheel.schedule(conn.slot, connection.heard_ms + 60_000);
+            self.wheel.schedule(conn.slot, connection.heard.ms() + 60_000);
             connection.session = Session::Http1(http1);
         }
     }
