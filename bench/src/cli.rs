@@ -2,10 +2,13 @@
 
 use crate::engines::EngineArgs;
 use crate::floor::FloorArgs;
-use crate::scenarios::{Common, broadcast, engines, idle, ingest, latency, resume};
+use crate::peers::axum_server::AxumArgs;
+use crate::scenarios::{
+    Common, broadcast, connects, engines, idle, ingest, latency, resume, saturation,
+};
 use crate::swarm::SwarmArgs;
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 /// Measure the server: memory per connection, CPU per delivery and per ingested event, latency.
 #[derive(Debug, Parser)]
@@ -22,10 +25,16 @@ pub struct Cli {
 pub enum Command {
     /// N idle WebSocket subscribers: memory of the process and of the kernel for each.
     Idle(idle::IdleArgs),
-    /// One message to N subscribers at a time, in turns with the bare send loop.
+    /// One message to N subscribers at a time, in turns with the bare send loop and other servers.
     Broadcast(broadcast::BroadcastArgs),
-    /// Eight messages per turn to N subscribers, in turns with the bare send loop.
+    /// Eight messages at a time, in turns with the same.
     Burst(broadcast::BroadcastArgs),
+    /// Always 16 messages on their way to N subscribers: what batching is worth.
+    Saturation(saturation::SaturationArgs),
+    /// The same over rooms of fifty, every user in two of them.
+    Chat(saturation::ChatArgs),
+    /// Clients that connect and subscribe, as fast as they can.
+    Connects(connects::ConnectsArgs),
     /// HTTP/2, one event per request, many streams at once.
     IngestSingle(ingest::SingleArgs),
     /// HTTP/2, NDJSON of 1,000 events per request, both acknowledgements, spool on.
@@ -37,24 +46,19 @@ pub enum Command {
     /// The server beside other runtimes under the same protocol core.
     Engines(engines::EnginesArgs),
     /// Everything above.
-    All(AllArgs),
+    All,
     /// Used by the scenarios: the clients.
     #[command(hide = true)]
     Swarm(SwarmArgs),
     /// Used by the scenarios: the bare send loop.
     #[command(hide = true)]
     Floor(FloorArgs),
+    /// Used by the scenarios: axum as a peer.
+    #[command(hide = true)]
+    Axum(AxumArgs),
     /// Used by the scenarios: another runtime.
     #[command(hide = true)]
     Engine(EngineArgs),
-}
-
-/// Flags of `all`.
-#[derive(Debug, Clone, Args)]
-pub struct AllArgs {
-    /// A few connections and rounds: shows that everything runs; the figures mean nothing.
-    #[arg(long)]
-    quick: bool,
 }
 
 /// Runs what was asked for.
@@ -64,6 +68,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Swarm(args) => return crate::swarm::run(args),
         Command::Floor(args) => return crate::floor::run(args),
         Command::Engine(args) => return crate::engines::run(args),
+        Command::Axum(args) => return crate::peers::axum_server::run(args),
         _ => crate::machine::print_header(common)?,
     }
     match &cli.command {
@@ -72,21 +77,30 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Burst(args) => broadcast::run(common, args, 8),
         Command::IngestSingle(args) => ingest::single(common, args),
         Command::IngestBatch(args) => ingest::batch(common, args),
+        Command::Saturation(args) => saturation::run(common, args),
+        Command::Chat(args) => saturation::chat(common, args),
+        Command::Connects(args) => connects::run(common, args),
         Command::Latency(args) => latency::run(common, args),
         Command::Resume(args) => resume::run(common, args),
         Command::Engines(args) => engines::run(common, args),
-        Command::All(args) => all(common, args.quick),
-        Command::Swarm(_) | Command::Floor(_) | Command::Engine(_) => Ok(()),
+        Command::All => all(common),
+        Command::Swarm(_) | Command::Floor(_) | Command::Engine(_) | Command::Axum(_) => Ok(()),
     }
 }
 
-fn all(common: &Common, quick: bool) -> Result<()> {
+fn all(common: &Common) -> Result<()> {
+    let quick = common.quick;
     idle::run(common, &idle::IdleArgs::sized(quick))?;
     broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 1)?;
     broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 8)?;
+    for connections in [1_000, 15_000] {
+        saturation::run(common, &saturation::SaturationArgs::sized(connections))?;
+    }
+    saturation::chat(common, &saturation::ChatArgs::sized())?;
+    connects::run(common, &connects::ConnectsArgs::sized())?;
     ingest::single(common, &ingest::SingleArgs::sized(quick))?;
     ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
-    latency::run(common, &latency::LatencyArgs::sized(quick))?;
+    latency::run(common, &latency::LatencyArgs::sized())?;
     resume::run(common, &resume::ResumeArgs::sized(quick))?;
     engines::run(common, &engines::EnginesArgs::sized(quick))
 }

@@ -105,11 +105,18 @@ pub fn run(args: &FloorArgs) -> Result<()> {
 
 /// A listening socket whose accepted ones send at once.
 pub fn listen() -> Result<(OwnedFd, u16)> {
+    let socket = listen_at(0)?;
+    let address = std::net::SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
+    Ok((socket, address.port()))
+}
+
+/// The same on a given port, which several processes may share.
+pub fn listen_at(port: u16) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+    sockopt::set_socket_reuseport(&socket, port != 0)?;
+    rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     rustix::net::listen(&socket, 65_535)?;
-    let address = std::net::SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
-    Ok((socket, address.port()))
+    Ok(socket)
 }

@@ -3,6 +3,7 @@
 use crate::scenarios::Common;
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::{Deserialize, Serialize};
 use std::fs;
 
 /// Pins the calling thread; children started from it inherit that.
@@ -54,20 +55,76 @@ pub fn slab_bytes() -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0_u64) * 1024
 }
 
+/// What stands in the head of every report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    pub kernel: String,
+    pub model: String,
+    pub cores: usize,
+    pub memory_mib: u64,
+    pub server_core: usize,
+    pub client_core: usize,
+    pub engine: String,
+    /// Of our own server.
+    pub version: String,
+    /// Measures against speculation that are not "Not affected".
+    pub mitigations: Vec<String>,
+    pub load_average: String,
+    /// When, as seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// Looks at the machine.
+pub fn look(common: &Common) -> Machine {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
+    let memory = read("/proc/meminfo");
+    let memory = memory.lines().next().unwrap_or_default().split_whitespace().nth(1);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Machine {
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        model: model.unwrap_or("?").trim_start_matches(['\t', ' ', ':']).to_owned(),
+        cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+        memory_mib: memory.and_then(|kib| kib.parse().ok()).unwrap_or(0_u64) / 1024,
+        server_core: common.server_core,
+        client_core: common.client_core,
+        engine: common.engine.name().to_owned(),
+        version: common.server_version(),
+        mitigations: mitigations(),
+        load_average: read("/proc/loadavg").split(' ').next().unwrap_or("?").to_owned(),
+        unix_s: now.map_or(0, |since| since.as_secs()),
+    }
+}
+
+fn mitigations() -> Vec<String> {
+    let Ok(files) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
+        return Vec::new();
+    };
+    let said = files.flatten().filter_map(|file| {
+        let text = fs::read_to_string(file.path()).ok()?;
+        let text = text.trim();
+        let name = file.file_name();
+        (text != "Not affected").then(|| format!("{}: {text}", name.to_string_lossy()))
+    });
+    let mut said: Vec<String> = said.collect();
+    said.sort();
+    said
+}
+
 /// The line that names the machine.
 pub fn print_header(common: &Common) -> Result<()> {
-    let uname = rustix::system::uname();
-    let kernel = uname.release().to_string_lossy();
-    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.unwrap_or("?").trim_start_matches(['\t', ' ', ':']);
-    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("?");
+    let machine = look(common);
     println!(
-        "machine: Linux {kernel}, {model}, {cores} cores; server on core {}, clients on core {}; \
-         load average at start {load}",
-        common.server_core, common.client_core
+        "machine: Linux {}, {}, {} cores, {} MiB; server on core {}, clients on core {}; load \
+         average at start {}",
+        machine.kernel,
+        machine.model,
+        machine.cores,
+        machine.memory_mib,
+        common.server_core,
+        common.client_core,
+        machine.load_average
     );
     Ok(())
 }

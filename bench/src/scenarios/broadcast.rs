@@ -1,18 +1,22 @@
 //! What a delivery costs: messages of 128 bytes to N subscribers of one channel, one turn at a
-//! time, in turns with the bare send loop of the same engine on the same core.
+//! time, in turns with the bare send loop of the same engine and with other servers.
 //!
-//! A round publishes over the first subscriber's own connection and ends when everybody has read
-//! the message, so nothing is ever queued and each round is one turn of the server. The floor sends
-//! equally many bytes to equally many connections of a second swarm and parses nothing.
+//! A round publishes over the first subscriber's own connection (over HTTP where subscribers cannot
+//! send) and ends when everybody has read the message, so nothing is ever queued and each round is
+//! one turn of the server. The floor sends equally many bytes to equally many connections of a
+//! swarm of its own and parses nothing.
 
-use super::{Common, Meter, Used};
-use crate::floor;
-use crate::report::{Report, count, median, range};
-use crate::server_child::ServerChild;
-use crate::swarm::{FRAME_BYTES, SwarmHandle, Tally};
+use super::Common;
+use super::lineup::{Lineup, Setting, Who};
+use crate::peers::{Peer, Wire};
+use crate::report::count;
+use crate::results::goals::{Against, Goal};
+use crate::results::{BARE, Outcome};
 use anyhow::Result;
 use clap::Args;
-use std::net::SocketAddr;
+
+/// The measure that is compared.
+pub const COST: &str = "server CPU per delivery";
 
 /// Flags.
 #[derive(Debug, Clone, Args)]
@@ -20,109 +24,90 @@ pub struct BroadcastArgs {
     /// Subscribers of the channel.
     #[arg(long, default_value_t = 15_000)]
     connections: usize,
-    /// Rounds in each block.
-    #[arg(long, default_value_t = 20)]
-    rounds: u64,
-    /// Blocks of the server, each followed by one of the floor.
-    #[arg(long, default_value_t = 7)]
-    blocks: usize,
+    /// Messages in each block. [default: as many as make some 60,000 deliveries]
+    #[arg(long)]
+    rounds: Option<u64>,
+    /// What carries the messages.
+    #[arg(long, value_enum, default_value_t = Wire::Ws)]
+    wire: Wire,
+    /// Over TLS.
+    #[arg(long)]
+    tls: bool,
 }
 
 impl BroadcastArgs {
     /// For `all`.
     pub fn sized(quick: bool) -> Self {
-        if quick {
-            Self { connections: 200, rounds: 3, blocks: 2 }
-        } else {
-            Self { connections: 15_000, rounds: 20, blocks: 7 }
-        }
+        let connections = if quick { 200 } else { 15_000 };
+        Self { connections, rounds: None, wire: Wire::Ws, tls: false }
     }
 }
 
-/// What the blocks of one side gave.
-#[derive(Default)]
-struct Side {
-    /// Microseconds of CPU per message delivered, one figure a block.
-    cost_us: Vec<f64>,
-    used: Used,
-    tally: Tally,
-}
-
-impl Side {
-    fn block(&mut self, swarm: &mut SwarmHandle, pid: u32, order: &str) -> Result<()> {
-        let meter = Meter::start(pid, swarm.pid());
-        let tally = swarm.ask(order)?;
-        let used = meter.stop();
-        self.cost_us.push(used.server_ns as f64 / tally.received.max(1) as f64 / 1_000.0);
-        self.used.add(used);
-        self.tally.add(&tally);
-        if tally.latency.max_us > 0.0 {
-            self.tally.latency = tally.latency;
-        }
-        Ok(())
+/// Who is compared over a wire, unless told.
+pub fn usual(wire: Wire) -> &'static [Peer] {
+    match wire {
+        Wire::Ws => &[
+            Peer::Uws,
+            Peer::Ws,
+            Peer::SocketIo,
+            Peer::Nats,
+            Peer::Axum,
+            Peer::AxumTuned,
+            Peer::AxumBatched,
+            Peer::Nchan,
+        ],
+        Wire::Sse => &[Peer::Uws, Peer::Ws, Peer::Axum, Peer::Nchan],
+        Wire::SseH2 => &[],
     }
 }
 
 /// Runs the scenario with so many messages per turn.
 pub fn run(common: &Common, args: &BroadcastArgs, burst: u64) -> Result<()> {
-    let n = args.connections;
-    let mut report = Report::new(&format!(
-        "broadcast: {burst} message(s) of 128 bytes per turn to {} subscribers",
-        count(n as u64)
-    ));
-    let scratch = common.scratch()?;
-    let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
-    let mut clients = SwarmHandle::start(common.client_core, server.address, n, &[])?;
-    let frame_bytes = FRAME_BYTES * burst as usize;
-    let (floor, ports) = floor::start(common.server_core, common.engine, n, frame_bytes)?;
-    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let raw = [format!("--trigger={}", at(ports.trigger)), format!("--frame-bytes={FRAME_BYTES}")];
-    let mut raw = SwarmHandle::start(common.client_core, at(ports.port), n, &raw)?;
+    let connections = if common.quick { args.connections.min(200) } else { args.connections };
+    let n = connections as u64;
+    let wanted = if common.quick { 2_000 } else { 60_000 };
+    let rounds = args.rounds.unwrap_or((wanted / n / burst).clamp(2, 1_000));
+    let setting = Setting { wire: args.wire, tls: args.tls, burst, ..Setting::room(connections) };
+    let mut all = vec![Who::Ours, Who::Bare];
+    all.extend(common.peers(usual(args.wire))?.into_iter().map(Who::Peer));
+    let mut lineup = Lineup::start(common, &setting, &all)?;
 
-    let order = format!("rounds {} {burst}", args.rounds);
-    // The first rounds touch memory for the first time.
-    clients.ask(&format!("rounds 3 {burst}"))?;
-    raw.ask(&format!("rounds 3 {burst}"))?;
-    let (mut ours, mut bare) = (Side::default(), Side::default());
-    for _ in 0..args.blocks {
-        ours.block(&mut clients, server.pid(), &order)?;
-        bare.block(&mut raw, floor.pid(), &order)?;
-    }
-    print(&mut report, common, &ours, &bare);
-    report.print();
-    Ok(())
-}
-
-fn print(report: &mut Report, common: &Common, ours: &Side, bare: &Side) {
-    let ratios: Vec<f64> =
-        ours.cost_us.iter().zip(&bare.cost_us).map(|(ours, bare)| ours / bare).collect();
-    let blocks = ours.cost_us.len();
-    report.row("engine", common.engine.name(), "");
-    report.row(
-        "server CPU per delivery",
-        format!("{:.3} us", median(&ours.cost_us)),
-        format!("median of {blocks} blocks, {}", range(&ours.cost_us, 3)),
-    );
-    report.row(
-        "bare send loop per delivery",
-        format!("{:.3} us", median(&bare.cost_us)),
-        format!("in turns with it, {}", range(&bare.cost_us, 3)),
-    );
-    report.row(
-        "ratio",
-        format!("{:.3}", median(&ratios)),
-        format!("median of pairs, {}; goal: at most 1.15", range(&ratios, 3)),
-    );
-    let latency = ours.tally.latency;
-    report.row(
-        "latency, publish to read",
-        format!("{:.0} us", latency.p50_us),
-        format!(
-            "p50; p99 {:.0}, p99.9 {:.0}, most {:.0} us (a round takes as long as all its sends)",
-            latency.p99_us, latency.p999_us, latency.max_us
+    let tls = if args.tls { ", TLS" } else { "" };
+    let mut outcome = Outcome::new(
+        &format!(
+            "broadcast-{}-{n}-{burst}{}",
+            args.wire.slug(),
+            if args.tls { "-tls" } else { "" }
         ),
+        format!(
+            "broadcast: {burst} message(s) at a time to {} subscribers, {}{tls}",
+            count(n),
+            args.wire.name()
+        ),
+        "Messages of 128 bytes; the next goes out when everybody has read the one before.",
+        crate::machine::look(common),
     );
-    report.row("deliveries", count(ours.tally.received), ours.tally.integrity());
-    report.row("floor", count(bare.tally.received), format!("lost {}", bare.tally.lost()));
-    report.row("saturated", "", ours.used.saturation());
+    let order = format!("rounds {rounds} {burst}");
+    for side in &mut lineup.sides {
+        // The first rounds touch memory for the first time.
+        side.swarm.ask(&format!("rounds 3 {burst}"))?;
+    }
+    lineup.rounds(common.rounds(11), |at, side| {
+        let block = side.block(&order)?;
+        outcome.record(at, COST, "us", 3, block.cost_us());
+        if side.who != Who::Bare {
+            outcome.record(at, "publish to last read, p50", "us", 0, block.tally.completion.p50_us);
+        }
+        Ok(())
+    })?;
+    outcome.compare(&[COST]);
+    let uws = Against::Side(Peer::Uws.name().to_owned());
+    if burst == 1 && n >= 15_000 {
+        outcome.goals.push(Goal::at_most(COST, uws, 0.90));
+        outcome.goals.push(Goal::at_most(COST, Against::Side(BARE.to_owned()), 1.05));
+    } else {
+        outcome.goals.push(Goal::at_most(COST, Against::BestPeer, 0.90));
+    }
+    lineup.describe(common, &mut outcome);
+    super::publish(common, &outcome)
 }

@@ -1,13 +1,24 @@
 //! Latency at a fixed rate, open loop: messages go out at their times whatever comes back, and
 //! latency counts from the intended time, so a stall of the server (or of the client) is charged to
 //! every message it held up (no coordinated omission).
+//!
+//! Rates are shares of what uWebSockets does with sixteen messages on their way, measured first in
+//! the same run; or one rate is given. A message's latency is that of its last subscriber; that of
+//! each delivery stands beside it.
 
-use super::{Common, Meter};
-use crate::report::{Report, count};
-use crate::server_child::ServerChild;
-use crate::swarm::SwarmHandle;
-use anyhow::Result;
+use super::Common;
+use super::broadcast::usual;
+use super::lineup::{Lineup, Setting, Side, Who};
+use crate::histogram::Quantiles;
+use crate::peers::{Peer, Wire};
+use crate::report::{count, median};
+use crate::results::Outcome;
+use crate::results::goals::{Against, Goal};
+use anyhow::{Context, Result};
 use clap::Args;
+
+/// Messages on their way while the saturation is measured.
+const DEPTH: u64 = 16;
 
 /// Flags.
 #[derive(Debug, Clone, Args)]
@@ -15,49 +26,118 @@ pub struct LatencyArgs {
     /// Subscribers of the channel.
     #[arg(long, default_value_t = 1_000)]
     connections: usize,
-    /// Messages per second.
-    #[arg(long, default_value_t = 100)]
-    rate: u64,
-    /// How long.
-    #[arg(long, default_value_t = 15)]
+    /// Messages per second, instead of shares of the saturation.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Shares of uWebSockets' saturation, in percent (ours, if that does not take part).
+    #[arg(long, value_delimiter = ',', default_value = "10,50,80", conflicts_with = "rate")]
+    percent: Vec<u64>,
+    /// Seconds of each block.
+    #[arg(long, default_value_t = 1)]
     seconds: u64,
+    /// What carries the messages.
+    #[arg(long, value_enum, default_value_t = Wire::Ws)]
+    wire: Wire,
 }
 
 impl LatencyArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        if quick {
-            Self { connections: 100, rate: 50, seconds: 1 }
-        } else {
-            Self { connections: 1_000, rate: 100, seconds: 15 }
-        }
+    pub fn sized() -> Self {
+        let percent = vec![10, 50, 80];
+        Self { connections: 1_000, rate: None, percent, seconds: 1, wire: Wire::Ws }
     }
 }
 
 /// Runs the scenario.
 pub fn run(common: &Common, args: &LatencyArgs) -> Result<()> {
-    let mut report = Report::new(&format!(
-        "latency: {} messages a second to {} subscribers, open loop",
-        args.rate,
-        count(args.connections as u64)
+    let connections = if common.quick { args.connections.min(100) } else { args.connections };
+    let setting = Setting { wire: args.wire, ..Setting::room(connections) };
+    let mut all = vec![Who::Ours];
+    all.extend(common.peers(usual(args.wire))?.into_iter().map(Who::Peer));
+    let mut outcome = Outcome::new(
+        &format!("latency-{}-{connections}", args.wire.slug()),
+        format!(
+            "latency: open loop to {} subscribers, {}",
+            count(connections as u64),
+            args.wire.name()
+        ),
+        "From the time a message was to be sent until its last subscriber has read it.",
+        crate::machine::look(common),
+    );
+    let mut lineup = Lineup::start(common, &setting, &all)?;
+    for side in &mut lineup.sides {
+        side.swarm.ask("rounds 20 1")?;
+    }
+    let rates = match args.rate {
+        Some(rate) => vec![(format!("{rate} a second"), rate)],
+        None => shares(common, args, &mut lineup, &mut outcome)?,
+    };
+    for (label, rate) in rates {
+        let order = format!("rate {rate} {}", args.seconds);
+        lineup.rounds(common.rounds(11), |at, side| {
+            let block = side.block(&order)?;
+            record(&mut outcome, at, &label, &block.tally.completion, "last read");
+            record(&mut outcome, at, &label, &block.tally.latency, "each read");
+            outcome.record(
+                at,
+                &format!("{label}: server CPU per delivery"),
+                "us",
+                3,
+                block.cost_us(),
+            );
+            let busy = |ns: u64| ns as f64 / block.used.wall_ns as f64 * 100.0;
+            let (server, client) = (busy(block.used.server_ns), busy(block.used.client_ns));
+            outcome.record(at, &format!("{label}: server's core busy"), "%", 0, server);
+            outcome.record(at, &format!("{label}: clients' core busy"), "%", 0, client);
+            Ok(())
+        })?;
+        for quantile in ["p50", "p99", "p99.9"] {
+            let measure = format!("{label}: last read, {quantile}");
+            outcome.compare(&[&measure]);
+            if label.starts_with("50 %") {
+                outcome.goals.push(Goal::at_most(&measure, Against::BestPeer, 1.0));
+            }
+        }
+    }
+    lineup.describe(common, &mut outcome);
+    super::publish(common, &outcome)
+}
+
+fn record(outcome: &mut Outcome, at: usize, label: &str, latency: &Quantiles, what: &str) {
+    for (name, value) in
+        [("p50", latency.p50_us), ("p99", latency.p99_us), ("p99.9", latency.p999_us)]
+    {
+        outcome.record(at, &format!("{label}: {what}, {name}"), "us", 0, value);
+    }
+}
+
+/// Measures the saturation of uWebSockets and gives the rates that are shares of it.
+fn shares(
+    common: &Common,
+    args: &LatencyArgs,
+    lineup: &mut Lineup,
+    outcome: &mut Outcome,
+) -> Result<Vec<(String, u64)>> {
+    let uws = |side: &&mut Side| side.who == Who::Peer(Peer::Uws);
+    let at = lineup.sides.iter_mut().position(|side| uws(&side)).unwrap_or(0);
+    let side = lineup.sides.get_mut(at).context("nobody takes part")?;
+    let messages = if common.quick { 200 } else { 2_000 };
+    let mut rates = Vec::new();
+    for _ in 0..5 {
+        let tally = side.swarm.ask(&format!("outstanding {DEPTH} {messages}"))?;
+        rates.push(messages as f64 / (tally.wall_ns as f64 / 1e9));
+    }
+    let saturation = median(&rates);
+    outcome.notes.push(format!(
+        "100 % is what {} does with {DEPTH} messages on their way: {} messages a second (median of 5)",
+        side.who.name(),
+        count(saturation as u64)
     ));
-    let scratch = common.scratch()?;
-    let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
-    let mut swarm = SwarmHandle::start(common.client_core, server.address, args.connections, &[])?;
-    swarm.ask("rounds 20 1")?;
-    let meter = Meter::start(server.pid(), swarm.pid());
-    let tally = swarm.ask(&format!("rate {} {}", args.rate, args.seconds))?;
-    let used = meter.stop();
-    let latency = tally.latency;
-    report.row("engine", common.engine.name(), "");
-    report.row("p50", format!("{:.0} us", latency.p50_us), "intended send to read, each delivery");
-    report.row("p99", format!("{:.0} us", latency.p99_us), "");
-    report.row("p99.9", format!("{:.0} us", latency.p999_us), "");
-    report.row("most", format!("{:.0} us", latency.max_us), "");
-    report.row("deliveries", count(tally.received), tally.integrity());
-    let cost = used.server_ns as f64 / tally.received.max(1) as f64 / 1_000.0;
-    report.row("server CPU per delivery", format!("{cost:.3} us"), "");
-    report.row("saturated", "", used.saturation());
-    report.print();
-    Ok(())
+    Ok(args
+        .percent
+        .iter()
+        .map(|percent| {
+            (format!("{percent} %"), ((saturation * *percent as f64 / 100.0) as u64).max(1))
+        })
+        .collect())
 }

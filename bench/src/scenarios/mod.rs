@@ -1,17 +1,22 @@
 //! What is measured. Each file is one scenario: its flags, what it does, and what its rows mean.
 
 pub mod broadcast;
+pub mod connects;
 pub mod engines;
 pub mod idle;
 pub mod ingest;
 pub mod latency;
+mod lineup;
 pub mod resume;
+pub mod saturation;
 
 use crate::machine::{busy_ns, now_ns};
+use crate::peers::Peer;
 use crate::process;
+use crate::results::Outcome;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of every scenario.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +36,24 @@ pub struct Common {
     /// Folder for data directories: what it lies on is what `durable` waits for.
     #[arg(long, global = true)]
     scratch: Option<PathBuf>,
+    /// Other servers to run in turns with ours. [default: those that suit the scenario; `none`]
+    #[arg(long, global = true, value_delimiter = ',', value_name = "PEER,...")]
+    peers: Option<Vec<String>>,
+    /// Rounds; in each, every side is measured once. 11 make a claim.
+    #[arg(long, global = true, value_name = "ROUNDS")]
+    pairs: Option<usize>,
+    /// Tiny sizes: shows that everything runs; the figures mean nothing.
+    #[arg(long, global = true)]
+    pub quick: bool,
+    /// Folder for what was found: JSON with every sample, Markdown, plots.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Where the peers are installed. [default: `peers` beside this program's folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    peers_folder: Option<PathBuf>,
+    /// Centrifugo's program. [default: `centrifugo` on the PATH]
+    #[arg(long, global = true, value_name = "FILE")]
+    centrifugo: Option<PathBuf>,
 }
 
 /// An I/O engine of ours.
@@ -65,11 +88,62 @@ impl Common {
         Ok(program)
     }
 
+    /// What our program says about itself.
+    pub fn server_version(&self) -> String {
+        let program = self.server_program().unwrap_or_default();
+        let said = std::process::Command::new(program).arg("--version").output();
+        let said = said.map(|output| output.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&said).trim().to_owned()
+    }
+
+    /// The peers that were asked for, or these.
+    pub fn peers(&self, usual: &[Peer]) -> Result<Vec<Peer>> {
+        let Some(names) = &self.peers else { return Ok(usual.to_vec()) };
+        let names = names.iter().filter(|name| !matches!(name.as_str(), "none" | ""));
+        names
+            .map(|name| {
+                Peer::from_str(name, true).map_err(|_| {
+                    let all: Vec<_> = Peer::value_variants().iter().map(|it| it.name()).collect();
+                    anyhow::anyhow!("no peer is called `{name}`; there are {}", all.join(", "))
+                })
+            })
+            .collect()
+    }
+
+    /// How many rounds, if the scenario wants so many.
+    pub fn rounds(&self, usual: usize) -> usize {
+        self.pairs.unwrap_or(if self.quick { 2 } else { usual }).max(1)
+    }
+
+    /// Where the peers are installed.
+    pub fn peers_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.peers_folder {
+            return Ok(folder.clone());
+        }
+        let program = std::env::current_exe()?;
+        let target = program.parent().and_then(Path::parent);
+        Ok(target.map_or_else(|| PathBuf::from("peers"), |target| target.join("peers")))
+    }
+
+    /// Centrifugo's program, if there is one.
+    pub fn centrifugo(&self) -> Option<PathBuf> {
+        self.centrifugo.clone().or_else(|| crate::peers::on_path("centrifugo"))
+    }
+
     /// An empty folder that is removed when dropped.
     pub fn scratch(&self) -> Result<tempfile::TempDir> {
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         Ok(tempfile::Builder::new().prefix("shardcast-bench-").tempdir_in(parent)?)
     }
+}
+
+/// Prints what was found, and writes it where it was asked for.
+pub fn publish(common: &Common, outcome: &Outcome) -> Result<()> {
+    crate::results::text::print(outcome);
+    let Some(folder) = &common.out else { return Ok(()) };
+    std::fs::create_dir_all(folder)?;
+    let json = serde_json::to_vec_pretty(outcome)?;
+    Ok(std::fs::write(folder.join(format!("{}.json", outcome.name)), json)?)
 }
 
 /// What processes used over a stretch of time.

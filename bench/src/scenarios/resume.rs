@@ -7,7 +7,7 @@ use super::Common;
 use crate::machine::now_ns;
 use crate::report::{Report, count};
 use crate::server_child::{ServerChild, free_address};
-use crate::swarm::{SwarmHandle, message};
+use crate::swarm::{Label, MESSAGE_BYTES, SwarmHandle, UNTRACKED, room_name};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -50,7 +50,7 @@ pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
     let drain = format!("drain_time_s={}", args.drain_s);
     let mut old = ServerChild::start_at(common, &data, free_address()?, &[&drain])?;
     let address = old.address;
-    let more = ["--envelope".to_owned()];
+    let more = ["--dialect=envelope".to_owned()];
     let mut swarm = SwarmHandle::start(common.client_core, address, n, &more)?;
     swarm.watch()?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -101,10 +101,10 @@ fn publish(address: SocketAddr, rate: u64, stop: &AtomicBool) -> Result<u64> {
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         let began = now_ns();
-        let body = format!(
-            "{{\"id\":\"m{number}\",\"data\":\"{}\"}}",
-            String::from_utf8_lossy(&message(number, 0))
-        );
+        let mut payload = [0; MESSAGE_BYTES];
+        Label { number, id: UNTRACKED, room: 0 }.write(&mut payload);
+        let data = String::from_utf8_lossy(&payload);
+        let body = format!("{{\"id\":\"m{number}\",\"data\":\"{data}\"}}");
         while let Err(error) = post(&mut connection, address, &body) {
             connection = None;
             if now_ns() - began > 60_000_000_000 {
@@ -132,8 +132,9 @@ fn post(
     let stream = connection.as_mut().context("just connected")?;
     write!(
         stream.get_mut(),
-        "POST /v1/channels/bench/events?ack=durable HTTP/1.1\r\nHost: {address}\r\n\
+        "POST /v1/channels/{}/events?ack=durable HTTP/1.1\r\nHost: {address}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        room_name(0),
         body.len()
     )?;
     let mut line = String::new();

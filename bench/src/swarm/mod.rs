@@ -1,39 +1,53 @@
-//! The clients: many WebSocket subscribers in one process on one epoll, driven by orders.
+//! The clients: many subscribers in one process on one epoll, driven by orders.
 //!
 //! Orders are lines on standard input, answers lines of JSON (see [`order`]). Between orders the
 //! process goes on serving its connections: it answers pings and, when asked to watch, reconnects
-//! what was closed. The first connection also publishes, so that publishing and receiving share a
-//! clock and a thread, and nothing else of the client side runs on this core.
+//! what was closed. Publishing is done here, too (over the first member's own connection, or over
+//! HTTP where subscribers cannot send), so that publishing and receiving share a clock and a
+//! thread, and nothing else of the client side runs on this core.
 //!
-//! Deliberately absent: CPU accounting (the coordinator reads it from outside) and judging. One
-//! thread. Tested by the scenarios: a client that miscounts shows as loss.
+//! [`dialect`] speaks to each server, [`link`] moves bytes, [`book`] counts, `orders.rs` carries
+//! out. Deliberately absent: CPU accounting (the coordinator reads it from outside) and judging.
+//! One thread. Tested by the scenarios: a client that miscounts shows as loss.
 
+pub mod book;
 mod connection;
+pub mod dialect;
+mod frames;
+mod link;
 pub mod order;
+mod orders;
+mod publisher;
+mod rooms;
+mod tls;
 
+pub use book::{Label, MESSAGE_BYTES, UNTRACKED};
+pub use dialect::{Dialect, room_name};
 pub use order::{SwarmHandle, Tally};
 
-use crate::histogram::Latencies;
 use crate::machine::now_ns;
 use anyhow::{Context, Result, bail};
+use book::Book;
 use clap::Args;
 use connection::{Connection, Outcome, Plan};
+use link::Route;
+use publisher::Publishers;
+use rooms::Rooms;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use std::io::{BufRead, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
-/// Bytes of a message, with its number and time in front.
-pub const MESSAGE_BYTES: usize = 128;
 /// Head of an unmasked frame of such a message, whose length takes two bytes more.
 pub const FRAME_BYTES: usize = MESSAGE_BYTES + 4;
 
 /// Connections that are being opened at a time: the server's accept queue must not overflow.
 const OPENING_MAX: usize = 256;
-/// How long a round may take before what is missing counts as lost.
-const ROUND_TIMEOUT_NS: u64 = 30_000_000_000;
+/// How long all may take to be subscribed.
+const CONNECT_TIMEOUT_NS: u64 = 120_000_000_000;
+/// A publisher waits when it has so much unsent.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 const STDIN: u64 = u64::MAX;
 
@@ -43,40 +57,47 @@ pub struct SwarmArgs {
     /// Where to connect.
     #[arg(long)]
     target: SocketAddr,
-    /// How many connections.
+    /// How many users; a user is one connection unless rooms need two.
     #[arg(long)]
     connections: usize,
-    /// The channel to subscribe to and to publish on.
-    #[arg(long, default_value = "bench")]
-    channel: String,
-    /// Messages in envelopes, with positions, so that a cut connection resumes.
+    /// Whom it speaks to.
+    #[arg(long, value_enum, default_value_t = Dialect::Shardcast)]
+    dialect: Dialect,
+    /// Rooms altogether; with more than one, every user is in two of them.
+    #[arg(long, default_value_t = 1)]
+    rooms: usize,
+    /// Over TLS, whatever the certificate.
     #[arg(long)]
-    envelope: bool,
-    /// No WebSocket: bytes of this many per message, ordered over this control address.
+    tls: bool,
+    /// So many of a hundred connections never read once they are subscribed.
+    #[arg(long, default_value_t = 0)]
+    stalled_percent: usize,
+    /// With the dialect `raw`: messages are ordered over this control address.
     #[arg(long)]
     trigger: Option<SocketAddr>,
-    /// Frame bytes per message without WebSocket.
+    /// Bytes of a message with the dialect `raw`.
     #[arg(long, default_value_t = FRAME_BYTES)]
     frame_bytes: usize,
 }
 
 struct Swarm {
     plan: Plan,
+    rooms: Rooms,
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
     connections: Vec<Connection>,
-    /// Connections that subscribe or are done opening; the rest is opened by and by.
+    publishers: Option<Publishers>,
     opening: usize,
     open: usize,
     /// Closed connections that come back, and when.
     returning: Vec<(u64, usize)>,
     trigger: Option<TcpStream>,
     buffer: Vec<u8>,
-    scratch: Vec<u8>,
-    tally: Tally,
-    latencies: Latencies,
-    /// Number of the next message.
-    next: u64,
+    frames: Vec<u8>,
+    book: Book,
+    /// Number of the next message over all rooms, and in each.
+    next_id: u64,
+    next: Vec<u64>,
     watching: bool,
     jitter: u64,
     stdin_ready: bool,
@@ -86,10 +107,10 @@ struct Swarm {
 pub fn run(args: &SwarmArgs) -> Result<()> {
     crate::machine::raise_descriptors();
     let mut swarm = Swarm::new(args)?;
-    swarm.connect_all(args.connections)?;
+    let wall_ns = swarm.connect_all()?;
     let stdin = std::io::stdin();
     epoll::add(&swarm.epoll, &stdin, epoll::EventData::new_u64(STDIN), epoll::EventFlags::IN)?;
-    order::say(&order::Ready { connections: swarm.open })?;
+    order::say(&order::Ready { connections: swarm.open, wall_ns })?;
     let mut lines = stdin.lock();
     loop {
         while !swarm.stdin_ready {
@@ -110,47 +131,60 @@ impl Swarm {
         if let Some(trigger) = &trigger {
             trigger.set_nodelay(true)?;
         }
+        let dialect = if trigger.is_some() { Dialect::Raw } else { args.dialect };
+        let share = args.stalled_percent;
+        let stalled = |at: usize| (at * share / 100) != ((at + 1) * share / 100);
+        let rooms = Rooms::new(dialect, args.connections, args.rooms, stalled);
+        let connections = (0..rooms.connections(args.connections))
+            .map(|at| Connection::new(rooms.of(at, args.connections), stalled(at)))
+            .collect();
+        let route = Route { target: args.target, tls: args.tls.then(|| tls::config(&[])) };
         Ok(Self {
-            plan: Plan {
-                target: args.target,
-                path: format!("/v1/channels/{}/ws", args.channel),
-                envelope: args.envelope,
-                raw_frame_bytes: trigger.is_some().then_some(args.frame_bytes),
-            },
+            plan: Plan { route, dialect, raw_frame_bytes: args.frame_bytes },
+            next: vec![0; rooms.count()],
+            rooms,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(1_024),
-            connections: Vec::with_capacity(args.connections),
+            connections,
+            publishers: None,
             opening: 0,
             open: 0,
             returning: Vec::new(),
             trigger,
             buffer: vec![0; 256 << 10],
-            scratch: Vec::new(),
-            tally: Tally::default(),
-            latencies: Latencies::new(),
-            next: 0,
+            frames: Vec::new(),
+            book: Book::new(),
+            next_id: 0,
             watching: false,
             jitter: 0x9e37_79b9_7f4a_7c15,
             stdin_ready: false,
         })
     }
 
-    fn connect_all(&mut self, count: usize) -> Result<()> {
+    /// Opens every connection; how long it took until the last was subscribed.
+    fn connect_all(&mut self) -> Result<u64> {
         let start = now_ns();
-        while self.open < count {
-            while self.connections.len() < count && self.opening < OPENING_MAX {
-                let index = self.connections.len();
-                let connection = Connection::open(&self.plan, index, &self.epoll)
+        let mut begun = 0;
+        while self.open < self.connections.len() {
+            while begun < self.connections.len() && self.opening < OPENING_MAX {
+                self.connections[begun]
+                    .reopen(&self.plan, begun, &self.epoll)
                     .context("cannot connect; are there descriptors and ports left?")?;
-                self.connections.push(connection);
+                begun += 1;
                 self.opening += 1;
             }
             self.pump(100_000_000)?;
-            if self.tally.closed > 0 || now_ns() - start > 120_000_000_000 {
-                bail!("{} of {count} connected, {} were closed", self.open, self.tally.closed);
+            if self.book.tally.closed > 0 || now_ns() - start > CONNECT_TIMEOUT_NS {
+                let (all, closed) = (self.connections.len(), self.book.tally.closed);
+                bail!("{} of {all} connected, {closed} were closed", self.open);
             }
         }
-        Ok(())
+        let wall_ns = now_ns() - start;
+        if self.plan.dialect.is_sse() && self.publishers.is_none() {
+            let Plan { dialect, route, .. } = &self.plan;
+            self.publishers = Some(Publishers::open(*dialect, route, &self.epoll)?);
+        }
+        Ok(wall_ns)
     }
 
     /// Waits for something to happen, at most that long, and handles it.
@@ -169,6 +203,11 @@ impl Swarm {
             let event = self.events[at];
             match event.data.u64() {
                 STDIN => self.stdin_ready = true,
+                token if token >= publisher::TOKENS => {
+                    if let Some(publishers) = &mut self.publishers {
+                        publishers.ready(token, &self.epoll, &mut self.buffer)?;
+                    }
+                }
                 index => self.ready(index as usize),
             }
         }
@@ -179,9 +218,9 @@ impl Swarm {
     }
 
     fn ready(&mut self, index: usize) {
-        let Self { connections, plan, epoll, buffer, scratch, tally, latencies, .. } = self;
-        let connection = &mut connections[index];
-        match connection.ready(plan, index, epoll, buffer, scratch, tally, latencies) {
+        let Self { connections, plan, epoll, buffer, book, .. } = self;
+        book.now_ns = now_ns();
+        match connections[index].ready(plan, index, epoll, buffer, book) {
             Outcome::Nothing => {}
             Outcome::Opened => {
                 self.opening -= 1;
@@ -194,11 +233,11 @@ impl Swarm {
                     self.opening -= 1;
                 }
                 if self.watching {
-                    self.tally.cuts += u64::from(was_open);
+                    self.book.tally.cuts += u64::from(was_open);
                     let wait_ns = 50_000_000 + self.random() % 400_000_000;
                     self.returning.push((now_ns() + wait_ns, index));
                 } else {
-                    self.tally.closed += 1;
+                    self.book.tally.closed += 1;
                 }
             }
         }
@@ -224,118 +263,51 @@ impl Swarm {
         self.jitter
     }
 
-    fn carry_out(&mut self, line: &str) -> Result<()> {
-        let mut words = line.split(' ');
-        let name = words.next().unwrap_or_default();
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        match (name, number(), number()) {
-            ("rounds", Some(rounds), Some(burst)) => self.rounds(rounds, burst)?,
-            ("rate", Some(per_s), Some(seconds)) => self.rate(per_s, seconds)?,
-            ("watch", _, _) => {
-                self.watching = true;
-                return order::say(&order::Ready { connections: self.open });
-            }
-            ("until", Some(last), _) => self.until(last)?,
-            _ => bail!("no such order: {line}"),
-        }
-        let mut tally = std::mem::take(&mut self.tally);
-        tally.latency = std::mem::replace(&mut self.latencies, Latencies::new()).quantiles();
-        tally.open = self.open as u64;
-        order::say(&tally)
-    }
-
-    /// Publishes, waits until everybody has it, and again.
-    fn rounds(&mut self, rounds: u64, burst: u64) -> Result<()> {
-        let start = now_ns();
-        for _ in 0..rounds {
-            self.publish(burst, now_ns())?;
-            self.tally.expected += burst * self.connections.len() as u64;
-            let began = now_ns();
-            while self.tally.received < self.tally.expected && self.tally.closed == 0 {
-                self.pump(100_000_000)?;
-                if now_ns() - began > ROUND_TIMEOUT_NS {
-                    self.tally.wall_ns = now_ns() - start;
-                    return Ok(());
-                }
-            }
-        }
-        self.tally.wall_ns = now_ns() - start;
-        Ok(())
-    }
-
-    /// Publishes at a fixed rate, whatever comes back; latency counts from the intended time.
-    fn rate(&mut self, per_s: u64, seconds: u64) -> Result<()> {
-        let interval = 1_000_000_000 / per_s.max(1);
-        let start = now_ns();
-        for message in 0..per_s * seconds {
-            let due = start + message * interval;
-            loop {
-                let now = now_ns();
-                if now >= due {
-                    break;
-                }
-                self.pump(due - now)?;
-            }
-            self.publish(1, due)?;
-            self.tally.expected += self.connections.len() as u64;
-            self.pump(0)?;
-        }
-        self.tally.wall_ns = now_ns() - start;
-        let end = now_ns();
-        while self.tally.received < self.tally.expected && now_ns() - end < 5_000_000_000 {
-            self.pump(100_000_000)?;
-        }
-        Ok(())
-    }
-
-    /// Serves until everybody has had the message of that number.
-    fn until(&mut self, last: u64) -> Result<()> {
-        let start = now_ns();
-        let waits = |connection: &Connection| connection.next <= last;
-        while self.connections.iter().any(waits) && now_ns() - start < 60_000_000_000 {
-            self.pump(50_000_000)?;
-        }
-        // What would be doubled comes right behind.
-        let end = now_ns();
-        while now_ns() - end < 500_000_000 {
-            self.pump(100_000_000)?;
-        }
-        self.tally.expected = (last + 1) * self.connections.len() as u64;
-        self.tally.behind = self.connections.iter().filter(|c| waits(c)).count() as u64;
-        Ok(())
-    }
-
-    fn publish(&mut self, burst: u64, stamp_ns: u64) -> Result<()> {
+    /// Publishes so many messages, room after room, in as few sends as there are publishers.
+    fn publish(&mut self, count: u64, due_ns: u64) -> Result<()> {
+        self.book.tally.published += count;
         if let Some(trigger) = &mut self.trigger {
-            self.next += burst;
+            self.book.tally.expected += count * self.connections.len() as u64;
             trigger.write_all(&[1])?;
             return Ok(());
         }
-        let mut bytes = Vec::with_capacity(256 * burst as usize);
-        for _ in 0..burst {
-            let payload = message(self.next, stamp_ns);
-            self.next += 1;
-            let mask = Some([0x5a, 0xc3, 0x17, 0x88]);
-            proto::ws::write_frame_with(&mut bytes, proto::ws::Opcode::Text, true, mask, &payload);
-        }
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(socket) = self.connections[0].socket() else {
-                bail!("the publisher was closed")
-            };
-            match send(socket, &bytes[at..], SendFlags::NOSIGNAL) {
-                Ok(sent) => at += sent,
-                Err(Errno::AGAIN) => self.pump(1_000_000)?,
-                Err(errno) => return Err(errno).context("the publishing connection"),
+        let mut left = count;
+        while left > 0 {
+            let room = (self.next_id % self.rooms.count() as u64) as u32;
+            let run = if self.rooms.count() == 1 { left } else { 1 };
+            self.frames.clear();
+            for _ in 0..run {
+                self.write_message(room, due_ns)?;
+            }
+            left -= run;
+            if self.publishers.is_none() {
+                self.send(self.rooms.publisher(room))?;
             }
         }
         Ok(())
     }
-}
 
-/// The payload of a message: number, time, filling.
-pub fn message(number: u64, stamp_ns: u64) -> Vec<u8> {
-    let mut payload = format!("{number:016x}{stamp_ns:016x}").into_bytes();
-    payload.resize(MESSAGE_BYTES, b'.');
-    payload
+    /// Appends the next message of a room to the frames to send, or posts it.
+    fn write_message(&mut self, room: u32, due_ns: u64) -> Result<()> {
+        let number = &mut self.next[room as usize];
+        let label = Label { number: *number, id: self.next_id, room };
+        *number += 1;
+        self.next_id += 1;
+        self.book.depart(label.id, due_ns, self.rooms.members(room));
+        let mut payload = [0; MESSAGE_BYTES];
+        label.write(&mut payload);
+        if let Some(publishers) = &mut self.publishers {
+            return publishers.publish(&self.epoll, room, &payload);
+        }
+        self.plan.dialect.publish(&mut self.frames, room, &payload);
+        Ok(())
+    }
+
+    fn send(&mut self, publisher: usize) -> Result<()> {
+        while self.connections[publisher].unsent_bytes() > UNSENT_BYTES_MAX {
+            self.pump(1_000_000)?;
+        }
+        let Self { connections, frames, epoll, .. } = self;
+        connections[publisher].send(frames, epoll).context("the publishing connection")
+    }
 }

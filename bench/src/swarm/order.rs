@@ -1,8 +1,10 @@
 //! What passes between the coordinator and a swarm.
 //!
 //! `rounds R B`: R times, publish B messages at once and wait until every connection has them.
-//! `rate M S`: M messages a second for S seconds. `watch`: from now on reconnect what is closed, at
-//! the position it had. `until N`: serve until everybody has had message N.
+//! `outstanding K M`: keep K messages on their way, M in all. `rate M S`: M messages a second for S
+//! seconds, whatever comes back. `hold S`: serve for S seconds. `watch`: from now on reconnect what
+//! is closed, at the position it had. `until N`: serve until everybody has had message N. `leave`:
+//! reset every connection. `connect`: open them all again.
 
 use crate::child::LineChild;
 use crate::histogram::Quantiles;
@@ -15,6 +17,9 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Ready {
     pub connections: usize,
+    /// From the first connect to the last subscription.
+    #[serde(default)]
+    pub wall_ns: u64,
 }
 
 /// What came of an order.
@@ -38,10 +43,20 @@ pub struct Tally {
     pub behind: u64,
     /// Connections open at the end.
     pub open: u64,
+    /// Payloads that are none of ours.
+    pub foreign: u64,
+    /// Heartbeats and the like that were answered.
+    pub replies: u64,
+    /// Messages published.
+    pub published: u64,
     /// How long it took.
     pub wall_ns: u64,
-    /// From the intended send to the read.
+    /// From the intended send to the read, of each delivery.
     pub latency: Quantiles,
+    /// From the intended send to the read of the last subscriber.
+    pub completion: Quantiles,
+    /// From a cut to the server's word that nothing is missing.
+    pub recovery: Quantiles,
 }
 
 impl Tally {
@@ -58,6 +73,9 @@ impl Tally {
         self.repeated += other.repeated;
         self.gaps += other.gaps;
         self.closed += other.closed;
+        self.foreign += other.foreign;
+        self.replies += other.replies;
+        self.published += other.published;
         self.wall_ns += other.wall_ns;
     }
 

@@ -1,0 +1,274 @@
+//! Who is compared: our server, the bare send loop, other servers; each with clients of its own,
+//! all alive from beginning to end, run in turns.
+//!
+//! Only the side whose turn it is has work; the others hold their connections and answer
+//! heartbeats. In each round every side is run once, and the round after begins with the next side,
+//! so that a drift of the machine and whoever ran before fall on all alike.
+
+use super::{Common, Meter, Used};
+use crate::child::LineChild;
+use crate::floor;
+use crate::peers::{Identity, Peer, Program, Wire};
+use crate::results::{BARE, OURS, Outcome, SideInfo};
+use crate::server_child::ServerChild;
+use crate::swarm::{Dialect, FRAME_BYTES, SwarmHandle, Tally};
+use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
+
+/// Who takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Ours,
+    /// Ours with envelopes, which a cut connection resumes.
+    OursEnvelope,
+    /// The bare send loop of the server's engine.
+    Bare,
+    Peer(Peer),
+}
+
+/// What each side has to carry.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub wire: Wire,
+    pub tls: bool,
+    pub users: usize,
+    /// With more than one, every user is in two of them.
+    pub rooms: usize,
+    pub stalled_percent: usize,
+    /// Frames that the bare loop sends in one piece.
+    pub burst: u64,
+}
+
+impl Setting {
+    /// One room for all over plain WebSocket.
+    pub fn room(users: usize) -> Self {
+        let wire = Wire::Ws;
+        Self { wire, tls: false, users, rooms: 1, stalled_percent: 0, burst: 1 }
+    }
+}
+
+#[derive(Debug)]
+enum Server {
+    Ours(ServerChild),
+    Bare(LineChild, floor::Ports),
+    Peer(Program),
+}
+
+/// One side, running.
+#[derive(Debug)]
+pub struct Side {
+    pub who: Who,
+    server: Server,
+    pub swarm: SwarmHandle,
+    pub used: Used,
+    pub tally: Tally,
+}
+
+/// What a block gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    pub tally: Tally,
+    pub used: Used,
+}
+
+impl Block {
+    /// Microseconds of the server's CPU for each message delivered.
+    pub fn cost_us(&self) -> f64 {
+        self.used.server_ns as f64 / self.tally.received.max(1) as f64 / 1_000.0
+    }
+}
+
+impl Who {
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ours => OURS,
+            Self::OursEnvelope => "shardcast envelope",
+            Self::Bare => BARE,
+            Self::Peer(peer) => peer.name(),
+        }
+    }
+
+    /// How it is spoken to.
+    pub fn dialect(self, wire: Wire) -> Result<Dialect> {
+        match (self, wire) {
+            (Self::Ours, Wire::Ws) => Ok(Dialect::Shardcast),
+            (Self::Ours, Wire::Sse) => Ok(Dialect::ShardcastSse),
+            (Self::OursEnvelope, Wire::Ws) => Ok(Dialect::Envelope),
+            (Self::Bare, _) => Ok(Dialect::Raw),
+            (Self::Peer(peer), wire) if peer.dialect(wire).is_some() => {
+                peer.dialect(wire).context("it has one")
+            }
+            _ => bail!("it has no {}", wire.name()),
+        }
+    }
+}
+
+impl Server {
+    fn start(
+        who: Who,
+        common: &Common,
+        folder: &std::path::Path,
+        setting: &Setting,
+        identity: Option<&Identity>,
+    ) -> Result<Self> {
+        match who {
+            Who::Ours | Who::OursEnvelope => {
+                let tls = identity.map(|it| {
+                    [
+                        format!("tls.cert={}", it.cert.display()),
+                        format!("tls.key={}", it.key.display()),
+                    ]
+                });
+                let settings: Vec<&str> = tls.iter().flatten().map(String::as_str).collect();
+                let data = folder.join("data");
+                Ok(Self::Ours(ServerChild::start(common, &data, &settings)?))
+            }
+            Who::Bare if setting.tls => bail!("it has no TLS"),
+            Who::Bare => {
+                let bytes = FRAME_BYTES * setting.burst as usize;
+                let (core, engine) = (common.server_core, common.engine);
+                let (child, ports) = floor::start(core, engine, setting.users, bytes)?;
+                Ok(Self::Bare(child, ports))
+            }
+            Who::Peer(peer) => Ok(Self::Peer(peer.start(common, folder, identity)?)),
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Ours(server) => server.pid(),
+            Self::Bare(child, _) => child.pid(),
+            Self::Peer(program) => program.pid(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ours(server) => server.address,
+            Self::Bare(_, ports) => SocketAddr::from(([127, 0, 0, 1], ports.port)),
+            Self::Peer(program) => program.address,
+        }
+    }
+}
+
+impl Side {
+    /// Starts the server and its clients; returns when all are subscribed.
+    fn start(
+        who: Who,
+        common: &Common,
+        folder: &std::path::Path,
+        setting: &Setting,
+        identity: Option<&Identity>,
+    ) -> Result<Self> {
+        let dialect = who.dialect(setting.wire)?;
+        let folder = folder.join(who.name().replace(' ', "-"));
+        std::fs::create_dir(&folder)?;
+        let server = Server::start(who, common, &folder, setting, identity)?;
+        let mut more = vec![
+            format!("--dialect={}", dialect.name()),
+            format!("--rooms={}", setting.rooms),
+            format!("--stalled-percent={}", setting.stalled_percent),
+        ];
+        if setting.tls {
+            more.push("--tls".to_owned());
+        }
+        if let Server::Bare(_, ports) = &server {
+            more.push(format!("--trigger=127.0.0.1:{}", ports.trigger));
+        }
+        let swarm = SwarmHandle::start(common.client_core, server.address(), setting.users, &more)?;
+        Ok(Self { who, server, swarm, used: Used::default(), tally: Tally::default() })
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Gives its clients an order and measures what that costs.
+    pub fn block(&mut self, order: &str) -> Result<Block> {
+        let meter = Meter::start(self.pid(), self.swarm.pid());
+        let tally = self.swarm.ask(order).with_context(|| self.who.name())?;
+        let used = meter.stop();
+        self.used.add(used);
+        self.tally.add(&tally);
+        Ok(Block { tally, used })
+    }
+}
+
+/// All sides of a comparison.
+#[derive(Debug)]
+pub struct Lineup {
+    pub sides: Vec<Side>,
+    pub skipped: Vec<(String, String)>,
+    // Dropped last: the servers write there.
+    _folder: tempfile::TempDir,
+}
+
+impl Lineup {
+    /// Starts everybody who can take part. Our own side must.
+    pub fn start(common: &Common, setting: &Setting, all: &[Who]) -> Result<Self> {
+        let folder = common.scratch()?;
+        let identity = if setting.tls { Some(identity(folder.path())?) } else { None };
+        let (mut sides, mut skipped) = (Vec::new(), Vec::new());
+        for who in all {
+            match Side::start(*who, common, folder.path(), setting, identity.as_ref()) {
+                Ok(side) => sides.push(side),
+                Err(error) if *who == Who::Ours => return Err(error),
+                Err(error) => {
+                    eprintln!("bench: {} is skipped: {error:#}", who.name());
+                    skipped.push((who.name().to_owned(), format!("{error:#}")));
+                }
+            }
+        }
+        Ok(Self { sides, skipped, _folder: folder })
+    }
+
+    /// Runs every side once a round, beginning with another each time.
+    pub fn rounds(
+        &mut self,
+        rounds: usize,
+        mut block: impl FnMut(usize, &mut Side) -> Result<()>,
+    ) -> Result<()> {
+        let count = self.sides.len();
+        for round in 0..rounds {
+            for turn in 0..count {
+                let at = (round + turn) % count;
+                block(at, &mut self.sides[at])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says who took part and what went wrong.
+    pub fn describe(&self, common: &Common, outcome: &mut Outcome) {
+        outcome.skipped.extend_from_slice(&self.skipped);
+        outcome.sides = self
+            .sides
+            .iter()
+            .map(|side| SideInfo {
+                name: side.who.name().to_owned(),
+                version: match side.who {
+                    Who::Ours => {
+                        format!("{}, engine {}", common.server_version(), common.engine.name())
+                    }
+                    Who::OursEnvelope => "the same, format=envelope".to_owned(),
+                    Who::Bare => format!("one send a connection, engine {}", common.engine.name()),
+                    Who::Peer(peer) => peer.version(common),
+                },
+                integrity: side.tally.integrity(),
+                saturation: side.used.saturation(),
+            })
+            .collect();
+    }
+}
+
+/// A certificate for this run.
+fn identity(folder: &std::path::Path) -> Result<Identity> {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names)?;
+    let identity = Identity { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+    std::fs::write(&identity.cert, made.cert.pem())?;
+    std::fs::write(&identity.key, made.signing_key.serialize_pem())?;
+    Ok(identity)
+}

@@ -1,0 +1,274 @@
+//! How each server is spoken to: where to connect, what to say first, how a message looks.
+//!
+//! A [`Dialect`] writes requests and publishes; a [`Parser`] is the receiving half of one
+//! connection after the HTTP head. Every parser hands payloads to a [`Reader`], which counts.
+
+mod nats;
+mod socketio;
+mod sse;
+
+use super::frames::{self, Broken, Frames};
+use clap::ValueEnum;
+use proto::http1::{BodyReader, Response, ResponseBody};
+use proto::ws::Opcode;
+
+/// Who is spoken to, and over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// Shardcast's plain WebSocket: a message is the data.
+    Shardcast,
+    /// Shardcast's WebSocket with envelopes, which a cut connection resumes.
+    Envelope,
+    /// A WebSocket that sends what the publisher sent, rooms in the query.
+    Plain,
+    /// engine.io 4 and socket.io 5 over WebSocket.
+    SocketIo,
+    /// The NATS text protocol in binary WebSocket frames.
+    Nats,
+    /// Nchan's WebSocket: one location that publishes and subscribes.
+    Nchan,
+    /// Centrifugo's JSON protocol.
+    Centrifugo,
+    /// Shardcast's server-sent events.
+    ShardcastSse,
+    /// Server-sent events, rooms in the query, published with POST to `/pub`.
+    Sse,
+    /// Nchan's server-sent events.
+    NchanSse,
+    /// No protocol: so many bytes are a message, sent when a control connection says so.
+    Raw,
+}
+
+/// What a parser hands on.
+pub trait Reader {
+    /// The payload of a message.
+    fn message(&mut self, payload: &[u8]);
+    /// A word of the server's own about the subscription.
+    fn notice(&mut self, text: &str);
+    /// Subscribed: from now on messages come.
+    fn opened(&mut self);
+    /// To be sent back.
+    fn reply(&mut self, opcode: Opcode, payload: &[u8]);
+    /// The server closes.
+    fn closed(&mut self, why: &[u8]);
+}
+
+/// The channel of a room.
+pub fn room_name(room: u32) -> String {
+    format!("{room:08x}")
+}
+
+fn joined(rooms: &[u32], before: &str, between: &str) -> String {
+    let names: Vec<String> =
+        rooms.iter().map(|room| format!("{before}{}", room_name(*room))).collect();
+    names.join(between)
+}
+
+impl Dialect {
+    /// As the flag names it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned())
+    }
+
+    /// Published over HTTP, since subscribers cannot send.
+    pub fn is_sse(self) -> bool {
+        matches!(self, Self::ShardcastSse | Self::Sse | Self::NchanSse)
+    }
+
+    /// How many rooms one connection can follow.
+    pub fn rooms_max(self) -> usize {
+        match self {
+            Self::Shardcast | Self::Envelope | Self::Nchan | Self::NchanSse => 1,
+            _ => 2,
+        }
+    }
+
+    /// Where to connect for these rooms.
+    pub fn target(self, rooms: &[u32], position: &str) -> String {
+        match self {
+            Self::Shardcast => format!("/v1/channels/{}/ws", joined(rooms, "", "")),
+            Self::Envelope if position.is_empty() => {
+                format!("/v1/channels/{}/ws?format=envelope", joined(rooms, "", ""))
+            }
+            Self::Envelope => {
+                let room = joined(rooms, "", "");
+                format!("/v1/channels/{room}/ws?format=envelope&since={position}")
+            }
+            Self::Plain => format!("/ws?rooms={}", joined(rooms, "", ",")),
+            Self::SocketIo => {
+                format!("/socket.io/?EIO=4&transport=websocket&rooms={}", joined(rooms, "", ","))
+            }
+            Self::Nats | Self::Raw => "/".to_owned(),
+            Self::Nchan => format!("/pubsub/{}", joined(rooms, "", "")),
+            Self::Centrifugo => "/connection/websocket".to_owned(),
+            Self::ShardcastSse => format!("/v1/sse?{}", joined(rooms, "channel=", "&")),
+            Self::Sse => format!("/sse?rooms={}", joined(rooms, "", ",")),
+            Self::NchanSse => format!("/sub/{}", joined(rooms, "", "")),
+        }
+    }
+
+    /// Where a message is posted.
+    pub fn publish_target(self, room: u32) -> String {
+        match self {
+            Self::ShardcastSse => format!("/v1/channels/{}/events", room_name(room)),
+            Self::NchanSse => format!("/pub/{}", room_name(room)),
+            _ => "/pub".to_owned(),
+        }
+    }
+
+    /// Said once the WebSocket is there, before the server speaks.
+    pub fn greeting(self, rooms: &[u32]) -> Option<Vec<u8>> {
+        (self == Self::Centrifugo).then(|| {
+            let mut out = Vec::new();
+            let mut lines = "{\"id\":1,\"connect\":{}}".to_owned();
+            for (at, room) in rooms.iter().enumerate() {
+                let (id, name) = (at + 2, room_name(*room));
+                lines.push_str(&format!(
+                    "\n{{\"id\":{id},\"subscribe\":{{\"channel\":\"{name}\"}}}}"
+                ));
+            }
+            frames::write(&mut out, Opcode::Text, lines.as_bytes());
+            out
+        })
+    }
+
+    /// Appends a publish over a subscriber's own connection.
+    pub fn publish(self, out: &mut Vec<u8>, room: u32, payload: &[u8]) {
+        match self {
+            Self::SocketIo => socketio::publish(out, payload),
+            Self::Nats => nats::publish(out, room, payload),
+            Self::Centrifugo => {
+                let data = String::from_utf8_lossy(payload);
+                let name = room_name(room);
+                let command = format!(
+                    "{{\"id\":9,\"publish\":{{\"channel\":\"{name}\",\"data\":\"{data}\"}}}}"
+                );
+                frames::write(out, Opcode::Text, command.as_bytes());
+            }
+            _ => frames::write(out, Opcode::Text, payload),
+        }
+    }
+}
+
+/// The receiving half of one connection.
+#[derive(Debug)]
+pub enum Parser {
+    Plain(Frames),
+    Envelope(Frames),
+    SocketIo(Frames),
+    Nats(nats::Stream),
+    Centrifugo { frames: Frames, waiting: usize },
+    Sse(sse::Stream),
+}
+
+impl Parser {
+    /// For a connection that got this head; `None` if it refuses.
+    pub fn new(dialect: Dialect, rooms: usize, response: &Response) -> Option<Self> {
+        let frames = Frames::default();
+        match dialect {
+            Dialect::Envelope => Some(Self::Envelope(frames)),
+            Dialect::SocketIo => Some(Self::SocketIo(frames)),
+            Dialect::Nats => Some(Self::Nats(nats::Stream::default())),
+            Dialect::Centrifugo => Some(Self::Centrifugo { frames, waiting: rooms + 1 }),
+            _ if !dialect.is_sse() => Some(Self::Plain(frames)),
+            _ if response.status != 200 => None,
+            _ => match response.body {
+                ResponseBody::Framed(body) => {
+                    Some(Self::Sse(sse::Stream::new(Some(BodyReader::new(body)))))
+                }
+                ResponseBody::UntilClose => Some(Self::Sse(sse::Stream::new(None))),
+            },
+        }
+    }
+
+    /// Messages come without more ado.
+    pub fn is_open_at_once(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Envelope(_) | Self::Sse(_))
+    }
+
+    /// Takes what was received.
+    pub fn feed(
+        &mut self,
+        rooms: &[u32],
+        input: &[u8],
+        reader: &mut impl Reader,
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Plain(frames) => frames.feed(input, |opcode, payload| {
+                if matches!(opcode, frames::TEXT | frames::BINARY) {
+                    reader.message(payload);
+                    return Ok(());
+                }
+                control(opcode, payload, reader)
+            }),
+            Self::Envelope(frames) => frames.feed(input, |opcode, payload| {
+                if opcode != frames::TEXT {
+                    return control(opcode, payload, reader);
+                }
+                let text = std::str::from_utf8(payload).map_err(|_| Broken)?;
+                reader.notice(text);
+                if let Some(data) = between(text, "\"data\":\"", '"') {
+                    reader.message(data.as_bytes());
+                }
+                Ok(())
+            }),
+            Self::SocketIo(frames) => frames.feed(input, |opcode, payload| {
+                if opcode != frames::TEXT {
+                    return control(opcode, payload, reader);
+                }
+                socketio::packet(payload, reader)
+            }),
+            Self::Nats(stream) => stream.feed(rooms, input, reader),
+            Self::Centrifugo { frames, waiting } => frames.feed(input, |opcode, payload| {
+                if opcode != frames::TEXT {
+                    return control(opcode, payload, reader);
+                }
+                let text = std::str::from_utf8(payload).map_err(|_| Broken)?;
+                text.lines().try_for_each(|line| centrifugo(line, waiting, reader))
+            }),
+            Self::Sse(stream) => stream.feed(input, reader),
+        }
+    }
+}
+
+/// A reply, a push, or `{}`, which is a ping that wants the same back.
+fn centrifugo(line: &str, waiting: &mut usize, reader: &mut impl Reader) -> Result<(), Broken> {
+    if line == "{}" {
+        reader.reply(Opcode::Text, b"{}");
+    } else if line.contains("\"error\"") {
+        reader.closed(line.as_bytes());
+        return Err(Broken);
+    } else if line.starts_with("{\"push\"") {
+        if let Some(data) = between(line, "\"data\":\"", '"') {
+            reader.message(data.as_bytes());
+        }
+    } else if *waiting > 0 {
+        *waiting -= 1;
+        if *waiting == 0 {
+            reader.opened();
+        }
+    }
+    Ok(())
+}
+
+/// Ping, close, and what is ignored.
+fn control(opcode: u8, payload: &[u8], reader: &mut impl Reader) -> Result<(), Broken> {
+    match opcode {
+        frames::PING => reader.reply(Opcode::Pong, payload),
+        frames::CLOSE => {
+            reader.closed(payload);
+            return Err(Broken);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What stands between two marks.
+pub fn between<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
+    let start = text.find(before)? + before.len();
+    text[start..].split(after).next()
+}
+
+#[cfg(test)]
+mod tests;
