@@ -9,7 +9,7 @@
 use super::Shard;
 use super::channels::{Entry, Phase};
 use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
-use super::frames::{Encodings, EventMark, Format};
+use super::frames::{Encodings, Format, Stretch};
 use super::http::SubscribeRequest;
 use super::notices;
 use crate::driver::ConnId;
@@ -76,16 +76,44 @@ impl Shard {
     }
 
     /// Takes what is on the deliver lanes, up to what one turn may gather; the rest follows in the
-    /// next turn, before anything else.
+    /// next turn, before anything else. Events that follow each other on a lane are delivered
+    /// together, whoever published them.
     pub(super) fn run_deliveries(&mut self) {
         if let Some((events, at)) = self.undelivered.take() {
             self.deliver_events(events, at);
         }
+        if self.undelivered.is_none()
+            && let Some(message) = self.postponed.take()
+        {
+            self.on_deliver(message);
+        }
+        let mut events: Vec<Event> = Vec::new();
         for from in self.mesh.peers() {
-            while self.undelivered.is_none() && self.frames.bytes() < ENCODED_MAX {
-                let Some(message) = self.mesh.next_deliver(from) else { break };
-                self.on_deliver(message);
+            let mut bytes = 0;
+            while self.undelivered.is_none() && self.frames.bytes() + bytes < ENCODED_MAX {
+                match self.mesh.next_deliver(from) {
+                    Some(Deliver::Events(more)) => {
+                        bytes += more.iter().map(Event::size).sum::<usize>();
+                        if events.is_empty() {
+                            events = more;
+                        } else {
+                            events.extend(more);
+                        }
+                    }
+                    other => {
+                        // Lane order is position order, for what is not an event, too.
+                        self.deliver_events(std::mem::take(&mut events), 0);
+                        bytes = 0;
+                        let Some(message) = other else { break };
+                        if self.undelivered.is_some() {
+                            self.postponed = Some(message);
+                            break;
+                        }
+                        self.on_deliver(message);
+                    }
+                }
             }
+            self.deliver_events(std::mem::take(&mut events), 0);
         }
     }
 
@@ -118,68 +146,69 @@ impl Shard {
     }
 
     fn deliver_events(&mut self, events: Vec<Event>, start: usize) {
-        let mut known: Option<(&str, Option<u32>)> = None;
-        let mut stop = None;
-        for (at, event) in events.iter().enumerate().skip(start) {
+        let mut at = start;
+        while at < events.len() {
             if self.frames.gathered() >= GATHERED_MAX {
-                stop = Some(at);
-                break;
+                self.undelivered = Some((events, at));
+                return;
             }
-            let name = event.channel();
-            let index = match known {
-                Some((last, index)) if last == name => index,
-                _ => self.local.find(name),
-            };
-            known = Some((name, index));
-            if let Some(index) = index {
-                self.deliver(index, event);
+            let end = at + stretch_len(&events[at..]);
+            if let Some(index) = self.local.find(events[at].channel()) {
+                self.deliver(index, &events[at..end]);
             }
+            at = end;
         }
-        self.undelivered = stop.map(|at| (events, at));
     }
 
-    /// One event to every live subscription of a channel.
-    fn deliver(&mut self, index: u32, event: &Event) {
+    /// Events that follow each other without a hole, to every live subscription of their channel.
+    fn deliver(&mut self, index: u32, events: &[Event]) {
         let Self { local, connections, streams, frames, dirty, dirty_streams, .. } = self;
         let Some(channel) = local.get(index) else { return };
         // Before the first join is answered nobody here is owed anything.
-        if channel.top.is_none() {
+        let (Some(_), Some(first), Some(last)) = (channel.top, events.first(), events.last())
+        else {
             return;
-        }
-        channel.top = Some(event.position());
-        let offset = event.offset();
+        };
+        channel.top = Some(last.position());
+        let (offset, after) = (first.offset(), last.offset() + 1);
         let mut encodings = Encodings::default();
         let mut broken: SmallVec<[EndpointId; 4]> = SmallVec::new();
         let mut recipients = 0_u64;
+        let mut late = 0_u64;
         for entry in &mut channel.entries {
-            if entry.phase != Phase::Live || offset < entry.next {
+            if entry.phase != Phase::Live || entry.next >= after {
                 continue;
             }
             if offset > entry.next {
                 broken.push(entry.endpoint);
                 continue;
             }
-            entry.next = offset + 1;
+            let mut stretch = encodings.frames(entry.format, events, index, frames);
+            if offset < entry.next {
+                // It has had the first of them already.
+                late += entry.next - offset;
+                stretch = stretch.after((entry.next - offset) as u32);
+            }
+            entry.next = after;
             recipients += 1;
-            let frame = encodings.frame(entry.format, event, index, frames);
             match entry.endpoint.split() {
                 Err(slot) => {
                     let Some(connection) = connections.slot(slot) else { continue };
-                    if frames.gather(&mut connection.outbox.run, frame) {
+                    if frames.gather(&mut connection.outbox.run, stretch) {
                         dirty.push(slot);
                     }
                 }
                 Ok(stream) => {
                     let Some(stream_slot) = streams.get_mut(stream) else { continue };
-                    if frames.gather(&mut stream_slot.outbox.run, frame) {
+                    if frames.gather(&mut stream_slot.outbox.run, stretch) {
                         dirty_streams.push(stream);
                     }
                 }
             }
         }
-        self.stats.counters.messages_sent += recipients;
+        self.stats.counters.messages_sent += recipients * events.len() as u64 - late;
         if recipients > 0 {
-            self.delivered.push((event.accepted_us(), recipients));
+            self.delivered.extend(events.iter().map(|event| (event.accepted_us(), recipients)));
         }
         for endpoint in broken {
             self.stats.dropped(DropReason::HoleFound, 1);
@@ -258,10 +287,9 @@ impl Shard {
         if more {
             self.catching_up.push(token);
         }
-        for event in events {
-            let mark = EventMark { channel: index, offset: event.offset() };
-            let frame = self.frames.add(format.encode(event), Some(mark));
-            self.gather(endpoint, frame);
+        if !events.is_empty() {
+            let stretch = self.frames.encode(format, events, index);
+            self.gather(endpoint, stretch);
         }
         self.stats.counters.messages_sent += events.len() as u64;
     }
@@ -422,7 +450,7 @@ impl Shard {
     }
 
     /// Appends a frame to an endpoint's run.
-    pub(super) fn gather(&mut self, endpoint: EndpointId, frame: u32) {
+    pub(super) fn gather(&mut self, endpoint: EndpointId, frame: Stretch) {
         match endpoint.split() {
             Err(slot) => {
                 if let Some(connection) = self.connections.slot(slot)
@@ -457,4 +485,15 @@ impl Shard {
         }
         self.streams.find(token.stream).map(EndpointId::stream)
     }
+}
+
+/// How many events at the front are of one channel and epoch and follow each other.
+fn stretch_len(events: &[Event]) -> usize {
+    let follows = |pair: &[Event]| {
+        let (one, next) = (&pair[0], &pair[1]);
+        next.offset() == one.offset() + 1
+            && next.position().epoch == one.position().epoch
+            && next.channel() == one.channel()
+    };
+    1 + events.windows(2).take_while(|pair| follows(pair)).count()
 }

@@ -1,8 +1,9 @@
 //! The turn's frames: each event encoded at most once per wire format, each run of frames that
 //! several connections gathered flattened at most once.
 //!
-//! During a turn a connection gathers references (node indices into [`TurnFrames`]), not bytes. At
-//! the flush a run of one frame is sent as it is, a longer run as one flat buffer. Subscribers of
+//! During a turn a connection gathers references (node indices into [`TurnFrames`]), not bytes; the
+//! events that a channel got together are one reference, however many they are. At the flush a run
+//! of one frame is sent as it is, a longer run as one flat buffer. Subscribers of
 //! one channel gather the same run one after the other, so remembering the last flat run is enough
 //! to share it between all of them: the comparison costs a few nanoseconds, the copy it saves is
 //! the whole fan-out. Measured: one flat send of 8 frames costs a seventh of 8 sends.
@@ -124,6 +125,24 @@ pub struct Frame {
     pub mark: Option<EventMark>,
 }
 
+/// Frames that stand one behind the other in the turn's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first one's index.
+    pub first: u32,
+    /// How many; at least 1.
+    pub count: u32,
+}
+
+impl Stretch {
+    /// What remains after the first so many, of which there are more.
+    #[inline]
+    pub fn after(self, skipped: u32) -> Self {
+        debug_assert!(skipped < self.count);
+        Self { first: self.first + skipped, count: self.count - skipped }
+    }
+}
+
 /// The frames one endpoint gathered this turn: a list in the turn's nodes.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
@@ -146,7 +165,7 @@ impl Run {
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    frame: u32,
+    stretch: Stretch,
     next: u32,
 }
 
@@ -156,10 +175,10 @@ pub struct TurnFrames {
     frames: Vec<Frame>,
     nodes: Vec<Node>,
     /// The last run that was flattened, by its frames, and the result.
-    flat_key: Vec<u32>,
+    flat_key: Vec<Stretch>,
     flat: Bytes,
     /// Scratch for the comparison.
-    key: Vec<u32>,
+    key: Vec<Stretch>,
     /// Bytes of all frames of the turn.
     bytes: usize,
 }
@@ -168,18 +187,30 @@ pub struct TurnFrames {
 const KEPT: usize = 4_096;
 
 impl TurnFrames {
-    /// Adds a frame and returns its index, to be given to any number of runs.
-    pub fn add(&mut self, bytes: Bytes, mark: Option<EventMark>) -> u32 {
+    /// Adds a frame and returns it, to be given to any number of runs.
+    pub fn add(&mut self, bytes: Bytes, mark: Option<EventMark>) -> Stretch {
         self.bytes += bytes.len();
         self.frames.push(Frame { bytes, mark });
-        (self.frames.len() - 1) as u32
+        Stretch { first: (self.frames.len() - 1) as u32, count: 1 }
     }
 
-    /// Appends a frame to a run. Returns true if it is the run's first: the endpoint is dirty now.
+    /// Encodes events that follow each other in a channel.
+    pub fn encode(&mut self, format: Format, events: &[Event], channel: u32) -> Stretch {
+        let first = self.frames.len() as u32;
+        for event in events {
+            let mark = EventMark { channel, offset: event.offset() };
+            self.add(format.encode(event), Some(mark));
+        }
+        Stretch { first, count: events.len() as u32 }
+    }
+
+    /// Appends frames to a run. Returns true if they are the run's first: the endpoint is dirty
+    /// now.
     #[inline]
-    pub fn gather(&mut self, run: &mut Run, frame: u32) -> bool {
+    pub fn gather(&mut self, run: &mut Run, stretch: Stretch) -> bool {
+        debug_assert!(stretch.count > 0);
         let node = self.nodes.len() as u32;
-        self.nodes.push(Node { frame, next: NIL });
+        self.nodes.push(Node { stretch, next: NIL });
         if run.head == NIL {
             *run = Run { head: node, tail: node };
             return true;
@@ -202,11 +233,17 @@ impl TurnFrames {
     /// The frames of a run, in order.
     pub fn frames(&self, run: Run) -> impl Iterator<Item = &Frame> {
         let mut at = run.head;
-        std::iter::from_fn(move || {
+        let nodes = std::iter::from_fn(move || {
             let node = self.nodes.get(at as usize)?;
             at = node.next;
-            Some(&self.frames[node.frame as usize])
-        })
+            Some(node.stretch)
+        });
+        nodes.flat_map(|stretch| self.stretch(stretch))
+    }
+
+    fn stretch(&self, stretch: Stretch) -> &[Frame] {
+        let first = stretch.first as usize;
+        &self.frames[first..first + stretch.count as usize]
     }
 
     /// The run as one buffer: the frame itself if there is one, else a flat copy that the next
@@ -215,24 +252,30 @@ impl TurnFrames {
     pub fn flatten(&mut self, run: Run) -> Bytes {
         let first = self.nodes[run.head as usize];
         if first.next == NIL {
-            return self.frames[first.frame as usize].bytes.clone();
+            if first.stretch.count == 1 {
+                return self.frames[first.stretch.first as usize].bytes.clone();
+            }
+            if self.flat_key == [first.stretch] {
+                return self.flat.clone();
+            }
         }
+        self.flatten_new(run)
+    }
+
+    fn flatten_new(&mut self, run: Run) -> Bytes {
         self.key.clear();
         let mut at = run.head;
-        let mut bytes = 0;
         while at != NIL {
             let node = self.nodes[at as usize];
-            self.key.push(node.frame);
-            bytes += self.frames[node.frame as usize].bytes.len();
+            self.key.push(node.stretch);
             at = node.next;
         }
         if self.key == self.flat_key {
             return self.flat.clone();
         }
-        let mut flat = Vec::with_capacity(bytes);
-        for frame in &self.key {
-            flat.extend_from_slice(&self.frames[*frame as usize].bytes);
-        }
+        let frames = || self.key.iter().flat_map(|stretch| self.stretch(*stretch));
+        let mut flat = Vec::with_capacity(frames().map(|frame| frame.bytes.len()).sum());
+        frames().for_each(|frame| flat.extend_from_slice(&frame.bytes));
         std::mem::swap(&mut self.key, &mut self.flat_key);
         self.flat = flat.into();
         self.flat.clone()
@@ -253,36 +296,32 @@ impl TurnFrames {
     pub fn memory_bytes(&self) -> usize {
         self.frames.capacity() * size_of::<Frame>()
             + self.nodes.capacity() * size_of::<Node>()
-            + self.flat_key.capacity() * 8
+            + self.flat_key.capacity() * 2 * size_of::<Stretch>()
             + self.flat.len()
     }
 }
 
-/// The encodings of one event that were needed so far.
-pub struct Encodings([u32; Format::COUNT]);
+/// The encodings that were needed so far, of events that follow each other in a channel.
+pub struct Encodings([Option<Stretch>; Format::COUNT]);
 
 impl Default for Encodings {
     fn default() -> Self {
-        Self([NIL; Format::COUNT])
+        Self([None; Format::COUNT])
     }
 }
 
 impl Encodings {
-    /// The frame of `event` in `format`, encoded on first use.
+    /// The frames of `events` in `format`, encoded on first use.
     #[inline]
-    pub fn frame(
+    pub fn frames(
         &mut self,
         format: Format,
-        event: &Event,
+        events: &[Event],
         channel: u32,
         frames: &mut TurnFrames,
-    ) -> u32 {
+    ) -> Stretch {
         let slot = &mut self.0[format.index()];
-        if *slot == NIL {
-            let mark = EventMark { channel, offset: event.offset() };
-            *slot = frames.add(format.encode(event), Some(mark));
-        }
-        *slot
+        *slot.get_or_insert_with(|| frames.encode(format, events, channel))
     }
 }
 
@@ -290,10 +329,10 @@ impl Encodings {
 mod tests {
     use super::*;
 
-    fn run_of(frames: &mut TurnFrames, indices: &[u32]) -> Run {
+    fn run_of(frames: &mut TurnFrames, parts: &[Stretch]) -> Run {
         let mut run = Run::default();
-        for (at, frame) in indices.iter().enumerate() {
-            assert_eq!(frames.gather(&mut run, *frame), at == 0);
+        for (at, part) in parts.iter().enumerate() {
+            assert_eq!(frames.gather(&mut run, *part), at == 0);
         }
         run
     }
@@ -312,6 +351,19 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_came_together_are_one_reference_and_flatten_like_single_ones() {
+        let mut frames = TurnFrames::default();
+        let parts: Vec<Stretch> = (0..5u8).map(|n| frames.add(vec![n].into(), None)).collect();
+        let all = Stretch { first: parts[0].first, count: 5 };
+        let (one, many) = (run_of(&mut frames, &[all]), run_of(&mut frames, &parts));
+        let late = run_of(&mut frames, &[all.after(3)]);
+        assert_eq!(frames.frames(one).count(), 5);
+        let (one, many) = (frames.flatten(one), frames.flatten(many));
+        assert_eq!((&one[..], &many[..]), (&[0, 1, 2, 3, 4][..], &[0, 1, 2, 3, 4][..]));
+        assert_eq!(&frames.flatten(late)[..], [3, 4]);
+    }
+
+    #[test]
     fn a_frame_sent_alone_is_not_copied() {
         let mut frames = TurnFrames::default();
         let bytes = Bytes::from(vec![1, 2, 3]);
@@ -324,7 +376,7 @@ mod tests {
     #[test]
     fn an_interleaved_gather_keeps_each_run_in_order() {
         let mut frames = TurnFrames::default();
-        let ids: Vec<u32> = (0..6u8).map(|n| frames.add(vec![n].into(), None)).collect();
+        let ids: Vec<Stretch> = (0..6u8).map(|n| frames.add(vec![n].into(), None)).collect();
         let (mut odd, mut even) = (Run::default(), Run::default());
         for (n, id) in ids.iter().enumerate() {
             frames.gather(if n % 2 == 0 { &mut even } else { &mut odd }, *id);

@@ -143,6 +143,8 @@ pub struct Shard {
     asks: VecDeque<(ShardId, Ask)>,
     /// Events of a delivery that were too many for the turn, and where to go on.
     undelivered: Option<(Vec<proto::event::Event>, usize)>,
+    /// What was taken off the lane behind them.
+    postponed: Option<crate::mesh::Deliver>,
     catching_up: Vec<SubscriptionToken>,
     /// HTTP/1.1 connections that can go on with what they had received already.
     resumable: Vec<ConnId>,
@@ -200,6 +202,7 @@ impl Shard {
             commands: Vec::new(),
             asks: VecDeque::new(),
             undelivered: None,
+            postponed: None,
             catching_up: Vec::new(),
             resumable: Vec::new(),
             flushing: Vec::new(),
