@@ -15,6 +15,8 @@
 //! up), knowledge of namespaces, histories or subscribers.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// Some helpers are the sinks' alone.
+#![cfg_attr(not(feature = "sinks"), allow(dead_code))]
 
 pub mod aggregate;
 mod catalog;
@@ -45,6 +47,7 @@ pub mod sim_files;
 pub mod sink;
 pub mod spool;
 mod stored;
+#[cfg(feature = "sinks")]
 pub mod verify;
 mod walk;
 pub mod writer;

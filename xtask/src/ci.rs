@@ -1,11 +1,13 @@
 //! `cargo xtask ci`: what CI runs, in the order in which failing is cheapest.
 //!
 //! One profile (dev) serves checks, tests, generated pages and the simulated world, so that the
-//! workspace is compiled once for clippy, once for running, and the parsers once more with coverage
-//! for fuzzing. The first failure ends it and names the command to run again.
+//! workspace is compiled once for clippy, once for running; the shards are compiled once more,
+//! optimised, for counting their instructions, and the parsers with coverage for fuzzing. Both
+//! leave out what makes the workspace large: the control plane and the stores' clients. The first
+//! failure ends it and names the command to run again.
 
 use crate::run::{self, Counts, cargo, seconds};
-use crate::{docs, fuzz, sim, test, tidy};
+use crate::{counts, docs, fuzz, sim, test, tidy};
 use anyhow::Result;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,7 @@ const STEPS: &[Step] = &[
     Step { name: "tests", again: "cargo xtask test", run: tests },
     Step { name: "reference pages", again: "cargo xtask docs", run: |_| reference() },
     Step { name: "simulation", again: "cargo xtask sim", run: simulation },
+    Step { name: "counts", again: "cargo xtask counts", run: |_| instructions() },
     Step { name: "fuzzing", again: "cargo xtask fuzz --seconds 5", run: |_| fuzzing() },
 ];
 
@@ -131,6 +134,11 @@ fn simulation(counts: &mut Counts) -> Result<Note> {
             "skipped: the tree has no simulated world".to_owned()
         }
     })
+}
+
+fn instructions() -> Result<Note> {
+    let compared = counts::run(&counts::Request::default())?;
+    Ok(format!("{} programs within {} %", compared.programs, compared.tolerance_percent))
 }
 
 fn fuzzing() -> Result<Note> {

@@ -11,6 +11,7 @@
 mod bench;
 mod ci;
 mod clickhouse;
+mod counts;
 mod demo;
 mod docs;
 mod fuzz;
@@ -36,6 +37,9 @@ usage: cargo xtask COMMAND
                              fuzz one parser or all; ARGS go to libFuzzer
   sim [--seeds N] [ARGS]     run the simulated world: recorded seeds, then N fresh ones; see
                              `cargo xtask sim --help`
+  counts [--accept] [NAME...]
+                             count the instructions of the hot paths and compare them with
+                             bench/counts.toml; --accept writes it
   bench [ARGS]               build for release and run the benchmark
   clickhouse [--port N] [--path DIR]
                              a real ClickHouse on 127.0.0.1:8123, until Ctrl-C; installs it once
@@ -67,6 +71,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         }
         "fuzz" => fuzz::run(&fuzz::Request::parse(rest)?).map(|_| ()),
         "sim" => sim::run(rest).map(|_| ()),
+        "counts" => counts::run(&counts::Request::parse(rest)?).map(|_| ()),
         "bench" => bench::run(rest),
         "clickhouse" => clickhouse::serve(&clickhouse::Request::parse(rest)?),
         "help" | "--help" | "-h" => {

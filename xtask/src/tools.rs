@@ -33,12 +33,13 @@ const TOOLS: &[Tool] = &[
     tool("strace", "strace", "the test in which the system calls of a shard fail"),
     tool("python3", "python3", "the tests with Python clients"),
     tool("pip", "python3-pip", "the Python packages of those tests"),
+    tool("valgrind", "valgrind", "counting instructions"),
 ];
 
 /// Installs the Debian packages whose program is missing, the test clients of npm and of pip, and
 /// ClickHouse; says which.
 pub fn install_for_tests() -> Result<()> {
-    install_packages()?;
+    install_packages(TOOLS.iter())?;
     require_node()?;
     let clients = root().join("tests/clients");
     if clients.join("package.json").is_file() {
@@ -48,8 +49,13 @@ pub fn install_for_tests() -> Result<()> {
     clickhouse::install().map(|_| ())
 }
 
-fn install_packages() -> Result<()> {
-    let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| find(tool.program).is_none()).collect();
+/// Installs the package of one program, if that is missing.
+pub fn install_for(program: &str) -> Result<()> {
+    install_packages(TOOLS.iter().filter(|tool| tool.program == program))
+}
+
+fn install_packages<'a>(tools: impl Iterator<Item = &'a Tool>) -> Result<()> {
+    let missing: Vec<&Tool> = tools.filter(|tool| find(tool.program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -13,7 +13,6 @@
 //! Deliberately absent: authentication (loopback is the fence until there are tokens), TLS, HTTP/2.
 //! Tested through real sockets; time-outs under tokio's paused clock.
 
-pub mod guard;
 mod listener;
 pub mod port;
 pub mod readiness;
@@ -21,7 +20,7 @@ mod routes;
 mod storage;
 
 pub use listener::{AdminServer, bind};
-pub use port::{ConnectionReport, ControlCommand, ControlPort, DrainOrder, Reply};
+pub use port::{ControlCommand, ControlPort, DrainOrder, Reply};
 pub use readiness::{Readiness, State};
 
 use crate::config::Config;

@@ -5,9 +5,8 @@
 //! (drain) is kept apart from the queue, so that questions cannot crowd it out.
 
 use crate::driver::Waker;
+use crate::shard::ConnectionReport;
 use crossbeam_queue::ArrayQueue;
-use serde::Serialize;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::oneshot;
 
@@ -30,35 +29,6 @@ pub enum ControlCommand {
 pub struct DrainOrder {
     /// Clients to close per second; `None` spreads them over `drain_time_s`.
     pub rate_per_s: Option<u32>,
-}
-
-/// One connection, as `/debug/connections` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ConnectionReport {
-    /// Slot and generation.
-    pub id: String,
-    /// The peer's address.
-    pub peer: Option<SocketAddr>,
-    /// `http1`, `http2`, `websocket`, `sse`.
-    pub protocol: &'static str,
-    /// Channels, or the first few of them.
-    pub channels: Vec<String>,
-    /// Bytes that wait for the socket.
-    pub queued_bytes: u64,
-    /// Events that wait for the socket.
-    pub queued_events: u64,
-    /// How long the socket has been full; absent while it is not.
-    pub blocked_ms: Option<u64>,
-    /// Age of the connection.
-    pub age_ms: u64,
-    /// Since the peer was last heard.
-    pub silent_ms: u64,
-    /// Sent so far.
-    pub sent_bytes: u64,
-    /// Events dropped under `drop_oldest`.
-    pub dropped_events: u64,
-    /// Why it is in this list, in words.
-    pub why: &'static str,
 }
 
 /// Where an answer goes. Dropping it unanswered tells the asker that there is none.

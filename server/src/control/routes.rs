@@ -1,11 +1,13 @@
 //! What the admin listener answers. Errors are JSON: `{"error":{"code","message"}}`.
 
-use super::port::{ConnectionReport, ControlCommand, DrainOrder, Reply};
+use super::port::{ControlCommand, DrainOrder, Reply};
 use super::storage;
-use super::{Context, REPLY_TIMEOUT, guard};
+use super::{Context, REPLY_TIMEOUT};
 use crate::config::ledger::{self, HOLDERS};
 use crate::metrics::process::ProcessStats;
 use crate::metrics::{Exposition, View};
+use crate::shard::ConnectionReport;
+use crate::shard::http::guard;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};

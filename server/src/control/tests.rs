@@ -12,6 +12,7 @@ impl StorageView for NoStorage {
 use crate::config::budget::Facts;
 use crate::config::ledger::{HOLDERS, Holder};
 use crate::driver::Waker;
+use crate::shard::ConnectionReport;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;

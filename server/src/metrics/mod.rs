@@ -13,11 +13,13 @@
 //! call from a shard into this module's rendering.
 
 pub mod catalogue;
+#[cfg(feature = "program")]
 pub mod exposition;
 pub mod process;
 pub mod snapshot;
 
 pub use catalogue::{DROP_REASONS, DropReason, FAMILIES};
+#[cfg(feature = "program")]
 pub use exposition::{Exposition, View};
 pub use snapshot::{
     Counters, Gauges, Histogram, ShardSnapshot, SinkSnapshot, SnapshotSlot, StorageCounters,

@@ -10,6 +10,7 @@ use crate::config::ledger::Ledger;
 use crate::driver::DriverCounters;
 use proto::reason::{CloseReason, REASONS};
 use std::sync::{Mutex, PoisonError, TryLockError};
+#[cfg(feature = "program")]
 use storage::clickhouse::corrections::JobStats;
 use storage::sink::SinkStats;
 
@@ -306,6 +307,7 @@ pub struct StorageSnapshot {
     /// The stores beside the spool.
     pub sinks: Vec<SinkSnapshot>,
     /// Corrections of minutes, where they are made.
+    #[cfg(feature = "program")]
     pub reconcile: Option<JobStats>,
     /// Why the spool takes no events, if it does not.
     pub refusal: Option<&'static str>,

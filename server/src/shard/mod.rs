@@ -28,6 +28,7 @@ mod notices;
 mod outbox;
 mod publish;
 mod reads;
+mod report;
 mod session;
 mod session_http1;
 mod session_http2;
@@ -39,6 +40,7 @@ mod streams;
 mod timers;
 pub mod wheel;
 
+pub use report::ConnectionReport;
 pub use settings::{Page, PageFile, Settings};
 pub use store::QueryStore;
 

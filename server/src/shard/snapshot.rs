@@ -3,12 +3,12 @@
 //! Built about once a second and on demand; walking all connections costs what it costs there, not
 //! on the paths that count.
 
-use super::Shard;
 use super::connection::{Connection, EndpointId};
 use super::outbox::SendState;
 use super::session::Session;
+use super::{ConnectionReport, Shard};
 use crate::config::ledger::Holder;
-use crate::control::ConnectionReport;
+
 use crate::driver::ConnId;
 use crate::mesh::Mesh;
 use crate::metrics::ShardSnapshot;

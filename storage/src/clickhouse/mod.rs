@@ -16,23 +16,35 @@
 //! user's own quorum settings. Tested in `tests` against the SQL it writes, and in the integration
 //! tests against a real engine.
 
+#[cfg(feature = "sinks")]
 pub(crate) mod client;
 pub mod config;
+#[cfg(feature = "sinks")]
 pub mod corrections;
+#[cfg(feature = "sinks")]
 pub(crate) mod database;
+#[cfg(feature = "sinks")]
 pub mod dead;
+#[cfg(feature = "sinks")]
 pub(crate) mod encode;
+#[cfg(feature = "sinks")]
 pub mod query;
+#[cfg(feature = "sinks")]
 pub mod replay;
+#[cfg(feature = "sinks")]
 pub mod schema;
+#[cfg(feature = "sinks")]
 pub(crate) mod service;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sinks"))]
 mod tests;
 
+#[cfg(feature = "sinks")]
 pub use client::{Class, Failure, Store};
 pub use config::{ClickHouseConfig, ConfigError};
+#[cfg(feature = "sinks")]
 pub use query::{OnQueryFailure, QueryLimits, QueryPool};
+#[cfg(feature = "sinks")]
 pub use service::ClickHouseSink;
 
 /// The sink's name: of its cursor file, in metrics, in `ack=stored`'s documentation.

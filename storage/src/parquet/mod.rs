@@ -15,21 +15,31 @@
 //! (Iceberg, Delta), merging files that are already visible.
 //! Tests: `tests`, through the boundary.
 
+#[cfg(feature = "sinks")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "sinks")]
 mod connect;
+#[cfg(feature = "sinks")]
 pub mod encode;
+#[cfg(feature = "sinks")]
 pub mod failure;
+#[cfg(feature = "sinks")]
 pub mod layout;
+#[cfg(feature = "sinks")]
 mod planner;
+#[cfg(feature = "sinks")]
 pub mod schema;
+#[cfg(feature = "sinks")]
 mod service;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sinks"))]
 mod tests;
 
 pub use config::{ConfigError, ParquetConfig};
+#[cfg(feature = "sinks")]
 pub use failure::Failure;
+#[cfg(feature = "sinks")]
 pub use service::ParquetSink;
 
 /// The sink's name: of its cursor file, and in metrics.

@@ -13,16 +13,22 @@
 
 pub mod breaker;
 pub mod cursor;
+#[cfg(feature = "sinks")]
 mod handle;
 mod notice;
 mod source;
+#[cfg(feature = "sinks")]
 pub(crate) mod standing;
+#[cfg(feature = "sinks")]
 mod stop;
+#[cfg(feature = "sinks")]
 pub(crate) mod tls;
 
+#[cfg(feature = "sinks")]
 pub use handle::SinkHandle;
 pub use notice::{OnSinkNotice, SinkNotice};
 pub use source::{Run, Source};
+#[cfg(feature = "sinks")]
 pub use stop::Stop;
 
 use proto::event::Event;

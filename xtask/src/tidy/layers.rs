@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 const PACKAGES: &[&str] =
-    &["proto", "server", "storage", "bench", "tuning", "tests", "fuzz", "xtask"];
+    &["proto", "server", "storage", "bench", "counts", "tuning", "tests", "fuzz", "xtask"];
 
 fn check_manifest(file: &File, findings: &mut Findings) {
     let folder = file.path.strip_suffix("/Cargo.toml").unwrap_or_default();

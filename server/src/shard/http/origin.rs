@@ -5,9 +5,9 @@
 //! must be a loopback name (a rebound DNS name is not) and loopback origins of any port are
 //! admitted: a dev server on another port works, a foreign page cannot publish.
 
+use super::guard::is_loopback_host;
 use super::head::Head;
 use super::response::Response;
-use crate::control::guard::is_loopback_host;
 
 /// The rules, from the configuration.
 #[derive(Debug, Clone, Default)]

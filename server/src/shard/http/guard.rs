@@ -2,7 +2,7 @@
 //!
 //! A browser on this machine sends requests to loopback for any page it shows. A page cannot forge
 //! `Host` or `Origin`, so a request that reaches loopback under another name (DNS rebinding) or
-//! from another origin is recognised by them. Used by the data listeners too.
+//! from another origin is recognised by them. The admin listener asks here too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
