@@ -1,17 +1,20 @@
-//! Our server beside other runtimes under the same protocol core, in turns in one run: CPU per
-//! delivery and user memory per idle connection. See `engines/` for what they leave out.
+//! The server's own shard on our drivers and on other people's runtimes, in turns in one run: CPU
+//! per delivery, and what one more idle connection takes of user memory. The work is equal: see
+//! `engines/`. This is the table that decides ADR 0001.
 
-use super::{Common, Meter};
+use super::{Common, Meter, Used};
 use crate::child::LineChild;
 use crate::engines::{self, Kind};
 use crate::process::rss_bytes;
-use crate::report::{Report, count, median, range};
-use crate::server_child::ServerChild;
+use crate::report::count;
+use crate::results::{Outcome, SideInfo};
 use crate::swarm::{SwarmHandle, Tally};
 use anyhow::Result;
 use clap::Args;
-use std::net::SocketAddr;
 use std::time::Duration;
+
+const COST: &str = "server CPU per delivery";
+const MEMORY: &str = "user RSS of one more idle connection";
 
 /// Flags.
 #[derive(Debug, Clone, Args)]
@@ -19,98 +22,102 @@ pub struct EnginesArgs {
     /// Subscribers of each engine.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
-    /// Rounds in each block.
-    #[arg(long, default_value_t = 20)]
+    /// Messages in each block.
+    #[arg(long, default_value_t = 6)]
     rounds: u64,
-    /// Blocks of each engine.
-    #[arg(long, default_value_t = 5)]
-    blocks: usize,
+    /// Messages at a time.
+    #[arg(long, default_value_t = 1)]
+    burst: u64,
 }
 
 impl EnginesArgs {
     /// For `all`.
     pub fn sized(quick: bool) -> Self {
-        let (connections, rounds, blocks) = if quick { (200, 3, 2) } else { (10_000, 20, 5) };
-        Self { connections, rounds, blocks }
+        Self { connections: if quick { 200 } else { 10_000 }, rounds: 6, burst: 1 }
     }
 }
 
 /// One engine with its clients.
 struct Side {
-    name: String,
-    pid: u32,
+    kind: Kind,
+    child: LineChild,
     rss_each: f64,
     swarm: SwarmHandle,
-    cost_us: Vec<f64>,
+    used: Used,
     tally: Tally,
 }
 
 impl Side {
-    fn start(
-        common: &Common,
-        name: String,
-        pid: u32,
-        address: SocketAddr,
-        connections: usize,
-    ) -> Result<Self> {
-        // What the first connections allocate once is not what one more costs.
-        let first = SwarmHandle::start(common.client_core, address, connections / 10, &[])?;
-        std::thread::sleep(Duration::from_secs(1));
-        let before = rss_bytes(pid);
+    fn start(common: &Common, kind: Kind, connections: usize) -> Result<Self> {
+        let (child, address) = engines::start(common.server_core, kind)?;
+        // What the first connections allocate once is not what one more costs, so the memory is a
+        // slope: half as many stand already.
+        let first = SwarmHandle::start(common.client_core, address, connections / 2, &[])?;
+        std::thread::sleep(SETTLE);
+        let before = rss_bytes(child.pid());
         let swarm = SwarmHandle::start(common.client_core, address, connections, &[])?;
-        std::thread::sleep(Duration::from_secs(1));
-        let rss_each = (rss_bytes(pid) as f64 - before as f64) / connections as f64;
+        std::thread::sleep(SETTLE);
+        let rss_each = (rss_bytes(child.pid()) as f64 - before as f64) / connections as f64;
         drop(first);
-        let (cost_us, tally) = (Vec::new(), Tally::default());
-        Ok(Self { name, pid, rss_each, swarm, cost_us, tally })
+        Ok(Self { kind, child, rss_each, swarm, used: Used::default(), tally: Tally::default() })
+    }
+
+    /// Microseconds of CPU per delivery.
+    fn block(&mut self, order: &str) -> Result<f64> {
+        let meter = Meter::start(self.child.pid(), self.swarm.pid());
+        let tally = self.swarm.ask(order)?;
+        let used = meter.stop();
+        self.used.add(used);
+        self.tally.add(&tally);
+        Ok(used.server_ns as f64 / tally.received.max(1) as f64 / 1_000.0)
     }
 }
 
+/// How long a process gets to come to rest before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Runs the scenario.
 pub fn run(common: &Common, args: &EnginesArgs) -> Result<()> {
-    let n = args.connections;
-    let mut report = Report::new(&format!(
-        "engines: 1 message of 128 bytes per turn to {} subscribers each, in turns",
-        count(n as u64)
-    ));
-    let scratch = common.scratch()?;
-    let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
-    let name = format!("shardcast, {}", common.engine.name());
-    let mut sides = vec![Side::start(common, name, server.pid(), server.address, n)?];
-    let mut children: Vec<LineChild> = Vec::new();
+    let connections = if common.quick { args.connections.min(200) } else { args.connections };
+    let (n, burst) = (connections as u64, args.burst);
+    let mut outcome = Outcome::new(
+        &format!("engines-{n}-{burst}"),
+        format!("engines: {burst} message(s) at a time to {} subscribers each", count(n)),
+        "One shard of the server, events in memory, carried by different drivers. Messages of 128 \
+         bytes; the next goes out when everybody has read the one before.",
+        crate::machine::look(common),
+    );
+    let mut sides = Vec::new();
     for kind in Kind::ALL {
-        let (child, address) = engines::start(common.server_core, kind)?;
-        sides.push(Side::start(common, kind.name().to_owned(), child.pid(), address, n)?);
-        children.push(child);
+        sides.push(Side::start(common, kind, connections)?);
     }
-    for side in &mut sides {
-        side.swarm.ask("rounds 3 1")?;
+    for (at, side) in sides.iter_mut().enumerate() {
+        outcome.record(at, MEMORY, "B", 0, side.rss_each);
+        // The first rounds touch memory for the first time.
+        side.swarm.ask(&format!("rounds 3 {burst}"))?;
     }
-    for _ in 0..args.blocks {
-        for side in &mut sides {
-            let meter = Meter::start(side.pid, side.swarm.pid());
-            let tally = side.swarm.ask(&format!("rounds {} 1", args.rounds))?;
-            let used = meter.stop();
-            side.cost_us.push(used.server_ns as f64 / tally.received.max(1) as f64 / 1_000.0);
-            side.tally.add(&tally);
+    let order = format!("rounds {} {burst}", args.rounds);
+    for round in 0..common.rounds(11) {
+        for turn in 0..sides.len() {
+            let at = (round + turn) % sides.len();
+            let cost_us = sides[at].block(&order)?;
+            outcome.record(at, COST, "us", 3, cost_us);
         }
     }
-    let ours = sides[0].cost_us.clone();
-    for side in &sides {
-        let ratios: Vec<f64> =
-            side.cost_us.iter().zip(&ours).map(|(cost, ours)| cost / ours).collect();
-        report.row(
-            &side.name,
-            format!("{:.3} us", median(&side.cost_us)),
-            format!(
-                "CPU per delivery, {}; {:.2} of ours; {:.0} B of user RSS for one more idle connection; {}",
-                range(&side.cost_us, 3),
-                median(&ratios),
-                side.rss_each,
-                side.tally.integrity()
-            ),
-        );
-    }
-    report.print();
-    Ok(())
+    outcome.compare(&[COST, MEMORY]);
+    outcome.sides = sides
+        .iter()
+        .map(|side| SideInfo {
+            name: side.kind.name().to_owned(),
+            version: side.kind.version().to_owned(),
+            integrity: side.tally.integrity(),
+            saturation: side.used.saturation(),
+        })
+        .collect();
+    outcome.notes.push(format!(
+        "memory is a slope, from {} to {} connections; all sides live at once, one has work",
+        count(n / 2),
+        count(n + n / 2)
+    ));
+    super::publish(common, &outcome)
 }
