@@ -77,6 +77,7 @@ void uws_res_on_aborted(int, uws_res_t *, void (*)(uws_res_t *, void *), void *)
 void uws_res_on_data(int, uws_res_t *, void (*)(uws_res_t *, const char *, size_t, bool, void *),
                      void *);
 struct us_loop_t *uws_get_loop(void);
+void uws_loop_defer(struct us_loop_t *, void (*)(void *), void *);
 struct us_timer_t *us_create_timer(struct us_loop_t *, int, unsigned int);
 void us_timer_set(struct us_timer_t *, void (*)(struct us_timer_t *), int, int);
 
@@ -136,6 +137,9 @@ struct client {
 static struct {
     struct client **all;
     uint32_t count, room_for;
+    /* Events of this turn of the loop. */
+    char *events;
+    size_t length, bytes_for;
 } sse[SSE_ROOMS];
 
 static void on_sse_aborted(uws_res_t *res, void *data) {
@@ -183,15 +187,27 @@ static void on_heartbeat(struct us_timer_t *timer) {
 
 static void on_publish_aborted(uws_res_t *res, void *data) { (void)res, (void)data; }
 
+/* While a request is being handled its own response holds the only cork, and each write to another
+   would be four sends. So events are written after the turn, what gathered for a room in one piece. */
+static void flush_room(void *data) {
+    uintptr_t room = (uintptr_t)data;
+    to_room((uint32_t)room, (struct piece){sse[room].events, sse[room].length});
+    sse[room].length = 0;
+}
+
+static void queue_event(uintptr_t room, const char *body, size_t length) {
+    size_t wanted = sse[room].length + length + 16;
+    if (wanted > sse[room].bytes_for)
+        sse[room].events = realloc(sse[room].events, sse[room].bytes_for = 2 * wanted);
+    if (sse[room].length == 0) uws_loop_defer(uws_get_loop(), flush_room, (void *)room);
+    sse[room].length += (size_t)sprintf(sse[room].events + sse[room].length, "data: %.*s\n\n",
+                                        (int)length, body);
+}
+
 static void on_publish_data(uws_res_t *res, const char *body, size_t length, bool last, void *data) {
     (void)data;
-    char event[4096];
     if (!last) return;
-    if (length >= ROOM_AT + ROOM && length < sizeof event - 16) {
-        int size = snprintf(event, sizeof event, "data: %.*s\n\n", (int)length, body);
-        to_room((uint32_t)room_number(body + ROOM_AT) % SSE_ROOMS,
-                (struct piece){event, (size_t)size});
-    }
+    if (length >= ROOM_AT + ROOM) queue_event(room_number(body + ROOM_AT) % SSE_ROOMS, body, length);
     uws_res_end(ssl, res, "", 0, false);
 }
 

@@ -4,11 +4,13 @@ use crate::engines::EngineArgs;
 use crate::floor::FloorArgs;
 use crate::peers::axum_server::AxumArgs;
 use crate::scenarios::{
-    Common, broadcast, connects, engines, idle, ingest, latency, resume, saturation,
+    Common, broadcast, connects, engines, idle, ingest, latency, resume, saturation, shards, size,
+    stalled,
 };
 use crate::swarm::SwarmArgs;
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Measure the server: memory per connection, CPU per delivery and per ingested event, latency.
 #[derive(Debug, Parser)]
@@ -41,12 +43,20 @@ pub enum Command {
     IngestBatch(ingest::BatchArgs),
     /// Messages at a fixed rate, whatever the server does; latency from the intended time.
     Latency(latency::LatencyArgs),
+    /// A share of the clients never reads: memory stays within the budget, drops are counted.
+    Stalled(stalled::StalledArgs),
+    /// One shard against two at the same load.
+    Shards(shards::ShardsArgs),
+    /// One message at a time to 1,000 to 60,000 subscribers: does the ratio to the bare loop hold?
+    Size(size::SizeArgs),
     /// N clients are drained, resume on a new process, and count what they got.
     Resume(resume::ResumeArgs),
     /// The server beside other runtimes under the same protocol core.
     Engines(engines::EnginesArgs),
     /// Everything above.
     All,
+    /// Make Markdown and plots again from the JSON that `--out` wrote.
+    Report(ReportArgs),
     /// Used by the scenarios: the clients.
     #[command(hide = true)]
     Swarm(SwarmArgs),
@@ -61,6 +71,13 @@ pub enum Command {
     Engine(EngineArgs),
 }
 
+/// Flags of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The folder.
+    folder: PathBuf,
+}
+
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> Result<()> {
     let common = &cli.common;
@@ -68,6 +85,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Swarm(args) => return crate::swarm::run(args),
         Command::Floor(args) => return crate::floor::run(args),
         Command::Engine(args) => return crate::engines::run(args),
+        Command::Report(args) => return crate::results::files::render(&args.folder),
         Command::Axum(args) => return crate::peers::axum_server::run(args),
         _ => crate::machine::print_header(common)?,
     }
@@ -81,16 +99,23 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Chat(args) => saturation::chat(common, args),
         Command::Connects(args) => connects::run(common, args),
         Command::Latency(args) => latency::run(common, args),
+        Command::Stalled(args) => stalled::run(common, args),
+        Command::Shards(args) => shards::run(common, args),
+        Command::Size(args) => size::run(common, args),
         Command::Resume(args) => resume::run(common, args),
         Command::Engines(args) => engines::run(common, args),
         Command::All => all(common),
-        Command::Swarm(_) | Command::Floor(_) | Command::Engine(_) | Command::Axum(_) => Ok(()),
+        Command::Swarm(_)
+        | Command::Floor(_)
+        | Command::Engine(_)
+        | Command::Axum(_)
+        | Command::Report(_) => Ok(()),
     }
 }
 
 fn all(common: &Common) -> Result<()> {
     let quick = common.quick;
-    idle::run(common, &idle::IdleArgs::sized(quick))?;
+    idle::run(common, &idle::IdleArgs::sized())?;
     broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 1)?;
     broadcast::run(common, &broadcast::BroadcastArgs::sized(quick), 8)?;
     for connections in [1_000, 15_000] {
@@ -101,6 +126,9 @@ fn all(common: &Common) -> Result<()> {
     ingest::single(common, &ingest::SingleArgs::sized(quick))?;
     ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
     latency::run(common, &latency::LatencyArgs::sized())?;
+    stalled::run(common, &stalled::StalledArgs::sized())?;
+    shards::run(common, &shards::ShardsArgs::sized())?;
+    size::run(common, &size::SizeArgs::sized())?;
     resume::run(common, &resume::ResumeArgs::sized(quick))?;
     engines::run(common, &engines::EnginesArgs::sized(quick))
 }

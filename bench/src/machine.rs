@@ -48,11 +48,17 @@ pub fn busy_ns() -> u64 {
     (all - idle) * (1_000_000_000 / rustix::param::clock_ticks_per_second())
 }
 
-/// Kernel memory that grows with connections: slab, in bytes.
-pub fn slab_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+/// Kernel memory that grows with connections, in bytes: slab, and the pages that sockets hold.
+pub fn kernel_bytes() -> u64 {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = read("/proc/meminfo");
     let line = text.lines().find_map(|line| line.strip_prefix("Slab:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0_u64) * 1024
+    let slab = line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0_u64);
+    let text = read("/proc/net/sockstat");
+    let line = text.lines().find(|line| line.starts_with("TCP:")).unwrap_or_default();
+    let pages = line.split_whitespace().skip_while(|word| *word != "mem").nth(1);
+    let pages: u64 = pages.and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    slab * 1024 + pages * rustix::param::page_size() as u64
 }
 
 /// What stands in the head of every report.

@@ -35,14 +35,25 @@ impl ServerChild {
         address: SocketAddr,
         settings: &[&str],
     ) -> Result<Self> {
+        Self::start_on(common, data, address, settings, 1)
+    }
+
+    /// The same with so many shards: one on the server's core, several wherever there are cores.
+    pub fn start_on(
+        common: &Common,
+        data: &Path,
+        address: SocketAddr,
+        settings: &[&str],
+        shards: usize,
+    ) -> Result<Self> {
         let program = common.server_program()?;
         let admin = free_address()?;
         let log = data.with_extension("log");
         let stderr = File::options().create(true).append(true).open(&log)?;
-        let child = crate::machine::on_core(common.server_core, || {
+        let start = || {
             let mut command = Command::new(&program);
             command
-                .args(["serve", "--shards=1", "--engine", common.engine.name()])
+                .args(["serve", "--engine", common.engine.name(), &format!("--shards={shards}")])
                 .args([format!("--listen={address}"), format!("--admin-listen={admin}")])
                 .arg("--data-dir")
                 .arg(data)
@@ -50,7 +61,12 @@ impl ServerChild {
                 .stdin(Stdio::null())
                 .stderr(stderr);
             command.spawn().with_context(|| format!("cannot start {}", program.display()))
-        })?;
+        };
+        let child = if shards == 1 {
+            crate::machine::on_core(common.server_core, start)?
+        } else {
+            start()?
+        };
         let mut server = Self { child, address, admin, log };
         server.wait_until_ready()?;
         Ok(server)

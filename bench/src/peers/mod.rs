@@ -106,6 +106,7 @@ impl Peer {
             (Wire::Ws, _) => Some(Dialect::Plain),
             (Wire::Sse, Self::Nchan) => Some(Dialect::NchanSse),
             (Wire::Sse, Self::Uws | Self::Ws | Self::Axum) => Some(Dialect::Sse),
+            (Wire::SseH2, Self::Axum) => Some(Dialect::SseH2),
             _ => None,
         }
     }

@@ -60,6 +60,11 @@ impl Goal {
         Self { bound: Bound::AtLeast, ..Self::at_most(measure, against, limit) }
     }
 
+    /// The same for another side of ours.
+    pub fn of(self, side: &str) -> Self {
+        Self { of: side.to_owned(), ..self }
+    }
+
     /// Holds it against what was found.
     pub fn judge(&self, outcome: &Outcome) -> Verdict {
         let (figure, other) = match self.figure(outcome) {
@@ -115,30 +120,7 @@ impl Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
-    use crate::results::SideInfo;
-
-    fn outcome() -> Outcome {
-        let mut outcome = Outcome::new("x", "X".to_owned(), "", Machine::default());
-        for (at, (name, samples)) in [
-            (OURS, [2.0, 4.0, 6.0]),
-            (BARE, [1.0; 3]),
-            ("a", [4.0, 4.0, 4.0]),
-            ("b", [2.0, 2.0, 2.0]),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            outcome.sides.push(SideInfo {
-                name: name.to_owned(),
-                version: String::new(),
-                integrity: String::new(),
-                saturation: String::new(),
-            });
-            samples.iter().for_each(|value| outcome.record(at, "cost", "us", 2, *value));
-        }
-        outcome
-    }
+    use crate::results::tests::outcome;
 
     #[test]
     fn a_goal_is_held_against_itself_a_side_or_the_best_peer() {

@@ -4,8 +4,11 @@
 //! another belong together: ratios are taken within a round and summed up by their median and
 //! quartiles ([`stats`]). [`text`], [`markdown`] and [`svg`] only show what is in here.
 
+pub mod files;
 pub mod goals;
+mod markdown;
 pub mod stats;
+mod svg;
 pub mod text;
 
 use crate::machine::Machine;
@@ -134,5 +137,43 @@ impl Measure {
     /// The same, summed up.
     pub fn ratio(&self, over: usize, under: usize) -> Option<Spread> {
         Spread::of(&self.ratios(over, under))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::goals::{Against, Goal};
+    use super::*;
+
+    /// Ours, the bare loop and two others in three rounds.
+    pub fn outcome() -> Outcome {
+        let mut outcome = Outcome::new("x", "X".to_owned(), "About.", Machine::default());
+        let sides = [
+            (OURS, [2.0, 4.0, 6.0]),
+            (BARE, [1.0; 3]),
+            ("a", [4.0, 4.0, 4.0]),
+            ("b", [2.0, 2.0, 2.0]),
+        ];
+        for (at, (name, samples)) in sides.into_iter().enumerate() {
+            outcome.sides.push(SideInfo {
+                name: name.to_owned(),
+                version: String::new(),
+                integrity: String::new(),
+                saturation: String::new(),
+            });
+            samples.iter().for_each(|value| outcome.record(at, "cost", "us", 2, *value));
+        }
+        outcome.compare(&["cost"]);
+        outcome.skipped.push(("gone".to_owned(), "no reason".to_owned()));
+        outcome.goals.push(Goal::at_most("cost", Against::BestPeer, 1.5));
+        outcome
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_round() {
+        let outcome = outcome();
+        let measure = outcome.measure("cost").unwrap();
+        assert_eq!(measure.ratios(0, 2), [0.5, 1.0, 1.5]);
+        assert!(measure.ratios(0, 9).is_empty(), "who has no samples has no ratio");
     }
 }

@@ -62,9 +62,11 @@ pub fn print(outcome: &Outcome) {
     let width = widths.max().unwrap_or(0).max(4);
     for measure in &outcome.measures {
         println!("\n{}, {} (median, quartiles)", measure.name, measure.unit);
-        for [side, value, ratio] in rows(outcome, measure) {
+        let rows = rows(outcome, measure);
+        let wide = rows.iter().map(|row| row[1].chars().count()).max().unwrap_or(0);
+        for [side, value, ratio] in rows {
             let ratio = if ratio.is_empty() { ratio } else { format!("shardcast / it: {ratio}") };
-            println!("  {side:width$}  {value:>28}  {ratio}");
+            println!("  {side:width$}  {value:>wide$}  {ratio}");
         }
     }
     println!();

@@ -57,7 +57,7 @@ pub fn usual(wire: Wire) -> &'static [Peer] {
             Peer::Nchan,
         ],
         Wire::Sse => &[Peer::Uws, Peer::Ws, Peer::Axum, Peer::Nchan],
-        Wire::SseH2 => &[],
+        Wire::SseH2 => &[Peer::Axum],
     }
 }
 
@@ -90,7 +90,7 @@ pub fn run(common: &Common, args: &BroadcastArgs, burst: u64) -> Result<()> {
     let order = format!("rounds {rounds} {burst}");
     for side in &mut lineup.sides {
         // The first rounds touch memory for the first time.
-        side.swarm.ask(&format!("rounds 3 {burst}"))?;
+        side.swarm().ask(&format!("rounds 3 {burst}"))?;
     }
     lineup.rounds(common.rounds(11), |at, side| {
         let block = side.block(&order)?;

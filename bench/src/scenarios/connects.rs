@@ -57,14 +57,14 @@ pub fn run(common: &Common, args: &ConnectsArgs) -> Result<()> {
         crate::machine::look(common),
     );
     let mut lineup = Lineup::start(common, &setting, &all)?;
-    lineup.sides.iter_mut().try_for_each(|side| side.swarm.ask("leave").map(drop))?;
+    lineup.sides.iter_mut().try_for_each(|side| side.swarm().ask("leave").map(drop))?;
     lineup.rounds(common.rounds(11), |at, side| {
         rest(side.pid());
         let block = side.block("connect")?;
         let per_s = |ns: u64| connections as f64 / (ns.max(1) as f64 / 1e9);
         outcome.record(at, RATE, "1/s", 0, per_s(block.used.server_ns));
         outcome.record(at, "connects per second", "1/s", 0, per_s(block.tally.wall_ns));
-        side.swarm.ask("leave")?;
+        side.swarm().ask("leave")?;
         rest(side.pid());
         Ok(())
     })?;

@@ -3,18 +3,18 @@
 //! every message it held up (no coordinated omission).
 //!
 //! Rates are shares of what uWebSockets does with sixteen messages on their way, measured first in
-//! the same run; or one rate is given. A message's latency is that of its last subscriber; that of
-//! each delivery stands beside it.
+//! the same run; or one rate is given. Who cannot keep up with a rate is left out of it, and named.
+//! A message's latency is that of its last subscriber; that of each delivery stands beside it.
 
 use super::Common;
 use super::broadcast::usual;
-use super::lineup::{Lineup, Setting, Side, Who};
+use super::lineup::{Lineup, Setting, Who};
 use crate::histogram::Quantiles;
 use crate::peers::{Peer, Wire};
 use crate::report::{count, median};
 use crate::results::Outcome;
 use crate::results::goals::{Against, Goal};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 /// Messages on their way while the saturation is measured.
@@ -66,25 +66,33 @@ pub fn run(common: &Common, args: &LatencyArgs) -> Result<()> {
     );
     let mut lineup = Lineup::start(common, &setting, &all)?;
     for side in &mut lineup.sides {
-        side.swarm.ask("rounds 20 1")?;
+        side.swarm().ask("rounds 20 1")?;
     }
+    let most = saturations(common, &mut lineup)?;
     let rates = match args.rate {
         Some(rate) => vec![(format!("{rate} a second"), rate)],
-        None => shares(common, args, &mut lineup, &mut outcome)?,
+        None => shares(args, &lineup, &most, &mut outcome),
     };
     for (label, rate) in rates {
         let order = format!("rate {rate} {}", args.seconds);
+        // A queue that only grows has no latency.
+        let keeps_up = |at: usize| most[at] > rate as f64;
+        for (at, side) in lineup.sides.iter().enumerate().filter(|(at, _)| !keeps_up(*at)) {
+            outcome.notes.push(format!(
+                "{label}: {} did not take part: {rate} messages a second are more than its {:.0}",
+                side.who.name(),
+                most[at]
+            ));
+        }
         lineup.rounds(common.rounds(11), |at, side| {
+            if !keeps_up(at) {
+                return Ok(());
+            }
             let block = side.block(&order)?;
             record(&mut outcome, at, &label, &block.tally.completion, "last read");
             record(&mut outcome, at, &label, &block.tally.latency, "each read");
-            outcome.record(
-                at,
-                &format!("{label}: server CPU per delivery"),
-                "us",
-                3,
-                block.cost_us(),
-            );
+            let cost = format!("{label}: server CPU per delivery");
+            outcome.record(at, &cost, "us", 3, block.cost_us());
             let busy = |ns: u64| ns as f64 / block.used.wall_ns as f64 * 100.0;
             let (server, client) = (busy(block.used.server_ns), busy(block.used.client_ns));
             outcome.record(at, &format!("{label}: server's core busy"), "%", 0, server);
@@ -111,33 +119,32 @@ fn record(outcome: &mut Outcome, at: usize, label: &str, latency: &Quantiles, wh
     }
 }
 
-/// Measures the saturation of uWebSockets and gives the rates that are shares of it.
+/// Messages a second of every side with [`DEPTH`] on their way, the median of three.
+fn saturations(common: &Common, lineup: &mut Lineup) -> Result<Vec<f64>> {
+    let messages = if common.quick { 64 } else { 320 };
+    let mut rates = vec![Vec::new(); lineup.sides.len()];
+    lineup.rounds(3, |at, side| {
+        let tally = side.swarm().ask(&format!("outstanding {DEPTH} {messages}"))?;
+        rates[at].push(messages as f64 / (tally.wall_ns.max(1) as f64 / 1e9));
+        Ok(())
+    })?;
+    Ok(rates.iter().map(|rates| median(rates)).collect())
+}
+
+/// The rates that are shares of uWebSockets' saturation.
 fn shares(
-    common: &Common,
     args: &LatencyArgs,
-    lineup: &mut Lineup,
+    lineup: &Lineup,
+    most: &[f64],
     outcome: &mut Outcome,
-) -> Result<Vec<(String, u64)>> {
-    let uws = |side: &&mut Side| side.who == Who::Peer(Peer::Uws);
-    let at = lineup.sides.iter_mut().position(|side| uws(&side)).unwrap_or(0);
-    let side = lineup.sides.get_mut(at).context("nobody takes part")?;
-    let messages = if common.quick { 200 } else { 2_000 };
-    let mut rates = Vec::new();
-    for _ in 0..5 {
-        let tally = side.swarm.ask(&format!("outstanding {DEPTH} {messages}"))?;
-        rates.push(messages as f64 / (tally.wall_ns as f64 / 1e9));
-    }
-    let saturation = median(&rates);
+) -> Vec<(String, u64)> {
+    let uws = lineup.sides.iter().position(|side| side.who == Who::Peer(Peer::Uws)).unwrap_or(0);
+    let saturation = most[uws];
     outcome.notes.push(format!(
-        "100 % is what {} does with {DEPTH} messages on their way: {} messages a second (median of 5)",
-        side.who.name(),
+        "100 % is what {} does with {DEPTH} messages on their way: {} messages a second",
+        lineup.sides[uws].who.name(),
         count(saturation as u64)
     ));
-    Ok(args
-        .percent
-        .iter()
-        .map(|percent| {
-            (format!("{percent} %"), ((saturation * *percent as f64 / 100.0) as u64).max(1))
-        })
-        .collect())
+    let rate = |percent: u64| ((saturation * percent as f64 / 100.0) as u64).max(1);
+    args.percent.iter().map(|percent| (format!("{percent} %"), rate(*percent))).collect()
 }

@@ -21,6 +21,8 @@ pub enum Who {
     Ours,
     /// Ours with envelopes, which a cut connection resumes.
     OursEnvelope,
+    /// Ours with two shards, on both cores.
+    OursTwoShards,
     /// The bare send loop of the server's engine.
     Bare,
     Peer(Peer),
@@ -37,13 +39,15 @@ pub struct Setting {
     pub stalled_percent: usize,
     /// Frames that the bare loop sends in one piece.
     pub burst: u64,
+    /// Settings of our server beyond the defaults.
+    pub ours: &'static [&'static str],
 }
 
 impl Setting {
     /// One room for all over plain WebSocket.
     pub fn room(users: usize) -> Self {
         let wire = Wire::Ws;
-        Self { wire, tls: false, users, rooms: 1, stalled_percent: 0, burst: 1 }
+        Self { wire, tls: false, users, rooms: 1, stalled_percent: 0, burst: 1, ours: &[] }
     }
 }
 
@@ -58,8 +62,12 @@ enum Server {
 #[derive(Debug)]
 pub struct Side {
     pub who: Who,
+    // Dropped before the server, whose end they would report.
+    swarms: Vec<SwarmHandle>,
     server: Server,
-    pub swarm: SwarmHandle,
+    core: usize,
+    /// Arguments of its clients.
+    arguments: Vec<String>,
     pub used: Used,
     pub tally: Tally,
 }
@@ -84,6 +92,7 @@ impl Who {
         match self {
             Self::Ours => OURS,
             Self::OursEnvelope => "shardcast envelope",
+            Self::OursTwoShards => "shardcast two shards",
             Self::Bare => BARE,
             Self::Peer(peer) => peer.name(),
         }
@@ -92,8 +101,9 @@ impl Who {
     /// How it is spoken to.
     pub fn dialect(self, wire: Wire) -> Result<Dialect> {
         match (self, wire) {
-            (Self::Ours, Wire::Ws) => Ok(Dialect::Shardcast),
+            (Self::Ours | Self::OursTwoShards, Wire::Ws) => Ok(Dialect::Shardcast),
             (Self::Ours, Wire::Sse) => Ok(Dialect::ShardcastSse),
+            (Self::Ours, Wire::SseH2) => Ok(Dialect::ShardcastSseH2),
             (Self::OursEnvelope, Wire::Ws) => Ok(Dialect::Envelope),
             (Self::Bare, _) => Ok(Dialect::Raw),
             (Self::Peer(peer), wire) if peer.dialect(wire).is_some() => {
@@ -113,18 +123,23 @@ impl Server {
         identity: Option<&Identity>,
     ) -> Result<Self> {
         match who {
-            Who::Ours | Who::OursEnvelope => {
+            Who::Ours | Who::OursEnvelope | Who::OursTwoShards => {
                 let tls = identity.map(|it| {
                     [
                         format!("tls.cert={}", it.cert.display()),
                         format!("tls.key={}", it.key.display()),
                     ]
                 });
-                let settings: Vec<&str> = tls.iter().flatten().map(String::as_str).collect();
+                let tls = tls.iter().flatten().map(String::as_str);
+                let settings: Vec<&str> = tls.chain(setting.ours.iter().copied()).collect();
                 let data = folder.join("data");
-                Ok(Self::Ours(ServerChild::start(common, &data, &settings)?))
+                let shards = if who == Who::OursTwoShards { 2 } else { 1 };
+                let address = crate::server_child::free_address()?;
+                let server = ServerChild::start_on(common, &data, address, &settings, shards)?;
+                Ok(Self::Ours(server))
             }
             Who::Bare if setting.tls => bail!("it has no TLS"),
+            Who::Bare if setting.wire == Wire::SseH2 => bail!("it has no streams"),
             Who::Bare => {
                 let bytes = FRAME_BYTES * setting.burst as usize;
                 let (core, engine) = (common.server_core, common.engine);
@@ -153,7 +168,7 @@ impl Server {
 }
 
 impl Side {
-    /// Starts the server and its clients; returns when all are subscribed.
+    /// Starts the server, without clients.
     fn start(
         who: Who,
         common: &Common,
@@ -165,19 +180,41 @@ impl Side {
         let folder = folder.join(who.name().replace(' ', "-"));
         std::fs::create_dir(&folder)?;
         let server = Server::start(who, common, &folder, setting, identity)?;
-        let mut more = vec![
+        let mut arguments = vec![
             format!("--dialect={}", dialect.name()),
             format!("--rooms={}", setting.rooms),
             format!("--stalled-percent={}", setting.stalled_percent),
         ];
         if setting.tls {
-            more.push("--tls".to_owned());
+            arguments.push("--tls".to_owned());
         }
         if let Server::Bare(_, ports) = &server {
-            more.push(format!("--trigger=127.0.0.1:{}", ports.trigger));
+            arguments.push(format!("--trigger=127.0.0.1:{}", ports.trigger));
         }
-        let swarm = SwarmHandle::start(common.client_core, server.address(), setting.users, &more)?;
-        Ok(Self { who, server, swarm, used: Used::default(), tally: Tally::default() })
+        let (core, swarms) = (common.client_core, Vec::new());
+        let (used, tally) = (Used::default(), Tally::default());
+        Ok(Self { who, server, core, arguments, swarms, used, tally })
+    }
+
+    /// Connects more users with a process of clients of their own; returns when all are subscribed.
+    pub fn connect(&mut self, users: usize) -> Result<()> {
+        let address = self.server.address();
+        self.swarms.push(SwarmHandle::start(self.core, address, users, &self.arguments)?);
+        Ok(())
+    }
+
+    /// Its clients; the first process of them, if there are several.
+    pub fn swarm(&mut self) -> &mut SwarmHandle {
+        self.swarms.first_mut().expect("its clients are connected when it joins")
+    }
+
+    /// Gives an order to all its clients.
+    pub fn ask_all(&mut self, order: &str) -> Result<()> {
+        for swarm in &mut self.swarms {
+            let tally = swarm.ask(order)?;
+            self.tally.add(&tally);
+        }
+        Ok(())
     }
 
     /// The server's process.
@@ -185,10 +222,21 @@ impl Side {
         self.server.pid()
     }
 
+    /// Our server, for its metrics.
+    pub fn ours(&self) -> Option<&ServerChild> {
+        match &self.server {
+            Server::Ours(server) => Some(server),
+            _ => None,
+        }
+    }
+
     /// Gives its clients an order and measures what that costs.
     pub fn block(&mut self, order: &str) -> Result<Block> {
-        let meter = Meter::start(self.pid(), self.swarm.pid());
-        let tally = self.swarm.ask(order).with_context(|| self.who.name())?;
+        let name = self.who.name();
+        let server = self.pid();
+        let swarm = self.swarm();
+        let meter = Meter::start(server, swarm.pid());
+        let tally = swarm.ask(order).with_context(|| name)?;
         let used = meter.stop();
         self.used.add(used);
         self.tally.add(&tally);
@@ -201,27 +249,51 @@ impl Side {
 pub struct Lineup {
     pub sides: Vec<Side>,
     pub skipped: Vec<(String, String)>,
+    identity: Option<Identity>,
     // Dropped last: the servers write there.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Lineup {
     /// Starts everybody who can take part. Our own side must.
     pub fn start(common: &Common, setting: &Setting, all: &[Who]) -> Result<Self> {
+        let mut lineup = Self::empty(common, setting)?;
+        for who in all {
+            lineup.join(common, setting, *who, |side| side.connect(setting.users))?;
+        }
+        Ok(lineup)
+    }
+
+    /// Nobody yet.
+    pub fn empty(common: &Common, setting: &Setting) -> Result<Self> {
         let folder = common.scratch()?;
         let identity = if setting.tls { Some(identity(folder.path())?) } else { None };
-        let (mut sides, mut skipped) = (Vec::new(), Vec::new());
-        for who in all {
-            match Side::start(*who, common, folder.path(), setting, identity.as_ref()) {
-                Ok(side) => sides.push(side),
-                Err(error) if *who == Who::Ours => return Err(error),
-                Err(error) => {
-                    eprintln!("bench: {} is skipped: {error:#}", who.name());
-                    skipped.push((who.name().to_owned(), format!("{error:#}")));
-                }
+        Ok(Self { sides: Vec::new(), skipped: Vec::new(), identity, folder })
+    }
+
+    /// Starts one more and connects its clients with `connect`; `None` if it cannot take part.
+    pub fn join<T>(
+        &mut self,
+        common: &Common,
+        setting: &Setting,
+        who: Who,
+        connect: impl FnOnce(&mut Side) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let (folder, identity) = (self.folder.path(), self.identity.as_ref());
+        let started = Side::start(who, common, folder, setting, identity)
+            .and_then(|mut side| connect(&mut side).map(|connected| (side, connected)));
+        match started {
+            Ok((side, connected)) => {
+                self.sides.push(side);
+                Ok(Some(connected))
+            }
+            Err(error) if who == Who::Ours => Err(error),
+            Err(error) => {
+                eprintln!("bench: {} is skipped: {error:#}", who.name());
+                self.skipped.push((who.name().to_owned(), format!("{error:#}")));
+                Ok(None)
             }
         }
-        Ok(Self { sides, skipped, _folder: folder })
     }
 
     /// Runs every side once a round, beginning with another each time.
@@ -253,6 +325,7 @@ impl Lineup {
                         format!("{}, engine {}", common.server_version(), common.engine.name())
                     }
                     Who::OursEnvelope => "the same, format=envelope".to_owned(),
+                    Who::OursTwoShards => "the same, two shards on both cores".to_owned(),
                     Who::Bare => format!("one send a connection, engine {}", common.engine.name()),
                     Who::Peer(peer) => peer.version(common),
                 },

@@ -9,6 +9,9 @@ pub mod latency;
 mod lineup;
 pub mod resume;
 pub mod saturation;
+pub mod shards;
+pub mod size;
+pub mod stalled;
 
 use crate::machine::{busy_ns, now_ns};
 use crate::peers::Peer;
@@ -140,10 +143,10 @@ impl Common {
 /// Prints what was found, and writes it where it was asked for.
 pub fn publish(common: &Common, outcome: &Outcome) -> Result<()> {
     crate::results::text::print(outcome);
-    let Some(folder) = &common.out else { return Ok(()) };
-    std::fs::create_dir_all(folder)?;
-    let json = serde_json::to_vec_pretty(outcome)?;
-    Ok(std::fs::write(folder.join(format!("{}.json", outcome.name)), json)?)
+    match &common.out {
+        Some(folder) => crate::results::files::write(folder, outcome),
+        None => Ok(()),
+    }
 }
 
 /// What processes used over a stretch of time.

@@ -4,6 +4,7 @@
 //! Counted: messages that a client never got, or got twice.
 
 use super::Common;
+use crate::histogram::Quantiles;
 use crate::machine::now_ns;
 use crate::report::{Report, count};
 use crate::server_child::{ServerChild, free_address};
@@ -43,6 +44,8 @@ impl ResumeArgs {
 
 /// Runs the scenario.
 pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
+    let quick = ResumeArgs::sized(true);
+    let args = if common.quick { &quick } else { args };
     let n = args.connections;
     let mut report = Report::new(&format!("resume: {} clients over a drain", count(n as u64)));
     let scratch = common.scratch()?;
@@ -64,11 +67,12 @@ pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
     let code = old.wait()?;
     let drained_ns = now_ns() - begin;
     let new = ServerChild::start_at(common, &data, address, &[&drain])?;
-    let down_ns = now_ns() - begin - drained_ns;
+    let ready_ns = now_ns();
+    let down_ns = ready_ns - begin - drained_ns;
     std::thread::sleep(Duration::from_secs(3));
     stop.store(true, Ordering::Relaxed);
     let published = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
-    let tally = swarm.ask(&format!("until {}", published.saturating_sub(1)))?;
+    let tally = swarm.ask(&format!("until {} {ready_ns}", published.saturating_sub(1)))?;
     report.row("engine", common.engine.name(), "");
     let seconds = |ns: u64| format!("{:.1} s", ns as f64 / 1e9);
     report.row("drain", seconds(drained_ns), format!("exit code {code:?}"));
@@ -89,6 +93,24 @@ pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
             tally.repeated,
             tally.gaps
         ),
+    );
+    let ms = |us: f64| format!("{:.0} ms", us / 1_000.0);
+    let (cut, ready) = (tally.recovery, tally.recovery_of_ready);
+    let met = if ready.max_us > 0.0 && ready.p99_us < 3e6 { "met" } else { "MISSED" };
+    let spread = |it: Quantiles| format!("p50 {}, most {}", ms(it.p50_us), ms(it.max_us));
+    report.row(
+        "recovered, p99",
+        ms(ready.p99_us),
+        format!("from the cut, or the new process where that came later; {}", spread(ready)),
+    );
+    report.row("goal: p99 under 3 s", met, "");
+    report.row("the same from the cut alone", ms(cut.p99_us), spread(cut));
+    let clean = tally.lost() + tally.repeated + tally.gaps + tally.behind == 0;
+    let all = tally.open == n as u64;
+    report.row(
+        "none lost, none doubled, all back",
+        if clean && all { "met" } else { "MISSED" },
+        "",
     );
     report.print();
     drop(new);

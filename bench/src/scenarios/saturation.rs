@@ -29,7 +29,7 @@ pub struct SaturationArgs {
     /// Messages that are on their way at any time.
     #[arg(long, default_value_t = 16)]
     outstanding: u64,
-    /// Messages in each block. [default: as many as make some 400,000 deliveries]
+    /// Messages in each block. [default: as many as make some 200,000 deliveries]
     #[arg(long)]
     messages: Option<u64>,
     /// What carries the messages.
@@ -49,7 +49,7 @@ pub struct ChatArgs {
     /// Messages that are on their way at any time, over all rooms.
     #[arg(long, default_value_t = 16)]
     outstanding: u64,
-    /// Messages in each block. [default: as many as make some 400,000 deliveries]
+    /// Messages in each block. [default: as many as make some 200,000 deliveries]
     #[arg(long)]
     messages: Option<u64>,
     /// Over TLS.
@@ -142,7 +142,7 @@ fn chatting() -> Vec<Peer> {
 }
 
 fn messages(common: &Common, asked: Option<u64>, members: usize, depth: u64) -> u64 {
-    let deliveries = if common.quick { 10_000 } else { 400_000 };
+    let deliveries = if common.quick { 10_000 } else { 200_000 };
     let usual = deliveries / members.max(1) as u64;
     // Beginning and end, where fewer are on their way, must not count for much.
     asked.unwrap_or(usual.clamp(4 * depth, 50_000)).next_multiple_of(depth)

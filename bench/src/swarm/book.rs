@@ -74,8 +74,10 @@ pub struct Book {
     pub now_ns: u64,
     /// Messages that became complete since somebody looked.
     pub completed: u64,
-    /// From a cut to the server's word that nothing is missing.
-    pub recoveries: Latencies,
+    /// When connections were cut, and when the server said that nothing is missing.
+    pub recoveries: Vec<(u64, u64)>,
+    /// When there was a server again.
+    pub ready_ns: u64,
     deliveries: Latencies,
     completions: Latencies,
     flights: Vec<Flight>,
@@ -88,7 +90,8 @@ impl Book {
             tally: Tally::default(),
             now_ns: 0,
             completed: 0,
-            recoveries: Latencies::new(),
+            recoveries: Vec::new(),
+            ready_ns: 0,
             deliveries: Latencies::new(),
             completions: Latencies::new(),
             flights: vec![Flight::default(); FLIGHTS],
@@ -130,7 +133,12 @@ impl Book {
         let mut tally = std::mem::take(&mut self.tally);
         tally.latency = std::mem::replace(&mut self.deliveries, Latencies::new()).quantiles();
         tally.completion = std::mem::replace(&mut self.completions, Latencies::new()).quantiles();
-        tally.recovery = std::mem::replace(&mut self.recoveries, Latencies::new()).quantiles();
+        let (mut cut, mut ready) = (Latencies::new(), Latencies::new());
+        for (cut_ns, recovered_ns) in self.recoveries.drain(..) {
+            cut.record(recovered_ns.saturating_sub(cut_ns));
+            ready.record(recovered_ns.saturating_sub(cut_ns.max(self.ready_ns)));
+        }
+        (tally.recovery, tally.recovery_of_ready) = (cut.quantiles(), ready.quantiles());
         tally
     }
 }

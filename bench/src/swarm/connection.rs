@@ -1,6 +1,7 @@
 //! One client connection: connect, handshake, messages, and back again after a cut.
 
 use super::book::{Book, Label};
+use super::dialect::h2::Streams;
 use super::dialect::{Dialect, Parser, Reader, between};
 use super::frames;
 use super::link::{Gone, Link, Route};
@@ -17,6 +18,8 @@ pub struct Plan {
     pub dialect: Dialect,
     /// Bytes of a message without a protocol.
     pub raw_frame_bytes: usize,
+    /// Streams of a connection over HTTP/2.
+    pub streams: usize,
 }
 
 /// What became of a readiness.
@@ -52,8 +55,8 @@ pub struct Connection {
     link: Option<Link>,
     phase: Phase,
     pub rooms: Vec<u32>,
-    /// For each room, the number of the message that should come next.
-    pub next: [u64; 2],
+    /// For each room, or each stream, the number of the message that should come next.
+    pub next: Vec<u64>,
     /// Where the stream stands, as the server writes it.
     position: String,
     /// When it was cut, until the server says that nothing is missing.
@@ -66,7 +69,9 @@ pub struct Connection {
 struct Ear<'a> {
     book: &'a mut Book,
     rooms: &'a [u32],
-    next: &'a mut [u64; 2],
+    next: &'a mut [u64],
+    /// The stream that speaks, over HTTP/2.
+    stream: Option<usize>,
     position: &'a mut String,
     cut_ns: &'a mut u64,
     replies: Vec<u8>,
@@ -79,8 +84,11 @@ impl Reader for Ear<'_> {
             self.book.tally.foreign += 1;
             return;
         };
-        let slot = usize::from(self.rooms.first() != Some(&label.room));
-        self.book.arrive(label, &mut self.next[slot]);
+        let room = usize::from(self.rooms.first() != Some(&label.room));
+        match self.next.get_mut(self.stream.unwrap_or(room)) {
+            Some(next) => self.book.arrive(label, next),
+            None => self.book.tally.foreign += 1,
+        }
     }
 
     fn notice(&mut self, text: &str) {
@@ -91,7 +99,7 @@ impl Reader for Ear<'_> {
                 self.position.push_str(at);
             }
             if text.starts_with("{\"shardcast\":\"recovered\"") && *self.cut_ns > 0 {
-                self.book.recoveries.record(self.book.now_ns - *self.cut_ns);
+                self.book.recoveries.push((*self.cut_ns, self.book.now_ns));
                 *self.cut_ns = 0;
             }
             return;
@@ -109,6 +117,14 @@ impl Reader for Ear<'_> {
         self.opened = true;
     }
 
+    fn stream(&mut self, at: usize) {
+        self.stream = Some(at);
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.replies.extend_from_slice(bytes);
+    }
+
     fn reply(&mut self, opcode: Opcode, payload: &[u8]) {
         self.book.tally.replies += 1;
         frames::write(&mut self.replies, opcode, payload);
@@ -124,12 +140,12 @@ impl Reader for Ear<'_> {
 
 impl Connection {
     /// Not connected yet.
-    pub fn new(rooms: Vec<u32>, stalls: bool) -> Self {
+    pub fn new(rooms: Vec<u32>, streams: usize, stalls: bool) -> Self {
         Self {
+            next: vec![0; rooms.len().max(streams)],
             link: None,
             phase: Phase::Closed,
             rooms,
-            next: [0; 2],
             position: String::new(),
             cut_ns: 0,
             stalls,
@@ -196,8 +212,8 @@ impl Connection {
                 _ => bytes,
             };
             let (Phase::Greeting(parser) | Phase::Open(parser)) = phase else { return Ok(()) };
-            let mut ear =
-                Ear { book, rooms, next, position, cut_ns, replies: Vec::new(), opened: false };
+            let (stream, replies, opened) = (None, Vec::new(), false);
+            let mut ear = Ear { book, rooms, next, stream, position, cut_ns, replies, opened };
             let fed = parser.feed(rooms, rest, &mut ear);
             let Ear { replies, opened, .. } = ear;
             if !replies.is_empty() {
@@ -220,6 +236,13 @@ impl Connection {
             return Ok(());
         }
         let host = plan.route.target.to_string();
+        if plan.dialect.is_h2() {
+            let tls = plan.route.tls.is_some();
+            let (parser, said) = Streams::open(plan.dialect, &self.rooms, plan.streams, &host, tls);
+            link.send(&said)?;
+            self.phase = Phase::Greeting(Parser::H2(parser));
+            return link.settle(epoll);
+        }
         let target = plan.dialect.target(&self.rooms, &self.position);
         let mut request = Vec::new();
         let key = if plan.dialect.is_sse() {

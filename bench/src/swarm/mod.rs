@@ -66,6 +66,9 @@ pub struct SwarmArgs {
     /// Rooms altogether; with more than one, every user is in two of them.
     #[arg(long, default_value_t = 1)]
     rooms: usize,
+    /// Streams of a connection over HTTP/2; each is a user.
+    #[arg(long, default_value_t = 10)]
+    streams: usize,
     /// Over TLS, whatever the certificate.
     #[arg(long)]
     tls: bool,
@@ -134,13 +137,16 @@ impl Swarm {
         let dialect = if trigger.is_some() { Dialect::Raw } else { args.dialect };
         let share = args.stalled_percent;
         let stalled = |at: usize| (at * share / 100) != ((at + 1) * share / 100);
-        let rooms = Rooms::new(dialect, args.connections, args.rooms, stalled);
-        let connections = (0..rooms.connections(args.connections))
-            .map(|at| Connection::new(rooms.of(at, args.connections), stalled(at)))
+        let streams = if dialect.is_h2() { args.streams.clamp(1, args.connections) } else { 1 };
+        let rooms = Rooms::new(dialect, args.connections, args.rooms, streams, stalled);
+        let users = args.connections.div_ceil(streams);
+        let connections = (0..rooms.connections(users))
+            .map(|at| Connection::new(rooms.of(at, users), streams, stalled(at)))
             .collect();
-        let route = Route { target: args.target, tls: args.tls.then(|| tls::config(&[])) };
+        let alpn: &[&str] = if dialect.is_h2() { &["h2"] } else { &[] };
+        let route = Route { target: args.target, tls: args.tls.then(|| tls::config(alpn)) };
         Ok(Self {
-            plan: Plan { route, dialect, raw_frame_bytes: args.frame_bytes },
+            plan: Plan { route, dialect, raw_frame_bytes: args.frame_bytes, streams },
             next: vec![0; rooms.count()],
             rooms,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
@@ -182,7 +188,9 @@ impl Swarm {
         let wall_ns = now_ns() - start;
         if self.plan.dialect.is_sse() && self.publishers.is_none() {
             let Plan { dialect, route, .. } = &self.plan;
-            self.publishers = Some(Publishers::open(*dialect, route, &self.epoll)?);
+            let tls = route.tls.is_some().then(|| tls::config(&["http/1.1"]));
+            let route = Route { target: route.target, tls };
+            self.publishers = Some(Publishers::open(*dialect, &route, &self.epoll)?);
         }
         Ok(wall_ns)
     }

@@ -3,8 +3,8 @@
 //! `rounds R B`: R times, publish B messages at once and wait until every connection has them.
 //! `outstanding K M`: keep K messages on their way, M in all. `rate M S`: M messages a second for S
 //! seconds, whatever comes back. `hold S`: serve for S seconds. `watch`: from now on reconnect what
-//! is closed, at the position it had. `until N`: serve until everybody has had message N. `leave`:
-//! reset every connection. `connect`: open them all again.
+//! is closed, at the position it had. `until N T`: serve until everybody has had message N, where a
+//! server was there again at T. `leave`: reset every connection. `connect`: open them all again.
 
 use crate::child::LineChild;
 use crate::histogram::Quantiles;
@@ -57,6 +57,8 @@ pub struct Tally {
     pub completion: Quantiles,
     /// From a cut to the server's word that nothing is missing.
     pub recovery: Quantiles,
+    /// The same from when there was a server to come back to.
+    pub recovery_of_ready: Quantiles,
 }
 
 impl Tally {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 /// How long a message may take before what is missing counts as lost.
 const TIMEOUT_NS: u64 = 30_000_000_000;
 /// The same after the last message of an open loop.
-const TAIL_NS: u64 = 5_000_000_000;
+const TAIL_NS: u64 = 15_000_000_000;
 
 impl Swarm {
     /// Does what a line says and answers.
@@ -29,7 +29,7 @@ impl Swarm {
                 self.watching = true;
                 return order::say(&order::Ready { connections: self.open, wall_ns: 0 });
             }
-            ("until", Some(last), _) => self.until(last)?,
+            ("until", Some(last), ready_ns) => self.until(last, ready_ns.unwrap_or(0))?,
             ("leave", _, _) => {
                 self.connections.iter_mut().for_each(Connection::reset);
                 self.open = 0;
@@ -117,7 +117,8 @@ impl Swarm {
     }
 
     /// Serves until everybody has had the message of that number.
-    fn until(&mut self, last: u64) -> Result<()> {
+    fn until(&mut self, last: u64, ready_ns: u64) -> Result<()> {
+        self.book.ready_ns = ready_ns;
         let start = now_ns();
         let waits = |connection: &Connection| connection.next[0] <= last;
         while self.connections.iter().any(waits) && now_ns() - start < 2 * TIMEOUT_NS {

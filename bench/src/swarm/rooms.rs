@@ -20,12 +20,15 @@ pub struct Rooms {
 
 impl Rooms {
     /// For so many users in so many rooms altogether; `stalled` says which connection never reads.
+    /// With `streams` of more than one a connection carries so many users, all in one room.
     pub fn new(
         dialect: Dialect,
         users: usize,
         rooms: usize,
+        streams: usize,
         stalled: impl Fn(usize) -> bool,
     ) -> Self {
+        let users = users.div_ceil(streams);
         let per_user = if rooms > 1 { 2 } else { 1 };
         let kind = (rooms / per_user).max(1);
         let split = per_user.div_ceil(dialect.rooms_max());
@@ -39,7 +42,7 @@ impl Rooms {
         for connection in (0..users * split).filter(|at| !stalled(*at)) {
             for room in made.of(connection, users) {
                 let room = room as usize;
-                made.members[room] += 1;
+                made.members[room] += streams as u32;
                 made.publishers[room] = made.publishers[room].min(connection);
             }
         }
@@ -63,7 +66,7 @@ impl Rooms {
         }
     }
 
-    /// Connections of all users.
+    /// Connections of so many users, or of so many groups that share one.
     pub fn connections(&self, users: usize) -> usize {
         users * self.split
     }
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn every_room_has_fifty_members_and_nobody_is_in_one_twice() {
-        let rooms = Rooms::new(Dialect::Plain, 1_000, 40, |_| false);
+        let rooms = Rooms::new(Dialect::Plain, 1_000, 40, 1, |_| false);
         assert_eq!((rooms.count(), rooms.connections(1_000)), (40, 1_000));
         for room in 0..40 {
             assert_eq!(rooms.members(room), 50, "room {room}");
@@ -100,16 +103,16 @@ mod tests {
 
     #[test]
     fn a_user_has_two_connections_where_one_follows_one_channel() {
-        let rooms = Rooms::new(Dialect::Shardcast, 1_000, 40, |_| false);
+        let rooms = Rooms::new(Dialect::Shardcast, 1_000, 40, 1, |_| false);
         assert_eq!(rooms.connections(1_000), 2_000);
         assert!((0..40).all(|room| rooms.members(room) == 50));
         let both = [rooms.of(14, 1_000), rooms.of(15, 1_000)].concat();
-        assert_eq!(both, Rooms::new(Dialect::Plain, 1_000, 40, |_| false).of(7, 1_000));
+        assert_eq!(both, Rooms::new(Dialect::Plain, 1_000, 40, 1, |_| false).of(7, 1_000));
     }
 
     #[test]
     fn who_stalls_is_no_member_and_no_publisher() {
-        let rooms = Rooms::new(Dialect::Plain, 100, 1, |at| at % 10 == 0);
+        let rooms = Rooms::new(Dialect::Plain, 100, 1, 1, |at| at % 10 == 0);
         assert_eq!((rooms.members(0), rooms.publisher(0)), (90, 1));
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Dialect`] writes requests and publishes; a [`Parser`] is the receiving half of one
 //! connection after the HTTP head. Every parser hands payloads to a [`Reader`], which counts.
 
+pub mod h2;
 mod nats;
 mod socketio;
 mod sse;
@@ -35,6 +36,10 @@ pub enum Dialect {
     Sse,
     /// Nchan's server-sent events.
     NchanSse,
+    /// Shardcast's server-sent events over HTTP/2.
+    ShardcastSseH2,
+    /// Server-sent events over HTTP/2, rooms in the query, published to `/pub` over HTTP/1.1.
+    SseH2,
     /// No protocol: so many bytes are a message, sent when a control connection says so.
     Raw,
 }
@@ -47,7 +52,11 @@ pub trait Reader {
     fn notice(&mut self, text: &str);
     /// Subscribed: from now on messages come.
     fn opened(&mut self);
-    /// To be sent back.
+    /// What follows belongs to that stream of the connection.
+    fn stream(&mut self, at: usize);
+    /// To be sent back as it is.
+    fn send(&mut self, bytes: &[u8]);
+    /// To be sent back in a frame.
     fn reply(&mut self, opcode: Opcode, payload: &[u8]);
     /// The server closes.
     fn closed(&mut self, why: &[u8]);
@@ -72,7 +81,12 @@ impl Dialect {
 
     /// Published over HTTP, since subscribers cannot send.
     pub fn is_sse(self) -> bool {
-        matches!(self, Self::ShardcastSse | Self::Sse | Self::NchanSse)
+        matches!(self, Self::ShardcastSse | Self::Sse | Self::NchanSse) || self.is_h2()
+    }
+
+    /// Several streams on a connection.
+    pub fn is_h2(self) -> bool {
+        matches!(self, Self::ShardcastSseH2 | Self::SseH2)
     }
 
     /// How many rooms one connection can follow.
@@ -101,8 +115,10 @@ impl Dialect {
             Self::Nats | Self::Raw => "/".to_owned(),
             Self::Nchan => format!("/pubsub/{}", joined(rooms, "", "")),
             Self::Centrifugo => "/connection/websocket".to_owned(),
-            Self::ShardcastSse => format!("/v1/sse?{}", joined(rooms, "channel=", "&")),
-            Self::Sse => format!("/sse?rooms={}", joined(rooms, "", ",")),
+            Self::ShardcastSse | Self::ShardcastSseH2 => {
+                format!("/v1/sse?{}", joined(rooms, "channel=", "&"))
+            }
+            Self::Sse | Self::SseH2 => format!("/sse?rooms={}", joined(rooms, "", ",")),
             Self::NchanSse => format!("/sub/{}", joined(rooms, "", "")),
         }
     }
@@ -110,7 +126,9 @@ impl Dialect {
     /// Where a message is posted.
     pub fn publish_target(self, room: u32) -> String {
         match self {
-            Self::ShardcastSse => format!("/v1/channels/{}/events", room_name(room)),
+            Self::ShardcastSse | Self::ShardcastSseH2 => {
+                format!("/v1/channels/{}/events", room_name(room))
+            }
             Self::NchanSse => format!("/pub/{}", room_name(room)),
             _ => "/pub".to_owned(),
         }
@@ -159,6 +177,7 @@ pub enum Parser {
     Nats(nats::Stream),
     Centrifugo { frames: Frames, waiting: usize },
     Sse(sse::Stream),
+    H2(h2::Streams),
 }
 
 impl Parser {
@@ -227,6 +246,7 @@ impl Parser {
                 text.lines().try_for_each(|line| centrifugo(line, waiting, reader))
             }),
             Self::Sse(stream) => stream.feed(input, reader),
+            Self::H2(streams) => streams.feed(input, reader),
         }
     }
 }

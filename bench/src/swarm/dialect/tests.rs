@@ -5,7 +5,7 @@ use proto::http1::{Limits, ResponseParser};
 
 /// Notes what a parser hands on.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Notes(Vec<String>);
+pub struct Notes(pub Vec<String>);
 
 impl Reader for Notes {
     fn message(&mut self, payload: &[u8]) {
@@ -16,6 +16,12 @@ impl Reader for Notes {
     }
     fn opened(&mut self) {
         self.0.push("opened".to_owned());
+    }
+    fn stream(&mut self, at: usize) {
+        self.0.push(format!("stream {at}"));
+    }
+    fn send(&mut self, bytes: &[u8]) {
+        self.0.push(format!("send {}", bytes.len()));
     }
     fn reply(&mut self, opcode: Opcode, payload: &[u8]) {
         self.0.push(format!("reply {opcode:?} {}", String::from_utf8_lossy(payload)));
