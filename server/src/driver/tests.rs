@@ -50,10 +50,10 @@ pub(crate) struct Rig<D> {
     out: Vec<Completion>,
     pub(crate) accepted: Vec<ConnId>,
     pub(crate) received: HashMap<ConnId, Vec<u8>>,
-    ended: HashMap<ConnId, Option<i32>>,
+    pub(crate) ended: HashMap<ConnId, Option<i32>>,
     pub(crate) stopped: Vec<(ConnId, u32, SendStop)>,
-    done: Vec<(ConnId, Result<(), i32>)>,
-    closed: Vec<ConnId>,
+    pub(crate) done: Vec<(ConnId, Result<(), i32>)>,
+    pub(crate) closed: Vec<ConnId>,
     refused: usize,
     paused: usize,
     woken: usize,
@@ -432,12 +432,14 @@ fn few_buffers_starve_nobody<D: Make>() {
             rig.driver.arm_receive(conn, modes[1]);
             client.write_all(&pattern(150, conn.slot as usize)).unwrap();
         }
-        // The heavy ones never run dry.
+        // The heavy ones never run dry; what each of them got rid of has to arrive whole.
+        let mut written = [0; 3];
         let all = |rig: &Rig<D>| small_conns.iter().all(|&c| rig.received_bytes(c).len() == 150);
         let mut turns = 0;
         while !all(&rig) {
-            for client in &mut heavy {
-                let _ = client.write(&block);
+            for (client, written) in heavy.iter_mut().zip(&mut written) {
+                let at = *written % block.len();
+                *written += client.write(&block[at..]).unwrap_or(0);
             }
             rig.turn();
             turns += 1;
@@ -447,6 +449,17 @@ fn few_buffers_starve_nobody<D: Make>() {
             assert!(rig.received_bytes(conn) == pattern(150, conn.slot as usize));
         }
         assert!(rig.driver.counters().receive_buffers_exhausted > 0, "buffers were short");
+        for (&conn, written) in heavy_conns.iter().zip(written) {
+            let mut turns = 0;
+            while rig.received_bytes(conn).len() < written {
+                rig.turn();
+                turns += 1;
+                assert!(turns < 100_000, "{modes:?}: {written} bytes were written");
+            }
+            let received = rig.received_bytes(conn).chunks(block.len());
+            assert!(received.into_iter().all(|part| *part == block[..part.len()]), "{modes:?}");
+            assert_eq!(rig.received_bytes(conn).len(), written, "{modes:?}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::driver::SendStop;
 use crate::driver::engine::{Engine, EngineChoice, choose};
 use crate::driver::tests::{Rig, pattern};
-use std::io::Write;
+use std::io::{Read, Write};
 
 const SIZES: DriverSizes = DriverSizes {
     connections: 512,
@@ -58,6 +58,61 @@ fn every_stop_of_a_turn_is_reported_by_the_next_even_from_an_overflow() {
     }
     assert!(rig.driver.counters().cq_overflows > 0);
     drop(clients);
+}
+
+#[test]
+fn sends_ends_and_closes_that_overflow_the_queue_are_each_told_once() {
+    const COUNT: usize = 150;
+    let driver = UringDriver::with_queues(SIZES, 8, 16).unwrap();
+    let mut rig = Rig::new(driver);
+    let (mut clients, conns) = rig.connect_many(COUNT);
+    for (index, &conn) in conns.iter().enumerate() {
+        let mode = [ReceiveMode::Poll, ReceiveMode::Multishot][index % 2];
+        rig.driver.arm_receive(conn, mode);
+    }
+    rig.turn();
+    // More than a socket takes, so that every send waits in the kernel until its client reads.
+    let chunk = Bytes::from(pattern(8 << 20, 1));
+    for &conn in &conns {
+        rig.driver.send_armed(conn, chunk.clone(), 0);
+    }
+    rig.turn_for(Duration::ZERO);
+    let blocked = COUNT - rig.done.len();
+    assert!(blocked > COUNT / 2, "{blocked}");
+    let before = rig.driver.counters().cq_overflows;
+    let readers: Vec<_> = clients
+        .drain(..)
+        .map(|mut client| {
+            let chunk = chunk.clone();
+            std::thread::spawn(move || {
+                let mut part = vec![0; 1 << 16];
+                for wanted in chunk.chunks(part.len()) {
+                    client.read_exact(&mut part[..wanted.len()]).unwrap();
+                    assert!(part[..wanted.len()] == *wanted);
+                }
+                client
+            })
+        })
+        .collect();
+    rig.until("every send", |rig| rig.done.len() == COUNT);
+    for reader in readers {
+        clients.push(reader.join().unwrap());
+    }
+    let mut told: Vec<_> = rig.done.drain(..).collect();
+    told.sort();
+    let mut wanted: Vec<_> = conns.iter().map(|&conn| (conn, Ok(()))).collect();
+    wanted.sort();
+    assert_eq!(told, wanted);
+    assert!(chunk.is_unique(), "every reference came back");
+    drop(clients);
+    rig.until("every end", |rig| rig.ended.len() == COUNT);
+    conns.iter().for_each(|&conn| rig.driver.close(conn));
+    rig.until("every close", |rig| rig.closed.len() == COUNT);
+    rig.closed.sort();
+    let mut wanted = conns;
+    wanted.sort();
+    assert_eq!(rig.closed, wanted, "each once");
+    assert!(rig.driver.counters().cq_overflows > before, "{:?}", rig.driver.counters());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::chance::Chance;
 use super::net::{Net, Read, SocketId};
+use super::options::Completions;
 use bytes::Bytes;
 use server::driver::{ConnId, SendStop};
 use server::shard::{Command, Shard};
@@ -11,6 +12,19 @@ use std::collections::{BTreeMap, VecDeque};
 /// Bytes in a receive buffer, and buffers a connection may hand up per turn.
 const RECEIVE_BUFFER_BYTES: u64 = 16 << 10;
 const RECEIVES_PER_TURN: u64 = 4;
+
+/// ECANCELED.
+const CANCELLED: i32 = 125;
+
+/// What can be reported of a connection in a turn.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Send,
+    Armed,
+    Receive,
+}
+
+const PARTS: [Part; 3] = [Part::Send, Part::Armed, Part::Receive];
 
 /// A connection of the shard.
 #[derive(Debug)]
@@ -40,11 +54,12 @@ pub struct SimDriver {
     /// Somebody woke this shard.
     pub woken: bool,
     sockets_refused: u64,
+    completions: Completions,
 }
 
 impl SimDriver {
     /// A driver with so many slots.
-    pub fn new(slots_max: usize) -> Self {
+    pub fn new(slots_max: usize, completions: Completions) -> Self {
         Self {
             held: BTreeMap::new(),
             generations: Vec::new(),
@@ -53,6 +68,7 @@ impl SimDriver {
             backlog: VecDeque::new(),
             woken: false,
             sockets_refused: 0,
+            completions,
         }
     }
 
@@ -76,8 +92,13 @@ impl SimDriver {
         }
         let mut slots: Vec<u32> = self.held.keys().copied().collect();
         chance.shuffle(&mut slots);
-        for slot in slots {
-            self.feed_one(slot, shard, net, chance);
+        let mut parts: Vec<(u32, Part)> =
+            slots.into_iter().flat_map(|slot| PARTS.map(|part| (slot, part))).collect();
+        if self.completions.reordered {
+            chance.shuffle(&mut parts);
+        }
+        for (slot, part) in parts {
+            self.feed_part(slot, part, shard, net, chance);
         }
     }
 
@@ -114,11 +135,18 @@ impl SimDriver {
         shard.accepted(ConnId { slot, generation });
     }
 
-    fn feed_one(&mut self, slot: u32, shard: &mut Shard, net: &mut Net, chance: &mut Chance) {
+    fn feed_part(
+        &mut self,
+        slot: u32,
+        part: Part,
+        shard: &mut Shard,
+        net: &mut Net,
+        chance: &mut Chance,
+    ) {
         let Some(held) = self.held.get_mut(&slot) else { return };
         let conn = ConnId { slot, generation: held.generation };
         if held.closing {
-            if chance.per_mille(700) {
+            if matches!(part, Part::Send) && chance.per_mille(700) {
                 self.held.remove(&slot);
                 self.generations[slot as usize] += 1;
                 self.free.push(slot);
@@ -126,31 +154,32 @@ impl SimDriver {
             }
             return;
         }
-        if let Some((sent, stop)) = held.stopped.take() {
-            shard.send_stopped(conn, sent, stop);
-        }
-        if let Some((bytes, at)) = &mut held.armed {
-            let done = match net.server_write(held.socket, &bytes[*at..]) {
-                Ok(count) => {
-                    *at += count;
-                    (*at == bytes.len()).then_some(Ok(()))
+        match part {
+            Part::Send => {
+                if let Some((sent, stop)) = held.stopped.take() {
+                    shard.send_stopped(conn, sent, stop);
                 }
-                Err(errno) => Some(Err(errno)),
-            };
-            if let Some(result) = done
-                && chance.per_mille(800)
-            {
-                held.armed = None;
-                shard.send_armed_done(conn, result);
             }
-        }
-        if held.shutdown && held.armed.is_none() && !held.is_shut {
-            held.is_shut = true;
-            net.server_end(held.socket);
-        }
-        if (held.receiving || held.late) && !held.ended && chance.per_mille(850) {
-            held.late = false;
-            receive(held, conn, shard, net, chance);
+            Part::Armed => {
+                let result = feed_armed(held, self.completions, net, chance);
+                if let Some(result) = result {
+                    shard.send_armed_done(conn, result);
+                }
+                if held.shutdown && held.armed.is_none() && !held.is_shut {
+                    held.is_shut = true;
+                    net.server_end(held.socket);
+                }
+            }
+            Part::Receive => {
+                if (held.receiving || held.late) && !held.ended && chance.per_mille(850) {
+                    held.late = false;
+                    if is(self.completions.cancelled, chance) {
+                        held.ended = true;
+                        return shard.receive_ended(conn, Some(CANCELLED));
+                    }
+                    receive(held, conn, shard, net, chance);
+                }
+            }
         }
     }
 
@@ -166,6 +195,7 @@ impl SimDriver {
             self.command(command, net, chance)?;
         }
         shard.return_commands(commands);
+        let completions = self.completions;
         let mut sent_to = std::collections::BTreeSet::new();
         for send in shard.sends() {
             let Some(held) = self.find(send.conn) else { continue };
@@ -178,7 +208,8 @@ impl SimDriver {
             if held.shutdown {
                 return Err(format!("a send to {:?} after its half-close", send.conn));
             }
-            match net.server_write(held.socket, &send.bytes) {
+            let bytes = offered(&send.bytes, completions, chance);
+            match net.server_write(held.socket, bytes) {
                 Ok(count) if count == send.bytes.len() => {}
                 Ok(count) => held.stopped = Some((count as u32, SendStop::Full)),
                 Err(errno) => held.stopped = Some((0, SendStop::Gone(errno))),
@@ -234,6 +265,46 @@ impl SimDriver {
     pub fn len(&self) -> usize {
         self.held.len()
     }
+}
+
+/// True so many times in a thousand; without a draw where there is nothing to draw.
+fn is(per_mille: u64, chance: &mut Chance) -> bool {
+    per_mille > 0 && chance.per_mille(per_mille)
+}
+
+/// What of the bytes the kernel looks at: sometimes not all, although there is room.
+fn offered<'a>(bytes: &'a [u8], completions: Completions, chance: &mut Chance) -> &'a [u8] {
+    if is(completions.short_sends, chance) {
+        return &bytes[..chance.index(bytes.len().max(1))];
+    }
+    bytes
+}
+
+/// Goes on with a complete send; its result once it has one.
+fn feed_armed(
+    held: &mut Held,
+    completions: Completions,
+    net: &mut Net,
+    chance: &mut Chance,
+) -> Option<Result<(), i32>> {
+    let (bytes, at) = held.armed.as_mut()?;
+    if is(completions.cancelled, chance) {
+        held.armed = None;
+        return Some(Err(CANCELLED));
+    }
+    let rest = offered(&bytes[*at..], completions, chance);
+    let result = match net.server_write(held.socket, rest) {
+        Ok(count) => {
+            *at += count;
+            (*at == bytes.len()).then_some(Ok(()))
+        }
+        Err(errno) => Some(Err(errno)),
+    }?;
+    if !chance.per_mille(800) {
+        return None;
+    }
+    held.armed = None;
+    Some(result)
 }
 
 /// Hands up to a few buffers to the shard.

@@ -132,7 +132,7 @@ impl Host {
             homes.into_iter().enumerate().map(part).map(|parts| Shard::new(parts, now)).collect();
         let slots = budget.shard.connections_max as usize + REFUSAL_SLOTS;
         Ok(Self {
-            drivers: shards.iter().map(|_| SimDriver::new(slots)).collect(),
+            drivers: shards.iter().map(|_| SimDriver::new(slots, options.completions)).collect(),
             slept_since: vec![now.ms; shards.len()],
             shards,
             ring,

@@ -47,6 +47,32 @@ pub struct Options {
     pub publish_wait_s: u32,
     pub slow_steps: u64,
     pub policies: [OutboxPolicy; 4],
+    pub completions: Completions,
+}
+
+/// What the ring does beside what it must. Off in half the worlds, which run as they did before
+/// there was any of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Completions {
+    /// Completions of a turn come in any order, also those of one connection.
+    pub reordered: bool,
+    /// Sends in a thousand that take less than there is room for.
+    pub short_sends: u64,
+    /// Operations in a thousand that the kernel gives up.
+    pub cancelled: u64,
+}
+
+impl Completions {
+    fn draw(chance: &mut Chance) -> Self {
+        if chance.per_mille(500) {
+            return Self::default();
+        }
+        Self {
+            reordered: chance.per_mille(700),
+            short_sends: chance.pick(&[0, 5, 50, 500]),
+            cancelled: chance.pick(&[0, 1, 10]),
+        }
+    }
 }
 
 impl Options {
@@ -92,6 +118,8 @@ impl Options {
             publish_wait_s: chance.pick(&[1, 5]),
             slow_steps: chance.pick(&[0, 0, 300]),
             policies: [policy(chance), policy(chance), policy(chance), policy(chance)],
+            // Last, so that what stands above is drawn as before.
+            completions: Completions::draw(chance),
         }
     }
 
