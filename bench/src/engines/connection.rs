@@ -4,13 +4,13 @@
 //! done when the turn's time for attempts is over is *late*: the shard hears that the socket is
 //! full, and its `send_armed` takes over what is under way already.
 
-use super::runtime::Runtime;
+use super::runtime::{CHATTY_BYTES, Runtime};
 use bytes::Bytes;
 use server::driver::{Completion, ConnId, SendStop};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -69,6 +69,15 @@ impl<R: Runtime> World<R> {
         self.wake_turn();
     }
 
+    /// A read buffer.
+    fn buffer(&self, chatty: bool) -> Vec<u8> {
+        if chatty && R::READ_BYTES < CHATTY_BYTES {
+            return Vec::with_capacity(CHATTY_BYTES);
+        }
+        let spare = self.spare.borrow_mut().pop();
+        spare.unwrap_or_else(|| Vec::with_capacity(R::READ_BYTES))
+    }
+
     fn wake_turn(&self) {
         if let Some(waker) = self.turn.take() {
             waker.wake();
@@ -114,6 +123,7 @@ impl<R: Runtime> World<R> {
             writer: RefCell::new(Some(writer)),
             sending: Cell::new(Sending::Idle),
             armed: Cell::new(false),
+            chatty: Cell::new(false),
             handed_up: Cell::new(false),
             shut: Cell::new(false),
             closing: Cell::new(false),
@@ -151,6 +161,8 @@ pub struct Connection<R: Runtime> {
     writer: RefCell<Option<R::Writer>>,
     sending: Cell<Sending>,
     armed: Cell<bool>,
+    /// Its last read filled a quiet connection's buffer.
+    chatty: Cell<bool>,
     /// The driver's caller has bytes of it.
     handed_up: Cell<bool>,
     shut: Cell<bool>,
@@ -179,11 +191,9 @@ impl<R: Runtime> Connection<R> {
 
     async fn read(self: Rc<Self>, world: Rc<World<R>>, mut reader: R::Reader) {
         while self.until(|c| c.armed.get() && !c.handed_up.get()).await {
-            let take = || {
-                let spare = world.spare.borrow_mut().pop();
-                spare.unwrap_or_else(|| Vec::with_capacity(R::READ_BYTES))
-            };
-            let read = self.unless_closed(Side::Reader, R::read(&mut reader, take)).await;
+            let take = || world.buffer(self.chatty.get());
+            let mut read = pin!(R::read(&mut reader, take));
+            let read = self.unless_closed(Side::Reader, read.as_mut()).await;
             let Some((result, buffer)) = read else { break };
             // Back-pressure that came meanwhile: kept until it is over.
             if !self.until(|c| c.armed.get()).await {
@@ -191,7 +201,8 @@ impl<R: Runtime> Connection<R> {
             }
             let errno = match result {
                 Ok(0) => None,
-                Ok(_) => {
+                Ok(count) => {
+                    self.chatty.set(count >= R::READ_BYTES);
                     self.handed_up.set(true);
                     world.say(Event::Bytes(self.id, buffer));
                     continue;
@@ -248,8 +259,10 @@ impl<R: Runtime> Connection<R> {
         self.tasks.set(self.tasks.get() + 1);
         let world = Rc::clone(world);
         R::spawn(async move {
-            let write = R::write_all(&mut writer, bytes);
-            let written = self.unless_closed(Side::Writer, write).await;
+            let written = {
+                let mut write = pin!(R::write_all(&mut writer, bytes));
+                self.unless_closed(Side::Writer, write.as_mut()).await
+            };
             self.sent(&world, written.map(|written| written.map_err(|error| errno(&error))));
             if self.shut.get() && !self.closing.get() {
                 R::shutdown(&mut writer).await;
@@ -350,9 +363,13 @@ impl<R: Runtime> Connection<R> {
         .await
     }
 
-    /// An operation, unless the connection is closed meanwhile.
-    async fn unless_closed<T>(&self, side: Side, operation: impl Future<Output = T>) -> Option<T> {
-        let mut operation = pin!(operation);
+    /// An operation, unless the connection is closed meanwhile. By reference: what an asynchronous
+    /// function is given by value takes its place in the task twice.
+    async fn unless_closed<T>(
+        &self,
+        side: Side,
+        mut operation: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
         poll_fn(|context| {
             if self.closing.get() {
                 return Poll::Ready(None);

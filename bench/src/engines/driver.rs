@@ -53,6 +53,7 @@ pub struct RuntimeDriver<R: Runtime> {
     held_free: Vec<u16>,
     waker: Arc<StreamWaker>,
     connections_max: u32,
+    spare_max: usize,
     listeners: usize,
     counters: Rc<Cell<DriverCounters>>,
 }
@@ -84,6 +85,7 @@ impl<R: Runtime> RuntimeDriver<R> {
             held_free: Vec::new(),
             waker: Arc::new(StreamWaker(sender)),
             connections_max: sizes.connections,
+            spare_max: usize::from(sizes.receive_buffers),
             listeners: 0,
             counters: Rc::default(),
         })
@@ -221,7 +223,11 @@ impl<R: Runtime> Driver for RuntimeDriver<R> {
         let (conn, mut buffer) = held.expect("a buffer is recycled once");
         self.held_free.push(bytes.buffer);
         buffer.clear();
-        self.world.spare.borrow_mut().push(buffer);
+        let mut spare = self.world.spare.borrow_mut();
+        // As many as our own drivers have: what a burst needed beyond that is given back.
+        if spare.len() < self.spare_max && buffer.capacity() == R::READ_BYTES {
+            spare.push(buffer);
+        }
         self.orders.push(Order::Recycled(conn));
     }
 
@@ -287,15 +293,11 @@ fn carry_out<R: Runtime>(
 
 /// The writer is kept: without it, some runtimes' halves are no connection any more.
 async fn hear_wakes<R: Runtime>(world: Rc<World<R>>, mut reader: R::Reader, _writer: R::Writer) {
-    let mut spare = Some(Vec::with_capacity(64));
     loop {
-        let take = || spare.take().unwrap_or_default();
-        let (result, mut buffer) = R::read(&mut reader, take).await;
+        let (result, _) = R::read(&mut reader, || Vec::with_capacity(64)).await;
         if !matches!(result, Ok(1..)) {
             return;
         }
-        buffer.clear();
-        spare = Some(buffer);
         world.say(Event::Said(Completion::Woken));
     }
 }

@@ -75,7 +75,7 @@ impl Runtime for Monoio {
 
     async fn read(
         reader: &mut Self::Reader,
-        take: impl FnOnce() -> Vec<u8>,
+        take: impl Fn() -> Vec<u8>,
     ) -> (io::Result<usize>, Vec<u8>) {
         reader.read(take()).await
     }

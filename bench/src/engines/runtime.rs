@@ -5,12 +5,16 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+/// Bytes of a read buffer of those who send much: as many as our own drivers' buffers have.
+pub const CHATTY_BYTES: usize = super::host::SIZES.receive_buffer_bytes as usize;
+
 /// A runtime with its own kind of sockets, on one thread.
 pub trait Runtime: Sized + 'static {
     /// As reports name it.
     const NAME: &'static str;
-    /// Bytes of a read buffer. Where reads are completion-based, every idle connection holds one,
-    /// and what clients send are short frames; where they are readiness-based, none does.
+    /// Bytes of a quiet connection's read buffer. Where reads are completion-based, every idle
+    /// connection holds one, and what clients send are short frames; where they are
+    /// readiness-based, none does.
     const READ_BYTES: usize;
 
     /// The receiving half of a connection.
@@ -42,7 +46,7 @@ pub trait Runtime: Sized + 'static {
     /// Reads what there is; `take` gives the buffer when it is needed.
     async fn read(
         reader: &mut Self::Reader,
-        take: impl FnOnce() -> Vec<u8>,
+        take: impl Fn() -> Vec<u8>,
     ) -> (io::Result<usize>, Vec<u8>);
     /// Writes everything, waiting for room as long as it takes.
     async fn write_all(writer: &mut Self::Writer, bytes: Bytes) -> io::Result<()>;

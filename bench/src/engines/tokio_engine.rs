@@ -18,7 +18,7 @@ pub struct Tokio {
 
 impl Runtime for Tokio {
     const NAME: &'static str = "tokio";
-    const READ_BYTES: usize = 4_096;
+    const READ_BYTES: usize = super::runtime::CHATTY_BYTES;
 
     type Reader = Rc<TcpStream>;
     type Writer = Rc<TcpStream>;
@@ -66,19 +66,16 @@ impl Runtime for Tokio {
 
     async fn read(
         reader: &mut Self::Reader,
-        take: impl FnOnce() -> Vec<u8>,
+        take: impl Fn() -> Vec<u8>,
     ) -> (io::Result<usize>, Vec<u8>) {
-        if let Err(error) = reader.readable().await {
-            return (Err(error), Vec::new());
-        }
-        let mut buffer = take();
         loop {
+            if let Err(error) = reader.readable().await {
+                return (Err(error), Vec::new());
+            }
+            let mut buffer = take();
             match reader.try_read_buf(&mut buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Err(error) = reader.readable().await {
-                        return (Err(error), buffer);
-                    }
-                }
+                // Readiness may be of yesterday: wait again, without the buffer.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 outcome => return (outcome, buffer),
             }
         }

@@ -60,7 +60,7 @@ impl Runtime for TokioUring {
 
     async fn read(
         reader: &mut Self::Reader,
-        take: impl FnOnce() -> Vec<u8>,
+        take: impl Fn() -> Vec<u8>,
     ) -> (io::Result<usize>, Vec<u8>) {
         reader.read(take()).await
     }
