@@ -163,6 +163,11 @@ impl PublishAnswer {
         self.rejected.iter().sum()
     }
 
+    /// Why the first of the rejected items was.
+    pub fn first_rejection(&self) -> Option<&Rejection> {
+        self.rejections.iter().min_by_key(|rejection| rejection.index)
+    }
+
     /// The refusals by code, without the zeros.
     pub fn rejected_by_code(&self) -> impl Iterator<Item = (RejectCode, u64)> {
         RejectCode::ALL.into_iter().zip(self.rejected).filter(|(_, count)| *count > 0)

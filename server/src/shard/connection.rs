@@ -71,7 +71,7 @@ enum Keys {
 struct Several {
     /// In the order of the request.
     keys: Vec<SubscriptionKey>,
-    start: CursorStart,
+    start: Option<CursorStart>,
 }
 
 /// What the cursor of an event stream with several channels begins with.
@@ -86,19 +86,26 @@ pub struct CursorStart {
 
 impl Subscriber {
     /// Without a subscription yet; `start` if its flushes end with a cursor.
-    pub fn new(format: Format, start: Option<CursorStart>) -> Self {
+    pub fn new(format: Format, several: bool, start: Option<CursorStart>) -> Self {
         let cursor = start.is_some();
-        let keys = start.map_or(Keys::None, |start| {
-            Keys::Several(Box::new(Several { keys: Vec::with_capacity(start.since.len()), start }))
-        });
+        let keys = if several {
+            Keys::Several(Box::new(Several { keys: Vec::new(), start }))
+        } else {
+            Keys::None
+        };
         Self { keys, format, cursor }
+    }
+
+    /// There may be several channels: messages from the client have to say which they are for.
+    pub fn is_of_several(&self) -> bool {
+        matches!(self.keys, Keys::Several(_))
     }
 
     /// Adds the next subscription of the request.
     pub fn push(&mut self, key: SubscriptionKey) {
         match &mut self.keys {
             Keys::None => self.keys = Keys::One(key),
-            Keys::One(_) => panic!("several channels come with a cursor"),
+            Keys::One(_) => panic!("it was made for one channel"),
             Keys::Several(several) => several.keys.push(key),
         }
     }
@@ -138,7 +145,7 @@ impl Subscriber {
     /// What its cursor begins with, if it has one.
     pub fn start(&self) -> Option<&CursorStart> {
         match &self.keys {
-            Keys::Several(several) => Some(&several.start),
+            Keys::Several(several) => several.start.as_ref(),
             Keys::None | Keys::One(_) => None,
         }
     }
@@ -150,7 +157,8 @@ impl Subscriber {
             Keys::Several(several) => {
                 size_of::<Several>()
                     + several.keys.capacity() * size_of::<SubscriptionKey>()
-                    + several.start.since.len() * size_of::<Since>()
+                    + several.start.as_ref().map_or(0, |start| start.since.len())
+                        * size_of::<Since>()
             }
         }
     }
@@ -344,7 +352,8 @@ mod tests {
         for channels in [1_u32, 5] {
             let since = vec![Since::Now; channels as usize].into_boxed_slice();
             let start = (channels > 1).then_some(CursorStart { channels_hash: 7, since });
-            let mut subscriber = Subscriber::new(Format::sse(false, false, true), start);
+            let mut subscriber =
+                Subscriber::new(Format::sse(false, false, true), channels > 1, start);
             (0..channels).for_each(|channel| subscriber.push(key(channel)));
             assert_eq!(subscriber.keys().len(), channels as usize);
             assert!(subscriber.key_mut(channels as u16).is_none());

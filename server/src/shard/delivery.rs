@@ -31,13 +31,12 @@ const ENCODED_MAX: usize = 16 << 20;
 impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
     pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
-        let several = request.channels.len() > 1;
-        let cursor = several && request.format.is_sse();
+        let cursor = request.several && request.format.is_sse();
         let start = cursor.then(|| CursorStart {
             channels_hash: request.channels_hash,
             since: request.since.as_slice().into(),
         });
-        self.set_subscriber(endpoint, Subscriber::new(request.format, start));
+        self.set_subscriber(endpoint, Subscriber::new(request.format, request.several, start));
         for (index, (name, since)) in request.channels.into_iter().zip(request.since).enumerate() {
             self.subscribe_one(endpoint, index as u16, &name, since, request.format);
         }

@@ -218,10 +218,11 @@ impl Shard {
         self.end_with_position(conn, CloseReason::Slow, position);
     }
 
-    /// The last position that a client has been sent once everything queued for it is out.
+    /// The last position that a client has been sent once everything queued for it is out; none
+    /// with several channels, which have one each.
     pub(super) fn position_queued(&mut self, conn: ConnId) -> Option<Position> {
         let connection = self.connections.get(conn)?;
-        let key = *connection.subscriber.as_ref()?.keys().first()?;
+        let [key] = *connection.subscriber.as_ref()?.keys() else { return None };
         let channel = self.local.peek(key.channel)?;
         let entry = channel.entries.get(key.at as usize)?;
         Some(Position { epoch: channel.epoch()?, offset: entry.next.saturating_sub(1) })

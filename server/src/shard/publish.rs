@@ -182,20 +182,25 @@ impl Shard {
         Ok(self.publishes.insert(publish))
     }
 
-    /// A message from a WebSocket client, as one event. `false`: it is parked, so nothing more may
-    /// be read from that client before it has gone.
+    /// A message from a WebSocket client: one event, the data as it is, or without a channel what
+    /// `POST /v1/events` takes as JSON. `false`: it is parked, so nothing more may be read from
+    /// that client before it has gone.
     pub(super) fn publish_message(
         &mut self,
         conn: ConnId,
-        channel: ChannelName,
+        channel: Option<ChannelName>,
         text: bool,
         data: &[u8],
     ) -> bool {
-        let content_type = if text { "text/plain" } else { "application/octet-stream" };
-        let kind = ContentKind::Raw;
-        let body = Body::Buffered { bytes: data.to_vec(), kind, decoder: None, done: false };
+        let (kind, content_type) = match (&channel, text) {
+            (None, _) => (ContentKind::Json, "application/json"),
+            (Some(_), true) => (ContentKind::Raw, "text/plain"),
+            (Some(_), false) => (ContentKind::Raw, "application/octet-stream"),
+        };
+        let decoder = decoder_of(kind);
+        let body = Body::Buffered { bytes: data.to_vec(), kind, decoder, done: false };
         let mut publish = Publish::new(Asker::WebSocket(conn), body, self.now.ms);
-        publish.channel = Some(channel);
+        publish.channel = channel;
         publish.content_type = content_type.to_owned();
         let id = self.publishes.insert(publish);
         self.end_publish_input(id);
@@ -494,6 +499,7 @@ impl Shard {
 
     fn answer_publish(&mut self, publish: Publish) {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
+        let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;
         let response = match publish.stopped {
             _ if let Some(response) = publish.not_stored => response,
@@ -511,7 +517,7 @@ impl Shard {
         match publish.asker {
             Asker::Http1(conn) => self.answer_http1(conn, response, unread),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
-            Asker::WebSocket(conn) => self.answered_message(conn, &response),
+            Asker::WebSocket(conn) => self.answered_message(conn, response.status, why),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::Shard;
 use super::connection::{EndpointId, Stamp};
-use super::http::Response;
 use super::session::Session;
 use crate::driver::ConnId;
 use proto::channel::ChannelName;
@@ -180,7 +179,16 @@ impl Shard {
     fn on_data(&mut self, conn: ConnId, text: bool, data: &[u8]) -> After {
         // Without its subscription the connection is about to end.
         let Some(channel) = self.channel_of(conn) else { return After::Over };
-        if self.settings.namespace(channel.as_str()).client_publish {
+        if channel.is_none() && (!text || !data.trim_ascii_start().starts_with(b"{")) {
+            self.stats.counters.messages_received += 1;
+            let code = if text { 1008 } else { 1003 };
+            let text = "a message here is one event: a JSON object with `channel` and `data`";
+            self.close_ws(conn, code, text, CloseReason::PolicyViolation);
+            return After::Over;
+        }
+        let allowed =
+            channel.as_ref().is_none_or(|c| self.settings.namespace(c.as_str()).client_publish);
+        if allowed {
             let taken = self.publish_message(conn, channel, text, data);
             return if taken { After::GoOn } else { After::Park };
         }
@@ -190,23 +198,33 @@ impl Shard {
         After::Over
     }
 
-    /// The channel of a WebSocket.
-    fn channel_of(&mut self, conn: ConnId) -> Option<ChannelName> {
-        let key = *self.connections.get(conn)?.subscriber.as_ref()?.keys().first()?;
-        self.local.peek(key.channel).map(|channel| channel.name.clone())
+    /// The channel of a WebSocket that has one; `Some(None)` for several, whose messages name
+    /// theirs.
+    fn channel_of(&mut self, conn: ConnId) -> Option<Option<ChannelName>> {
+        let subscriber = self.connections.get(conn)?.subscriber.as_ref()?;
+        if subscriber.is_of_several() {
+            return Some(None);
+        }
+        let key = *subscriber.keys().first()?;
+        self.local.peek(key.channel).map(|channel| Some(channel.name.clone()))
     }
 
     /// What became of a client's message. Success is the message itself coming back; a refusal
     /// closes the connection, since nothing else could tell the client that it was not taken.
-    pub(super) fn answered_message(&mut self, conn: ConnId, response: &Response) {
-        if response.status == 202 {
+    pub(super) fn answered_message(&mut self, conn: ConnId, status: u16, why: Option<String>) {
+        if status == 202 {
             return;
         }
-        if response.status == 503 {
+        let mut text = "the message was not taken".to_owned();
+        if let Some(why) = why {
+            text = format!("{text}: {why}");
+        }
+        // The reason of a close frame: the frame's 125 bytes without the code.
+        text.truncate(text.floor_char_boundary(123));
+        if status == 503 {
             self.close_ws(conn, 3013, "overload: the message was not taken", CloseReason::Overload);
         } else {
-            let text = "the message was not taken";
-            self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
+            self.close_ws(conn, 1008, &text, CloseReason::PolicyViolation);
         }
     }
 

@@ -297,6 +297,84 @@ fn everybody_gets_every_message_in_order(cell: Cell) {
     }
 }
 
+/// The next words of the server's own or events, by channel and what they say.
+fn heard(socket: &mut Socket, count: usize) -> Vec<String> {
+    let mut said: Vec<String> = (0..count)
+        .map(|_| {
+            let got: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+            let what = if got["shardcast"].is_null() { &got["data"] } else { &got["shardcast"] };
+            format!("{} {what}", got["channel"].as_str().expect("a channel"))
+        })
+        .collect();
+    // Channels may live on different shards: between them there is no order.
+    said.sort();
+    said
+}
+
+fn several_channels_share_a_socket_and_each_resumes_where_it_was(cell: Cell) {
+    let site = Site::start(cell);
+    let first = site.publish("a", "old");
+    site.publish("a", "missed");
+    let path = format!("/v1/ws?channel=a&channel=b&since={first}&since=");
+    let mut socket = Socket::open(site.address(), &path);
+    assert_eq!(heard(&mut socket, 3), [r#"a "missed""#, r#"a "recovered""#, r#"b "subscribed""#]);
+    // What a client sends says where it goes.
+    socket.send_text(r#"{"channel":"b","data":{"n":1}}"#);
+    assert_eq!(heard(&mut socket, 1), [r#"b {"n":1}"#]);
+    site.publish("a", "live");
+    assert_eq!(heard(&mut socket, 1), [r#"a "live""#]);
+    for (message, code) in [("plain", 1008), (r#"[{"channel":"a","data":1}]"#, 1008), ("{}", 1008)]
+    {
+        let mut socket = Socket::open(site.address(), "/v1/ws?channel=a");
+        assert_eq!(heard(&mut socket, 1), [r#"a "subscribed""#]);
+        socket.send_text(message);
+        assert_eq!(socket.closed().0, code, "{message}");
+    }
+    for path in [
+        "/v1/ws",
+        "/v1/ws?channel=a&channel=a",
+        "/v1/ws?channel=a&channel=b&since=x",
+        "/v1/ws?channel=a&format=raw",
+        "/v1/ws?channel=a%20b",
+        "/v1/ws?channel=a&last=1",
+    ] {
+        let mut wire = site.wire();
+        wire.send(format!("{}\r\n", handshake(path)));
+        assert_eq!(wire.answer().status, 400, "{path}");
+    }
+}
+
+/// Leaving moves others in the channels' lists: everybody's places must stay true.
+fn who_leaves_several_channels_takes_nobody_elses_place(cell: Cell) {
+    let site = Site::start(cell);
+    let paths = ["/v1/ws?channel=a&channel=b", "/v1/ws?channel=b&channel=a", "/v1/ws?channel=b"];
+    let open = |at: usize| Socket::open(site.address(), paths[at % paths.len()]);
+    let mut sockets: Vec<Option<Socket>> = (0..9).map(|at| Some(open(at))).collect();
+    let count = |sockets: &[Option<Socket>]| -> usize {
+        sockets
+            .iter()
+            .enumerate()
+            .map(|(at, s)| s.iter().count() * if at % 3 < 2 { 2 } else { 1 })
+            .sum()
+    };
+    site.wait_for_subscriptions(count(&sockets));
+    for (at, socket) in sockets.iter_mut().enumerate() {
+        heard(socket.as_mut().expect("open"), if at % 3 < 2 { 2 } else { 1 });
+    }
+    for (round, leaves) in [0, 7, 3, 2, 4].into_iter().enumerate() {
+        sockets[leaves] = None;
+        site.wait_for_subscriptions(count(&sockets));
+        site.publish("a", &format!("a{round}"));
+        site.publish("b", &format!("b{round}"));
+        for (at, socket) in sockets.iter_mut().enumerate() {
+            let Some(socket) = socket else { continue };
+            let both = [format!("a \"a{round}\""), format!("b \"b{round}\"")];
+            let wanted = if at % 3 < 2 { &both[..] } else { &both[1..] };
+            assert_eq!(heard(socket, wanted.len()), wanted, "socket {at} in round {round}");
+        }
+    }
+}
+
 cells!(
     a_frame_may_come_in_any_pieces,
     a_message_of_16_mib_passes_where_it_is_allowed,
@@ -307,4 +385,6 @@ cells!(
     fragments_become_one_message,
     messages_come_back_as_they_were_sent,
     nothing_is_a_frame_before_the_handshake_and_everything_after,
+    several_channels_share_a_socket_and_each_resumes_where_it_was,
+    who_leaves_several_channels_takes_nobody_elses_place,
 );

@@ -49,6 +49,8 @@ pub struct SubscribeRequest {
     pub format: Format,
     /// FNV of the channel list.
     pub channels_hash: u32,
+    /// There are several channels, or there might be: what is said names the channel.
+    pub several: bool,
 }
 
 /// A query of the embedded store.
@@ -85,6 +87,7 @@ pub fn route(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
             channel_route(head, channel, what, channels_max)
         }
         (Some("v1"), Some("sse"), None, ..) => sse(head, channels_max),
+        (Some("v1"), Some("ws"), None, ..) => web_socket_of_several(head, channels_max),
         (Some("v1"), Some("history"), None, ..) => history(head),
         (Some("health"), Some("live"), None, ..) => get(head, Route::Live),
         (Some("health"), Some("ready"), None, ..) => get(head, Route::Ready),
@@ -155,6 +158,47 @@ fn web_socket(
     subscribe(vec![channel], since.as_deref(), format, channels_max).map(Route::WebSocket)
 }
 
+/// One WebSocket for several channels: always envelopes, and positions channel by channel, because
+/// a client knows each from the messages it got.
+fn web_socket_of_several(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
+    only(head, "GET")?;
+    let (mut channels, mut since) = (Vec::new(), Vec::new());
+    for (key, value) in pairs(head)? {
+        match (key.as_str(), value.as_str()) {
+            ("channel", _) => {
+                let name = ChannelName::new(&value).map_err(|e| bad_channel(&e.to_string()))?;
+                if channels.contains(&name) {
+                    return Err(bad_parameter("channel", &format!("`{name}` stands there twice")));
+                }
+                channels.push(name);
+            }
+            ("since", "") => since.push(Since::Now),
+            ("since", _) => {
+                since.push(value.parse::<Position>().map_or(Since::Unknown, Since::After));
+            }
+            ("format", "envelope") => {}
+            ("format", _) => {
+                let message = "several channels need `envelope`: raw messages do not say theirs";
+                return Err(bad_parameter("format", message));
+            }
+            _ => return Err(unknown_parameter(&key, "channel, since, format")),
+        }
+    }
+    if channels.is_empty() {
+        return Err(bad_parameter("channel", "name at least one channel: ?channel=a&channel=b"));
+    }
+    if !since.is_empty() && since.len() != channels.len() {
+        let message = "give one for each channel, in the same order; an empty one is from now on";
+        return Err(bad_parameter("since", message));
+    }
+    let mut request = subscribe(channels, None, Format::web_socket(true), channels_max)?;
+    request.several = true;
+    if !since.is_empty() {
+        request.since = since;
+    }
+    Ok(Route::WebSocket(request))
+}
+
 fn sse(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
     only(head, "GET")?;
     let (mut channels, mut since) = (Vec::new(), None);
@@ -199,7 +243,8 @@ fn subscribe(
     }
     let channels_hash = Cursor::hash_channels(channels.iter().map(ChannelName::as_str));
     let since = starts(&channels, since, channels_hash);
-    Ok(SubscribeRequest { channels, since, format, channels_hash })
+    let several = channels.len() > 1;
+    Ok(SubscribeRequest { channels, since, format, channels_hash, several })
 }
 
 /// One start per channel. What is not ours becomes a gap, never an error.
