@@ -87,7 +87,11 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Engine(args) => return crate::engines::run(args),
         Command::Report(args) => return crate::results::files::render(&args.folder),
         Command::Axum(args) => return crate::peers::axum_server::run(args),
-        _ => crate::machine::print_header(common)?,
+        _ => {
+            // What is started inherits it; not every server raises its own.
+            crate::machine::raise_descriptors();
+            crate::machine::print_header(common)?;
+        }
     }
     match &cli.command {
         Command::Idle(args) => idle::run(common, args),

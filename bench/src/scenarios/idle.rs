@@ -3,9 +3,9 @@
 //!
 //! User memory is a slope: what the process grew from a third of the connections to all of them, so
 //! that buffers and tables that everybody shares are not in it; the whole growth stands beside it.
-//! Memory of the kernel is slab and socket pages of the machine, both ends of the loopback
-//! connection included, and what a bare socket costs (the send loop's process, connected in the
-//! same run and doing nothing) is taken off, so that only the engine's part remains. CPU is
+//! Memory of the kernel is slab objects of sockets and the pages they hold, both ends of the
+//! loopback connection included, and what a bare socket costs (the send loop's process, connected
+//! in the same run and doing nothing) is taken off, so that only the engine's part remains. CPU is
 //! measured with everybody connected at once, over two heartbeats.
 
 use super::Common;
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 const RSS: &str = "user memory per connection";
 const KERNEL: &str = "kernel memory over a bare socket";
+const KERNEL_BOTH: &str = "kernel memory per connection, both ends";
 const CPU: &str = "CPU per second and connection";
 
 /// No package of it is to be had; what its makers published is theirs, not measured here.
@@ -124,14 +125,14 @@ fn round(
         let kernel = (after.kernel - before.kernel) / users as f64;
         if *who == Who::Bare {
             bare_kernel = kernel;
-            outcome.record(at, "kernel memory per connection, both ends", "B", 0, kernel);
+            outcome.record(at, KERNEL_BOTH, "B", 0, kernel);
             continue;
         }
         let slope = (after.rss - third.rss) / (users - users / 3) as f64;
         let growth = (after.rss - before.rss) / users as f64;
         outcome.record(at, RSS, "B", 0, slope);
         outcome.record(at, "the same, whole growth of the process", "B", 0, growth);
-        outcome.record(at, "kernel memory per connection, both ends", "B", 0, kernel);
+        outcome.record(at, KERNEL_BOTH, "B", 0, kernel);
         outcome.record(at, KERNEL, "B", 0, kernel - bare_kernel);
         outcome.record(at, "total per connection", "B", 0, slope + kernel);
     }
