@@ -4,7 +4,7 @@
 //! Instructions say nothing of caches and of the kernel, but they are the same on a busy machine
 //! and on a quiet one, so a change of a few percent is seen where time could not show it. The
 //! programs are those of the package `counts` (`bench/counts`); each runs in a process of its own,
-//! with an empty environment, since its size moves the stack. Run after run and build after build
+//! with an empty environment and by the same short path, since both move the stack. Run after run and build after build
 //! they counted the same to the instruction; the tolerance is for what a change elsewhere in a
 //! crate does to inlining. Fewer instructions than recorded fail too: the next loss could hide
 //! behind a gain that nobody wrote down.
@@ -137,9 +137,12 @@ fn count(program: &Path, name: &str, unit: &str, folder: &Path) -> Result<Counte
     let profile: PathBuf = folder.join(name);
     let valgrind = tools::find("valgrind").context("valgrind is not installed")?;
     let mut run = Command::new(valgrind);
-    run.env_clear().current_dir(root());
+    let (folder, file) = (program.parent(), program.file_name());
+    let (folder, file) = folder.zip(file).context("the program is a file in a folder")?;
+    run.env_clear().current_dir(folder);
     run.args(["--tool=callgrind", "--toggle-collect=counts::measured*"]);
-    run.arg(format!("--callgrind-out-file={}", profile.display())).arg(program).arg(name);
+    run.arg(format!("--callgrind-out-file={}", profile.display())).arg(Path::new(".").join(file));
+    run.arg(name);
     let units = capture(&mut run)?;
     let units: u64 = units.trim().parse().with_context(|| format!("units of `{name}`"))?;
     let text = fs::read_to_string(&profile)?;
