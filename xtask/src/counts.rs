@@ -4,10 +4,10 @@
 //! Instructions say nothing of caches and of the kernel, but they are the same on a busy machine
 //! and on a quiet one, so a change of a few percent is seen where time could not show it. The
 //! programs are those of the package `counts` (`bench/counts`); each runs in a process of its own,
-//! with an empty environment and by the same short path, since both move the stack. Run after run and build after build
-//! they counted the same to the instruction; the tolerance is for what a change elsewhere in a
-//! crate does to inlining. Fewer instructions than recorded fail too: the next loss could hide
-//! behind a gain that nobody wrote down.
+//! with an empty environment and by the same short path, since both move the stack. Run after run,
+//! build after build and in any folder they counted the same to the instruction; the tolerance is
+//! for what a change elsewhere in a crate does to inlining. Fewer instructions than recorded fail
+//! too: the next loss could hide behind a gain that nobody wrote down.
 //!
 //! What the counts depend on beside our code: the compiler (recorded), dependencies (in the lock
 //! file) and the processor's vector width, by which memchr and the C library choose their loops.
