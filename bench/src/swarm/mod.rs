@@ -190,7 +190,7 @@ impl Swarm {
             let Plan { dialect, route, .. } = &self.plan;
             let tls = route.tls.is_some().then(|| tls::config(&["http/1.1"]));
             let route = Route { target: route.target, tls };
-            self.publishers = Some(Publishers::open(*dialect, &route, &self.epoll)?);
+            self.publishers = Some(Publishers::new(*dialect, route));
         }
         Ok(wall_ns)
     }
