@@ -2,10 +2,11 @@
 
 use crate::engines::EngineArgs;
 use crate::floor::FloorArgs;
+use crate::ingest_peers::PeerArgs;
 use crate::peers::axum_server::AxumArgs;
 use crate::scenarios::{
-    Common, broadcast, connects, engines, idle, ingest, latency, resume, saturation, shards, size,
-    stalled,
+    Common, broadcast, connects, engines, idle, ingest, ingest_peers, latency, resume, saturation,
+    shards, size, stalled,
 };
 use crate::swarm::SwarmArgs;
 use anyhow::Result;
@@ -39,6 +40,8 @@ pub enum Command {
     Connects(connects::ConnectsArgs),
     /// HTTP/2, one event per request, many streams at once.
     IngestSingle(ingest::SingleArgs),
+    /// HTTP/2, one event per request, in turns with servers that only answer 202.
+    IngestPeers(ingest_peers::PeersArgs),
     /// HTTP/2, NDJSON of 1,000 events per request, both acknowledgements, spool on.
     IngestBatch(ingest::BatchArgs),
     /// Messages at a fixed rate, whatever the server does; latency from the intended time.
@@ -69,6 +72,9 @@ pub enum Command {
     /// Used by the scenarios: another runtime.
     #[command(hide = true)]
     Engine(EngineArgs),
+    /// Used by the scenarios: a server that only answers 202.
+    #[command(hide = true)]
+    IngestPeer(PeerArgs),
 }
 
 /// Flags of `report`.
@@ -87,6 +93,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Engine(args) => return crate::engines::run(args),
         Command::Report(args) => return crate::results::files::render(&args.folder),
         Command::Axum(args) => return crate::peers::axum_server::run(args),
+        Command::IngestPeer(args) => return crate::ingest_peers::run(args),
         _ => {
             // What is started inherits it; not every server raises its own.
             crate::machine::raise_descriptors();
@@ -98,6 +105,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Broadcast(args) => broadcast::run(common, args, 1),
         Command::Burst(args) => broadcast::run(common, args, 8),
         Command::IngestSingle(args) => ingest::single(common, args),
+        Command::IngestPeers(args) => ingest_peers::run(common, args),
         Command::IngestBatch(args) => ingest::batch(common, args),
         Command::Saturation(args) => saturation::run(common, args),
         Command::Chat(args) => saturation::chat(common, args),
@@ -113,7 +121,8 @@ pub fn run(cli: Cli) -> Result<()> {
         | Command::Floor(_)
         | Command::Engine(_)
         | Command::Axum(_)
-        | Command::Report(_) => Ok(()),
+        | Command::Report(_)
+        | Command::IngestPeer(_) => Ok(()),
     }
 }
 
@@ -129,6 +138,7 @@ fn all(common: &Common) -> Result<()> {
     connects::run(common, &connects::ConnectsArgs::sized())?;
     ingest::single(common, &ingest::SingleArgs::sized(quick))?;
     ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
+    ingest_peers::run(common, &ingest_peers::PeersArgs::sized(quick))?;
     latency::run(common, &latency::LatencyArgs::sized())?;
     stalled::run(common, &stalled::StalledArgs::sized())?;
     shards::run(common, &shards::ShardsArgs::sized())?;

@@ -23,6 +23,8 @@ pub struct Load {
     pub requests: u64,
     /// Requests under way at a time.
     pub streams: usize,
+    /// Events in one request.
+    pub events_each: u64,
 }
 
 /// What came back.
@@ -44,6 +46,22 @@ struct Answer {
 pub fn send(target: SocketAddr, load: &Load) -> Result<Answers> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(target, load))
+}
+
+/// Sends one request of the load and shows its answer: the fields and the body.
+pub fn ask(target: SocketAddr, load: &Load) -> Result<(Vec<(String, String)>, String)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stream = TcpStream::connect(target).await?;
+        let (client, connection) = h2::client::handshake(stream).await?;
+        let driver = tokio::spawn(connection);
+        let mut client = client.ready().await?;
+        let (head, text) = exchange(&mut client, target, load, 0).await?;
+        driver.abort();
+        let fields = head.headers.iter();
+        let fields = fields.map(|(name, value)| Ok((name.to_string(), value.to_str()?.to_owned())));
+        Ok((fields.collect::<Result<_>>()?, String::from_utf8(text)?))
+    })
 }
 
 async fn run(target: SocketAddr, load: &Load) -> Result<Answers> {
@@ -82,33 +100,44 @@ async fn worker(
             return Ok(sum);
         }
         client = client.ready().await?;
-        let request = Request::post(format!("http://{target}{}", load.path))
-            .header("content-type", load.content_type)
-            .body(())?;
-        let (response, mut body) = client.send_request(request, false)?;
-        let mut rest = load.bodies[number as usize % load.bodies.len()].clone();
-        while !rest.is_empty() {
-            body.reserve_capacity(rest.len());
-            let room = std::future::poll_fn(|context| body.poll_capacity(context)).await;
-            let room = room.context("the server closed the stream")??;
-            let piece = rest.split_to(room.min(rest.len()));
-            body.send_data(piece, rest.is_empty())?;
-        }
-        let mut response = response.await?;
-        let status = response.status();
-        let mut text = Vec::new();
-        while let Some(piece) = response.body_mut().data().await {
-            let piece = piece?;
-            let _ = response.body_mut().flow_control().release_capacity(piece.len());
-            text.extend_from_slice(&piece);
-        }
-        if status != 202 {
-            bail!("the server answered {status}: {}", String::from_utf8_lossy(&text));
-        }
+        let (_, text) = exchange(&mut client, target, &load, number).await?;
         let answer: Answer = serde_json::from_slice(&text)
             .with_context(|| format!("answer: {}", String::from_utf8_lossy(&text)))?;
         sum.requests += 1;
         sum.accepted += answer.accepted;
         sum.rejected += answer.rejected;
     }
+}
+
+/// One request, its body as far as the windows allow, and the whole answer.
+async fn exchange(
+    client: &mut SendRequest<Bytes>,
+    target: SocketAddr,
+    load: &Load,
+    number: u64,
+) -> Result<(http::response::Parts, Vec<u8>)> {
+    let request = Request::post(format!("http://{target}{}", load.path))
+        .header("content-type", load.content_type)
+        .body(())?;
+    let (response, mut body) = client.send_request(request, false)?;
+    let mut rest = load.bodies[number as usize % load.bodies.len()].clone();
+    while !rest.is_empty() {
+        body.reserve_capacity(rest.len());
+        let room = std::future::poll_fn(|context| body.poll_capacity(context)).await;
+        let room = room.context("the server closed the stream")??;
+        let piece = rest.split_to(room.min(rest.len()));
+        body.send_data(piece, rest.is_empty())?;
+    }
+    let (head, mut answer) = response.await?.into_parts();
+    let status = head.status;
+    let mut text = Vec::new();
+    while let Some(piece) = answer.data().await {
+        let piece = piece?;
+        let _ = answer.flow_control().release_capacity(piece.len());
+        text.extend_from_slice(&piece);
+    }
+    if status != 202 {
+        bail!("the server answered {status}: {}", String::from_utf8_lossy(&text));
+    }
+    Ok((head, text))
 }

@@ -15,6 +15,7 @@ mod engines;
 mod floor;
 mod histogram;
 mod http2;
+mod ingest_peers;
 mod machine;
 mod peers;
 mod process;

@@ -68,7 +68,12 @@ impl BatchArgs {
     /// For `all`.
     pub fn sized(quick: bool) -> Self {
         let (requests, blocks) = if quick { (5, 1) } else { (600, 5) };
-        let (events, event_bytes, streams, channels) = (1_000, 300, 8, 16);
+        Self { blocks, ..Self::of(requests, 1_000) }
+    }
+
+    /// So many requests of so many events, the rest as by default.
+    pub fn of(requests: u64, events: usize) -> Self {
+        let (event_bytes, streams, channels, blocks) = (300, 8, 16, 1);
         Self { requests, events, event_bytes, streams, channels, ids: false, blocks }
     }
 }
@@ -78,14 +83,7 @@ const ACKS: [&str; 2] = ["accepted", "durable"];
 /// Runs one event per request.
 pub fn single(common: &Common, args: &SingleArgs) -> Result<()> {
     let mut report = Report::new("ingest over HTTP/2, one event per request");
-    let body = format!("{{\"type\":\"order\",\"data\":{}}}", data(200));
-    let make = |ack: &str, _: usize| Load {
-        path: format!("/v1/channels/orders/events?ack={ack}"),
-        content_type: "application/json",
-        bodies: Arc::new(vec![Bytes::from(body.clone())]),
-        requests: args.requests,
-        streams: args.streams,
-    };
+    let make = |ack: &str, _: usize| single_load(ack, args.requests, args.streams);
     measure(common, &mut report, args.blocks, make)?;
     report.print();
     Ok(())
@@ -100,21 +98,38 @@ pub fn batch(common: &Common, args: &BatchArgs) -> Result<()> {
         args.event_bytes,
         args.channels
     ));
-    let make = |ack: &str, block: usize| {
-        // With ids every body is used once, or all but the first would be duplicates.
-        let bodies = if args.ids { args.requests as usize } else { 1 };
-        let bodies = (0..bodies).map(|body| ndjson(args, &format!("{ack}{block}-{body}")));
-        Load {
-            path: format!("/v1/events?ack={ack}"),
-            content_type: "application/x-ndjson",
-            bodies: Arc::new(bodies.collect()),
-            requests: args.requests,
-            streams: args.streams,
-        }
-    };
+    let make = |ack: &str, block: usize| batch_load(args, ack, block);
     measure(common, &mut report, args.blocks, make)?;
     report.print();
     Ok(())
+}
+
+/// Requests of one event each.
+pub fn single_load(ack: &str, requests: u64, streams: usize) -> Load {
+    let body = format!("{{\"type\":\"order\",\"data\":{}}}", data(200));
+    Load {
+        path: format!("/v1/channels/orders/events?ack={ack}"),
+        content_type: "application/json",
+        bodies: Arc::new(vec![Bytes::from(body)]),
+        requests,
+        streams,
+        events_each: 1,
+    }
+}
+
+/// Requests of NDJSON.
+pub fn batch_load(args: &BatchArgs, ack: &str, block: usize) -> Load {
+    // With ids every body is used once, or all but the first would be duplicates.
+    let bodies = if args.ids { args.requests as usize } else { 1 };
+    let bodies = (0..bodies).map(|body| ndjson(args, &format!("{ack}{block}-{body}")));
+    Load {
+        path: format!("/v1/events?ack={ack}"),
+        content_type: "application/x-ndjson",
+        bodies: Arc::new(bodies.collect()),
+        requests: args.requests,
+        streams: args.streams,
+        events_each: args.events as u64,
+    }
 }
 
 /// Blocks of both acknowledgements in turns, on one server.

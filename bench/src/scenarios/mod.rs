@@ -5,6 +5,7 @@ pub mod connects;
 pub mod engines;
 pub mod idle;
 pub mod ingest;
+pub mod ingest_peers;
 pub mod latency;
 mod lineup;
 pub mod resume;
