@@ -6,6 +6,7 @@
 //! meaning. Old lineages per channel are bounded by [`TOPS_MAX`]; positions of forgotten ones
 //! answer as unknown.
 
+use crate::round::Run;
 use hashbrown::HashMap;
 use proto::channel::ChannelName;
 use proto::position::Position;
@@ -59,6 +60,19 @@ impl Channels {
         }
         state.last_offset = position.offset;
         state.last_seq = seq;
+    }
+
+    /// Takes note of a run of events of a round that begins with event `first_seq`: as if each had
+    /// been applied.
+    pub(crate) fn apply_run(&mut self, name: &str, run: &Run, first_seq: u64, channels_max: usize) {
+        let position = |offset| Position { epoch: run.epoch, offset };
+        let first = position(run.first_offset);
+        self.apply(name, first, first_seq + u64::from(run.first), channels_max);
+        self.out_of_order += run.out_of_order;
+        if let Some(state) = self.table.get_mut(name).filter(|_| run.last > run.first) {
+            state.last_offset = run.last_offset;
+            state.last_seq = first_seq + u64::from(run.last);
+        }
     }
 
     fn insert(&mut self, name: &str, position: Position, seq: u64, channels_max: usize) {

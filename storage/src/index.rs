@@ -26,8 +26,8 @@ const SUMMARY_FIXED_BYTES: usize = 48;
 const BLOCK_FIXED_BYTES: usize = 64;
 
 /// The hash under which indexes know a channel.
-pub fn channel_hash(name: &str) -> u32 {
-    crc32c(name.as_bytes())
+pub fn channel_hash(name: &[u8]) -> u32 {
+    crc32c(name)
 }
 
 /// What one block holds.
@@ -90,7 +90,12 @@ impl IndexBuilder {
 
     /// Adds the next event; its record ends at `end`.
     pub fn add(&mut self, event: &Event, end: u64) {
-        self.add_raw(channel_hash(event.channel()), event.time_us(), event.offset(), end);
+        self.add_raw(
+            channel_hash(event.channel().as_bytes()),
+            event.time_us(),
+            event.offset(),
+            end,
+        );
     }
 
     /// The same from parts, for callers that know the channel's hash already.

@@ -20,7 +20,6 @@ use crate::channels::Channels;
 use crate::feed::Feed;
 use crate::files::{FileIo, Files, Trouble};
 use crate::format::{HEADER_BYTES, MARK_BYTES, Mark, NEXT_NAME, segment_name};
-use crate::index::channel_hash;
 use crate::meta::{CLEAN_NAME, Clean};
 use crate::notice::Notice;
 use crate::read::{ReadError, Reader};
@@ -351,19 +350,16 @@ impl<F: Files> Spool<F> {
         let Some(active) = self.active.as_mut() else { return };
         let bytes = self.round.bytes();
         let mut end = active.end + MARK_BYTES;
-        let mut last: (&str, u32) = ("", 0);
         if let Some(first) = self.round.events.first() {
             active.first_us.get_or_insert(first.accepted_us());
         }
-        for (i, event) in self.round.events.iter().enumerate() {
-            end += Round::cost(event);
-            let name = event.channel();
-            if last.0 != name {
-                last = (name, channel_hash(name));
-            }
-            active.index.add_raw(last.1, event.time_us(), event.offset(), end);
-            let seq = self.end_seq + i as u64;
-            self.channels.apply(name, event.position(), seq, self.options.channels_max);
+        for note in &self.round.notes {
+            end += note.cost;
+            active.index.add_raw(note.channel_hash, note.time_us, note.offset, end);
+        }
+        for run in &self.round.runs {
+            let Some(event) = self.round.events.get(run.first as usize) else { continue };
+            self.channels.apply_run(event.channel(), run, self.end_seq, self.options.channels_max);
         }
         debug_assert_eq!(end, active.end + bytes);
         active.end = end;

@@ -69,7 +69,7 @@ impl<F: Files> Reader<F> {
     ) -> Result<Option<Cursor>, ReadError> {
         let snapshot = self.catalog.snapshot();
         let begin = Cursor { seq: 0, place: None, end_seq: snapshot.end_seq, begun: false };
-        let hash = channel_hash(target.channel.as_str());
+        let hash = channel_hash(target.channel.as_str().as_bytes());
         let cursor = from.unwrap_or(begin);
         let mut walk = Walk { target, hash, cursor, looked: 0, full: false, gather };
         for part in parts(snapshot) {

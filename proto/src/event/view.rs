@@ -31,6 +31,12 @@ impl<'a> EventView<'a> {
         text(self.image, HEADER_BYTES, usize::from(u16_at(self.image, super::AT_CHANNEL_LEN)))
     }
 
+    /// The same as bytes, for comparing.
+    pub fn channel_bytes(self) -> &'a [u8] {
+        let len = usize::from(u16_at(self.image, super::AT_CHANNEL_LEN));
+        self.image.get(HEADER_BYTES..HEADER_BYTES + len).unwrap_or_default()
+    }
+
     /// Where the event stands in its channel.
     pub fn position(self) -> Position {
         let epoch = Epoch(u64_at(self.image, AT_EPOCH));
@@ -110,6 +116,7 @@ mod tests {
         let event = event();
         for view in [EventView::new(event.as_bytes()).unwrap(), EventView::from(&event)] {
             assert_eq!((view.channel(), view.position()), (event.channel(), event.position()));
+            assert_eq!(view.channel_bytes(), event.channel().as_bytes());
             assert_eq!((view.id(), view.kind()), (event.id(), event.kind()));
             assert_eq!((view.source(), view.key()), (event.source(), event.key()));
             assert_eq!((view.time_us(), view.data_kind()), (77, DataKind::Text));
