@@ -20,9 +20,10 @@
 //! body was. Positions may arrive in any order: shards answer when they can.
 //! Deliberately absent: headers and framing, which status text belongs to a code.
 
+use crate::channel::ChannelName;
 use crate::decode::{RejectCode, Rejection};
 use crate::envelope::{write_json_string, write_number};
-use crate::position::Position;
+use crate::position::{Epoch, Position};
 use std::collections::BTreeMap;
 
 /// Accepted items that are named one by one.
@@ -33,6 +34,9 @@ pub const CHANNELS_MAX: usize = 1000;
 
 /// Rejections that are named one by one.
 pub const REJECTIONS_MAX: usize = 100;
+
+/// Up to so many channels are found by looking at each.
+const CHANNELS_SEARCHED_MAX: usize = 8;
 
 /// What an answer's head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +55,16 @@ pub struct PublishAnswer {
     rejected: [u64; RejectCode::ALL.len()],
     positions: Vec<Accepted>,
     channels: Vec<Channel>,
-    channel_ids: BTreeMap<Box<str>, u32>,
-    /// The channel of the last item: runs of one channel need no look-up.
-    last_channel: Option<u32>,
+    /// Numbers by name, once there are more than [`CHANNELS_SEARCHED_MAX`].
+    numbers: BTreeMap<ChannelName, u32>,
     omitted: u64,
     rejections: Vec<Rejection>,
     stopped_at: Option<u64>,
 }
+
+/// A channel of one answer, see [`PublishAnswer::number`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelNumber(Option<u32>);
 
 #[derive(Debug)]
 struct Accepted {
@@ -70,7 +77,7 @@ struct Accepted {
 
 #[derive(Debug)]
 struct Channel {
-    name: Box<str>,
+    name: ChannelName,
     count: u64,
     duplicates: u64,
     /// Item index and position of the first and of the last new event.
@@ -85,8 +92,7 @@ impl Default for PublishAnswer {
             rejected: [0; RejectCode::ALL.len()],
             positions: Vec::new(),
             channels: Vec::new(),
-            channel_ids: BTreeMap::new(),
-            last_channel: None,
+            numbers: BTreeMap::new(),
             omitted: 0,
             rejections: Vec::new(),
             stopped_at: None,
@@ -100,11 +106,42 @@ impl PublishAnswer {
         Self::default()
     }
 
+    /// The channel's number in this answer, for [`Self::accept_in`]; asked for only when an item
+    /// of it was taken, since the answer then names it.
+    pub fn number(&mut self, name: &ChannelName) -> ChannelNumber {
+        let known = if self.numbers.is_empty() {
+            let at = self.channels.iter().position(|channel| channel.name == *name);
+            at.map(|at| at as u32)
+        } else {
+            self.numbers.get(name).copied()
+        };
+        if known.is_some() || self.channels.len() == CHANNELS_MAX {
+            return ChannelNumber(known);
+        }
+        let number = self.channels.len() as u32;
+        let (name, count, duplicates, ends) = (name.clone(), 0, 0, None);
+        if self.channels.len() >= CHANNELS_SEARCHED_MAX {
+            if self.numbers.is_empty() {
+                let named = self.channels.iter().zip(0..);
+                self.numbers = named.map(|(channel, at)| (channel.name.clone(), at)).collect();
+            }
+            self.numbers.insert(name.clone(), number);
+        }
+        self.channels.push(Channel { name, count, duplicates, ends });
+        ChannelNumber(Some(number))
+    }
+
     /// An item was taken, or was a duplicate of what stands at that position.
-    pub fn accept(&mut self, index: u64, channel: &str, position: Position, duplicate: bool) {
+    pub fn accept_in(
+        &mut self,
+        index: u64,
+        channel: ChannelNumber,
+        position: Position,
+        duplicate: bool,
+    ) {
         self.accepted += 1;
         self.duplicates += u64::from(duplicate);
-        let Some(id) = self.channel_id(channel) else {
+        let Some(id) = channel.0 else {
             self.omitted += 1;
             return;
         };
@@ -195,6 +232,12 @@ impl PublishAnswer {
         PublishStatus { code, retry: false }
     }
 
+    /// About how long the body is, so that it is written without growing.
+    pub fn json_bytes(&self) -> usize {
+        // A position's names, digits and punctuation; most channel names fit what that leaves.
+        128 + self.positions.len() * 128
+    }
+
     /// Appends the body.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"accepted\":");
@@ -220,19 +263,28 @@ impl PublishAnswer {
 
     fn write_positions(&self, out: &mut Vec<u8>) {
         let mut positions: Vec<&Accepted> = self.positions.iter().collect();
-        positions.sort_unstable_by_key(|accepted| accepted.index);
+        if !positions.is_sorted_by_key(|accepted| accepted.index) {
+            positions.sort_unstable_by_key(|accepted| accepted.index);
+        }
+        // All but the numbers is the same for every position of a channel and epoch.
+        let mut middles: Vec<Option<(Epoch, Vec<u8>)>> = Vec::new();
+        middles.resize_with(self.channels.len(), || None);
         out.extend_from_slice(b",\"positions\":");
         write_array(out, positions, |out, accepted| {
+            let Some(channel) = self.channels.get(accepted.channel as usize) else { return };
+            let Some(middle) = middles.get_mut(accepted.channel as usize) else { return };
+            let epoch = accepted.position.epoch;
+            let (_, middle) = match middle {
+                Some(known) if known.0 == epoch => known,
+                _ => middle.insert((epoch, middle_of(channel.name.as_str(), epoch))),
+            };
             out.extend_from_slice(b"{\"index\":");
             write_number(out, accepted.index);
-            out.extend_from_slice(b",\"channel\":");
-            let channel = self.channels.get(accepted.channel as usize);
-            write_json_string(out, channel.map_or("", |channel| &channel.name));
-            write_position(out, "position", accepted.position);
-            let duplicate = if accepted.duplicate { "true" } else { "false" };
-            out.extend_from_slice(b",\"duplicate\":");
-            out.extend_from_slice(duplicate.as_bytes());
-            out.push(b'}');
+            out.extend_from_slice(middle);
+            write_number(out, accepted.position.offset);
+            let duplicate: &[u8] = if accepted.duplicate { b"true}" } else { b"false}" };
+            out.extend_from_slice(b"\",\"duplicate\":");
+            out.extend_from_slice(duplicate);
         });
     }
 
@@ -240,7 +292,7 @@ impl PublishAnswer {
         out.extend_from_slice(b",\"channels\":");
         write_array(out, &self.channels, |out, channel| {
             out.extend_from_slice(b"{\"channel\":");
-            write_json_string(out, &channel.name);
+            write_json_string(out, channel.name.as_str());
             out.extend_from_slice(b",\"count\":");
             write_number(out, channel.count);
             out.extend_from_slice(b",\"duplicates\":");
@@ -281,26 +333,16 @@ impl PublishAnswer {
         }
         out.push(b'}');
     }
+}
 
-    /// The channel's place in the summary, `None` if the summary is full.
-    fn channel_id(&mut self, name: &str) -> Option<u32> {
-        let known = |id: &u32| self.channels.get(*id as usize).is_some_and(|c| &*c.name == name);
-        if let Some(id) = self.last_channel.filter(known) {
-            return Some(id);
-        }
-        if let Some(id) = self.channel_ids.get(name).copied() {
-            self.last_channel = Some(id);
-            return Some(id);
-        }
-        if self.channels.len() == CHANNELS_MAX {
-            return None;
-        }
-        let id = self.channels.len() as u32;
-        self.channels.push(Channel { name: name.into(), count: 0, duplicates: 0, ends: None });
-        self.channel_ids.insert(name.into(), id);
-        self.last_channel = Some(id);
-        Some(id)
-    }
+/// What stands between an index and an offset.
+fn middle_of(channel: &str, epoch: Epoch) -> Vec<u8> {
+    let mut middle = b",\"channel\":".to_vec();
+    write_json_string(&mut middle, channel);
+    write_position(&mut middle, "position", Position { epoch, offset: 0 });
+    // Without the offset and the quote behind it.
+    middle.truncate(middle.len().saturating_sub(2));
+    middle
 }
 
 fn write_position(out: &mut Vec<u8>, name: &str, position: Position) {
@@ -329,8 +371,14 @@ fn write_array<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::position::Epoch;
     use serde_json::Value;
+
+    impl PublishAnswer {
+        fn accept(&mut self, index: u64, channel: &str, position: Position, duplicate: bool) {
+            let number = self.number(&ChannelName::new(channel).unwrap());
+            self.accept_in(index, number, position, duplicate);
+        }
+    }
 
     fn at(offset: u64) -> Position {
         Position { epoch: Epoch(1), offset }
@@ -364,6 +412,25 @@ mod tests {
                 r#""rejected_by_code":{"missing_data":1,"forbidden":1}}"#
             )
         );
+    }
+
+    #[test]
+    fn every_position_names_its_own_channel_and_epoch() {
+        let mut answer = PublishAnswer::new();
+        let mut expected = Vec::new();
+        for index in (0..300_u64).rev() {
+            let (channel, epoch) = (format!("c\"{}", index % 13), Epoch(1 + index % 3));
+            answer.accept(index, &channel, Position { epoch, offset: index + 9 }, index % 5 == 0);
+            expected.push(serde_json::json!({
+                "index": index,
+                "channel": channel,
+                "position": format!("{epoch}:{}", index + 9),
+                "duplicate": index % 5 == 0,
+            }));
+        }
+        expected.reverse();
+        assert_eq!(json(&answer)["positions"], Value::from(expected));
+        assert_eq!(answer.channels.len(), 13);
     }
 
     #[test]

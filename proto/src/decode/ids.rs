@@ -69,11 +69,22 @@ fn text(high: u64, low: u64) -> [u8; UUID_BYTES] {
     out
 }
 
+/// Sixteen lower-case digits, eight at a time: each nibble into a byte of its own, then all of
+/// them into letters at once.
 fn hex(number: u64) -> [u8; 16] {
-    std::array::from_fn(|at| {
-        let nibble = (number >> (60 - 4 * at)) as u8 & 0xf;
-        nibble + if nibble < 10 { b'0' } else { b'a' - 10 }
-    })
+    let half = |half: u32| {
+        let mut spread = u64::from(half);
+        spread = (spread << 16 | spread) & 0x0000_ffff_0000_ffff;
+        spread = (spread << 8 | spread) & 0x00ff_00ff_00ff_00ff;
+        spread = (spread << 4 | spread) & 0x0f0f_0f0f_0f0f_0f0f;
+        // 1 in every byte that holds 10 or more.
+        let letters = ((spread + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        (spread + 0x3030_3030_3030_3030 + letters * 39).to_be_bytes()
+    };
+    let mut out = [0; 16];
+    out[..8].copy_from_slice(&half((number >> 32) as u32));
+    out[8..].copy_from_slice(&half(number as u32));
+    out
 }
 
 #[cfg(test)]
@@ -90,6 +101,16 @@ mod tests {
         let second = String::from_utf8(ids.next_uuid().to_vec()).unwrap();
         assert_eq!(&second[..19], "01923456-789a-7001-");
         assert_ne!(first[20..], second[20..]);
+    }
+
+    #[test]
+    fn digits_are_those_of_the_formatter() {
+        let mut ids = IdSource::new([5, 6]);
+        let numbers = [0, u64::MAX, 0x0123_4567_89ab_cdef, 0x9a9a_9a9a_a0f9_090a];
+        for number in numbers.into_iter().chain(std::iter::repeat_with(|| ids.random()).take(1_000))
+        {
+            assert_eq!(hex(number).to_vec(), format!("{number:016x}").into_bytes());
+        }
     }
 
     #[test]

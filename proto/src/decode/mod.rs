@@ -106,7 +106,7 @@ fn finish(context: &mut Context<'_>, draft: Draft<'_>) -> Result<Unplaced, Rejec
         }
     }
     if draft.traceparent.is_empty() {
-        if is_traceparent(context.traceparent) {
+        if !context.traceparent.is_empty() && is_traceparent(context.traceparent) {
             draft.traceparent = context.traceparent;
         }
     } else if !is_traceparent(draft.traceparent) {

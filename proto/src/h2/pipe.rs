@@ -25,6 +25,8 @@ struct Buffers {
     /// The peer will send nothing more.
     input_ended: bool,
     output: Vec<u8>,
+    /// How much was taken last: the next one begins with room for as much.
+    output_taken: usize,
     output_bytes_max: usize,
     /// A write was refused since [`Pipe::unblock`].
     blocked: bool,
@@ -37,6 +39,7 @@ impl Pipe {
             input_read: 0,
             input_ended: false,
             output: Vec::new(),
+            output_taken: 0,
             output_bytes_max,
             blocked: false,
         })))
@@ -66,8 +69,12 @@ impl Pipe {
 
     /// Everything written so far; the pipe keeps no buffer of its own, so an idle one is small.
     pub(super) fn take_output(&self) -> Option<Bytes> {
-        let output = std::mem::take(&mut self.0.borrow_mut().output);
-        (!output.is_empty()).then(|| Bytes::from(output))
+        let mut buffers = self.0.borrow_mut();
+        if buffers.output.is_empty() {
+            return None;
+        }
+        buffers.output_taken = buffers.output.len();
+        Some(Bytes::from(std::mem::take(&mut buffers.output)))
     }
 
     pub(super) fn drain_output(&self, into: &mut Vec<u8>) -> usize {
@@ -154,8 +161,9 @@ impl AsyncWrite for Pipe {
         }
         // Taken whole, so the limit is passed by at most one write: h2 writes at most its 16 KiB
         // buffer and one frame of 16 KiB at once.
-        let n = slices.iter().map(|slice| slice.len()).sum();
-        buffers.output.reserve(n);
+        let n: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = if buffers.output.capacity() == 0 { buffers.output_taken } else { 0 };
+        buffers.output.reserve(n.max(room));
         for slice in slices {
             buffers.output.extend_from_slice(slice);
         }

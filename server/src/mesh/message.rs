@@ -35,6 +35,64 @@ pub struct PublishBatch {
     pub ack: AckMode,
     /// The events.
     pub items: Vec<Unplaced>,
+    /// Their channels.
+    pub channels: BatchChannels,
+}
+
+/// The distinct channels of a batch and, per item, which it is. They travel to the home shard and
+/// come back with the answer, so that a name is checked, hashed and copied once for each batch.
+#[derive(Debug, Default)]
+pub struct BatchChannels {
+    channels: Vec<BatchChannel>,
+    of: Vec<u16>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct BatchChannel {
+    /// Its name.
+    pub name: ChannelName,
+    /// Items of the batch that go to it.
+    pub items: u32,
+    /// Bytes of their images.
+    pub bytes: usize,
+}
+
+impl BatchChannels {
+    /// Every channel, in the order of their first items.
+    pub fn all(&self) -> &[BatchChannel] {
+        &self.channels
+    }
+
+    /// Per item of the batch, an index into [`Self::all`].
+    pub fn of(&self) -> &[u16] {
+        &self.of
+    }
+
+    /// True if the channel at an index has this name.
+    pub fn is(&self, index: u16, name: &[u8]) -> bool {
+        let known = self.channels.get(usize::from(index));
+        known.is_some_and(|known| known.name.as_str().as_bytes() == name)
+    }
+
+    /// The index of a channel, which is added if it is new. `name` is legal.
+    pub fn enter(&mut self, name: &str) -> u16 {
+        let found = self.channels.iter().position(|known| known.name.as_str() == name);
+        let index = found.unwrap_or_else(|| {
+            let name = ChannelName::new(name).expect("decoders check the name");
+            self.channels.push(BatchChannel { name, items: 0, bytes: 0 });
+            self.channels.len() - 1
+        });
+        u16::try_from(index).expect("a batch has at most 256 items")
+    }
+
+    /// The next item of the batch goes to the channel at this index.
+    pub fn push(&mut self, index: u16, bytes: usize) {
+        let channel = &mut self.channels[usize::from(index)];
+        channel.items += 1;
+        channel.bytes += bytes;
+        self.of.push(index);
+    }
 }
 
 /// Why the home shard refused one event of a batch.
@@ -66,6 +124,8 @@ pub struct Answer {
     pub slot: u32,
     /// One per item, in order.
     pub outcomes: Vec<Outcome>,
+    /// The channels of the batch.
+    pub channels: BatchChannels,
     /// The store batch of this home shard that `ack=stored` waits for; 0: what earlier runs left.
     pub store_seq: Option<u64>,
 }
@@ -183,4 +243,27 @@ pub struct HandOver {
     pub listener: usize,
     /// Who handed it on.
     pub from: ShardId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_of_a_batch_finds_its_channel_again() {
+        let mut channels = BatchChannels::default();
+        let names: Vec<String> = (0..256).map(|item| format!("c{}", item * 7 % 40)).collect();
+        for name in &names {
+            let index = channels.enter(name);
+            assert!(channels.is(index, name.as_bytes()));
+            assert!(!channels.is(index, b"other") && !channels.is(99, name.as_bytes()));
+            channels.push(index, name.len());
+        }
+        let found = channels.of().iter().map(|index| &channels.all()[usize::from(*index)]);
+        assert!(found.zip(&names).all(|(found, name)| found.name.as_str() == name));
+        assert_eq!(channels.all().len(), 40);
+        assert_eq!(channels.all().iter().map(|channel| channel.items).sum::<u32>(), 256);
+        let bytes = channels.all().iter().map(|channel| channel.bytes).sum::<usize>();
+        assert_eq!(bytes, names.iter().map(String::len).sum::<usize>());
+    }
 }

@@ -22,8 +22,14 @@ pub use message::*;
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
 
-/// Batches one publish lane holds: with at most 256 events and 64 KiB a batch, 4 MiB a lane.
-pub const PUBLISH_LANE_BATCHES: usize = 64;
+/// Batches one publish lane holds: as many as an ingress shard may have under way, so that a
+/// hundred requests of one event each that come in one receive need not wait for a turn each.
+pub const PUBLISH_LANE_BATCHES: usize = BATCH_SLOTS;
+/// Behind so many batches only small ones are taken: with at most 256 events and 64 KiB a batch
+/// that is about 4 MiB a lane.
+const PUBLISH_LANE_LARGE: usize = 64;
+/// What is small, in bytes of images.
+const SMALL_BATCH_BYTES: usize = 1_024;
 /// Asks one control lane holds.
 pub const CONTROL_LANE_ASKS: usize = 1_024;
 /// Messages one deliver lane holds.
@@ -157,9 +163,11 @@ impl MeshEnd {
         self.peers().map(|to| self.deliver_room(to)).min().unwrap_or(0)
     }
 
-    /// True if the publish lane to a shard takes another batch.
-    pub fn publish_room(&self, to: ShardId) -> bool {
-        !self.mesh.lanes(self.shard, to).publish.is_full()
+    /// True if the publish lane to a shard takes another batch of so many bytes.
+    pub fn publish_room(&self, to: ShardId, bytes: usize) -> bool {
+        let lane = &self.mesh.lanes(self.shard, to).publish;
+        let places = if bytes <= SMALL_BATCH_BYTES { lane.capacity() } else { PUBLISH_LANE_LARGE };
+        lane.len() < places
     }
 
     /// Takes the next publish batch from a shard.

@@ -12,16 +12,17 @@
 
 use super::Shard;
 use super::home::{
-    Moment, Orderer, Outcome as Resume, PageLimit, Published, Refusal, Since as From,
+    ChannelIndex, Home, Moment, Orderer, Outcome as Resume, PageLimit, Published, Refusal, Room,
+    Since as From,
 };
-use crate::config::namespace::Deliver as DeliverMode;
+use crate::config::namespace::{Deliver as DeliverMode, Namespace};
 use crate::mesh::{
-    AckMode, Answer, Ask, Continuity, Deliver, GapReason, HomeRefusal, Outcome, PAGE_BYTES_MAX,
-    PublishBatch, ShardId, Since, SubscriptionToken,
+    AckMode, Answer, Ask, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Continuity, Deliver, GapReason,
+    HomeRefusal, Outcome, PAGE_BYTES_MAX, PublishBatch, ShardId, Since, SubscriptionToken,
 };
 use crate::metrics::DropReason;
 use proto::channel::ChannelName;
-use proto::event::Event;
+use proto::event::{Event, Unplaced};
 use proto::position::{Epoch, Position};
 use std::collections::{BTreeMap, VecDeque};
 use storage::{StorageState, StoreBatch};
@@ -30,8 +31,12 @@ use storage::{StorageState, StoreBatch};
 /// taken until the disk has caught up.
 const AWAITING_BYTES_MAX: usize = 16 << 20;
 
-/// Most publish batches taken per turn and peer, so that a turn stays short.
-const BATCHES_PER_TURN: usize = 16;
+/// Events after which no further publish batch of a peer is taken in a turn, so that a turn stays
+/// short: sixteen full batches, or every small one that a lane holds.
+const EVENTS_PER_TURN: usize = 16 * BATCH_EVENTS_MAX;
+
+/// Bytes of events after which what was gathered for the spool is handed over.
+const GATHERED_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
 /// Work units of one call of `expire`, ten times a second: a million channels are looked at in less
 /// than a minute.
@@ -45,6 +50,11 @@ pub struct HomeSide {
     answers: BTreeMap<u64, Vec<WaitingAnswer>>,
     deliveries: VecDeque<(u64, Waiting)>,
     awaiting_bytes: usize,
+    /// Events of this turn for the spool, under `next_seq`.
+    gathered: Vec<Event>,
+    gathered_bytes: usize,
+    /// Scratch of a batch.
+    placing: Vec<Placing>,
     /// Where the round over the peers starts next turn.
     turn_peer: usize,
     expire_at_ms: u64,
@@ -62,8 +72,40 @@ struct WaitingAnswer {
 
 /// Events of one store batch that are delivered once synced.
 struct Waiting {
-    events: Vec<(Event, super::home::ChannelIndex)>,
+    events: Vec<(Event, ChannelIndex)>,
     bytes: usize,
+}
+
+/// A channel of the batch that is being placed.
+struct Placing {
+    /// Index of its namespace.
+    namespace: u16,
+    /// Where it stands, once its first event has opened it.
+    index: Option<ChannelIndex>,
+    room: Room,
+}
+
+/// Orders one event of a batch; its channel is opened once for all of them.
+fn place(
+    home: &mut Home,
+    at: Moment,
+    name: &str,
+    namespace: &Namespace,
+    placing: &mut Placing,
+    mut event: Unplaced,
+    seq: u64,
+) -> Result<Published, Refusal> {
+    loop {
+        let index = match placing.index {
+            Some(index) => index,
+            None => *placing.index.insert(home.open(at.now_ms, name, namespace)?),
+        };
+        match home.publish_in(at, index, event, &mut placing.room, seq) {
+            Ok(published) => return Ok(published),
+            // Another channel of the batch has pushed it out.
+            Err(back) => (event, placing.index) = (back, None),
+        }
+    }
 }
 
 impl HomeSide {
@@ -74,6 +116,9 @@ impl HomeSide {
             answers: BTreeMap::new(),
             deliveries: VecDeque::new(),
             awaiting_bytes: 0,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            placing: Vec::new(),
             turn_peer: 0,
             expire_at_ms: 0,
             stuck_since_ms: None,
@@ -148,26 +193,32 @@ impl Shard {
         let (room, now_ms) = (self.storage_has_room(), self.now.ms);
         let stuck = &mut self.homeside.stuck_since_ms;
         *stuck = if room { None } else { stuck.or(Some(now_ms)) };
-        let peers: Vec<ShardId> = self.mesh.peers().collect();
-        let start = self.homeside.turn_peer % peers.len();
+        let peers = self.mesh.shards();
+        let start = self.homeside.turn_peer % peers;
         self.homeside.turn_peer = start + 1;
-        for at in 0..peers.len() {
-            let from = peers[(start + at) % peers.len()];
+        for at in 0..peers {
+            let from = ShardId(((start + at) % peers) as u16);
             // Asks first, each while its answer has room.
             while self.mesh.deliver_room(from) > 0 {
                 let Some(ask) = self.mesh.next_ask(from) else { break };
                 self.on_ask(from, ask);
             }
-            for _ in 0..BATCHES_PER_TURN {
+            let mut events = 0;
+            while events < EVENTS_PER_TURN {
                 // Read once for each batch: it may change at any time.
                 let storage = self.storage_state();
                 if !self.home_has_room(storage) {
                     break;
                 }
                 let Some(batch) = self.mesh.next_publish(from) else { break };
+                events += batch.items.len();
                 self.on_batch(from, batch, storage);
+                if self.homeside.gathered_bytes >= GATHERED_BYTES_MAX {
+                    self.hand_to_storage();
+                }
             }
         }
+        self.hand_to_storage();
         if self.now.ms >= self.homeside.expire_at_ms {
             self.homeside.expire_at_ms = self.now.ms + 100;
             self.home.expire(self.now.ms, EXPIRE_WORK);
@@ -175,25 +226,34 @@ impl Shard {
     }
 
     fn on_batch(&mut self, from: ShardId, batch: PublishBatch, storage: StorageState) {
-        let PublishBatch { slot, ack, items } = batch;
+        let PublishBatch { slot, ack, items, channels } = batch;
         let at = Moment { now_ms: self.now.ms, wall_us: self.now.wall_us };
         let seq = self.homeside.next_seq;
         let storable = storage == StorageState::Accepting;
+        let mut placing = std::mem::take(&mut self.homeside.placing);
+        placing.extend(channels.all().iter().map(|channel| Placing {
+            namespace: self.settings.namespace_of(channel.name.as_str()),
+            index: None,
+            room: Room::of(channel.items, channel.bytes),
+        }));
         let mut outcomes = Vec::with_capacity(items.len());
-        let mut stored = Vec::new();
         let mut fan_out = FanOut::default();
         let mut waiting = Waiting { events: Vec::new(), bytes: 0 };
         let mut wait_for = 0;
         let mut any_stored = false;
         let mut unstored = Vec::new();
-        for unplaced in items {
-            let namespace = self.settings.namespace(unplaced.channel());
+        for (unplaced, channel) in items.into_iter().zip(channels.of()) {
+            let channel = usize::from(*channel);
+            let namespace = self.settings.namespace_at(placing[channel].namespace);
             if namespace.store && !storable {
                 self.stats.dropped(DropReason::StorageFull, 1);
                 outcomes.push(Outcome::Refused(HomeRefusal::StorageFull));
                 continue;
             }
-            let (placed, store_seq) = match self.home.publish(at, unplaced, namespace, seq) {
+            let name = channels.all()[channel].name.as_str();
+            let published =
+                place(&mut self.home, at, name, namespace, &mut placing[channel], unplaced, seq);
+            let (placed, store_seq) = match published {
                 Ok(Published::Placed(placed)) => (placed, seq),
                 Ok(Published::Duplicate(duplicate)) => {
                     self.stats.counters.publishes_duplicate += 1;
@@ -226,17 +286,19 @@ impl Shard {
             if namespace.store {
                 any_stored = true;
                 wait_for = wait_for.max(store_seq);
-                stored.push(placed.event);
+                self.homeside.gathered_bytes += placed.event.size();
+                self.homeside.gathered.push(placed.event);
             }
         }
-        self.hand_to_storage(seq, stored);
+        placing.clear();
+        self.homeside.placing = placing;
         self.send_fan_out(fan_out);
         if !waiting.events.is_empty() {
             self.homeside.awaiting_bytes += waiting.bytes;
             self.homeside.deliveries.push_back((seq, waiting));
         }
         let store_seq = (ack == AckMode::Stored && any_stored).then_some(wait_for);
-        let answer = Answer { slot, outcomes, store_seq };
+        let answer = Answer { slot, outcomes, channels, store_seq };
         if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
             let waiting = WaitingAnswer { to: from, answer, unstored };
             self.homeside.answers.entry(wait_for).or_default().push(waiting);
@@ -245,12 +307,20 @@ impl Shard {
         }
     }
 
-    fn hand_to_storage(&mut self, seq: u64, stored: Vec<Event>) {
-        if stored.is_empty() {
+    /// Hands over what the batches of this turn gathered, as one store batch: with one event in a
+    /// request that is one look at the lane, one wake-up and one acknowledgement for all of them.
+    /// It has room: that was looked at before the newest batch was taken, and nothing was handed
+    /// over since.
+    fn hand_to_storage(&mut self) {
+        if self.homeside.gathered.is_empty() {
             return;
         }
+        let seq = self.homeside.next_seq;
         self.homeside.next_seq += 1;
-        let pushed = self.ring.push(self.id.0, StoreBatch { seq, events: stored });
+        self.homeside.gathered_bytes = 0;
+        let events = std::mem::take(&mut self.homeside.gathered);
+        self.homeside.gathered.reserve(events.len());
+        let pushed = self.ring.push(self.id.0, StoreBatch { seq, events });
         assert!(pushed.is_ok(), "storage ring overran: room was not checked");
     }
 

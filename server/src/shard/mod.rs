@@ -18,6 +18,7 @@ mod aggregates;
 mod channels;
 mod connection;
 mod delivery;
+mod doing;
 mod ending;
 mod flush;
 mod frames;

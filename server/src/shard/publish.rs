@@ -176,7 +176,10 @@ impl Shard {
         let mut publish = Publish::new(asker, body, self.now.ms);
         publish.channel = channel;
         publish.ack = ack;
-        publish.content_type = content_type.unwrap_or_default().to_owned();
+        if matches!(kind, ContentKind::Raw | ContentKind::CloudEventBinary) {
+            // Of the others it has said all that it says.
+            publish.content_type = content_type.unwrap_or_default().to_owned();
+        }
         publish.traceparent = head.text("traceparent").unwrap_or_default().to_owned();
         publish.cloudevent = cloudevent;
         Ok(self.publishes.insert(publish))
@@ -307,6 +310,7 @@ impl Shard {
             under_way: in_flight,
             handed,
             answer,
+            recent: &mut self.publishes.recent,
             received: &mut self.stats.counters.messages_received,
         };
         let body_bytes_max = self.settings.limits.body_bytes_max as usize;
@@ -460,22 +464,30 @@ impl Shard {
         let batch = batch.expect("an answer for a batch slot that is not under way");
         self.publishes.in_flight_free.push(answer.slot);
         assert_eq!(batch.indices.len(), answer.outcomes.len(), "one outcome per item");
+        let mut numbers = std::mem::take(&mut self.publishes.numbers);
+        numbers.clear();
+        numbers.resize(answer.channels.all().len(), None);
         let Some(publish) = self.publishes.get(batch.publish) else { return };
         publish.in_flight -= 1;
         if let Some(seq) = answer.store_seq {
             publish.wanted.add(from, seq);
         }
-        let items = batch.indices.iter().zip(&batch.channel_of).zip(&answer.outcomes);
+        let items = batch.indices.iter().zip(answer.channels.of()).zip(&answer.outcomes);
         for ((index, channel), outcome) in items {
-            let name = batch.channels[usize::from(*channel)].as_str();
-            match outcome {
-                Outcome::Placed(position) => publish.answer.accept(*index, name, *position, false),
-                Outcome::Duplicate(position) => {
-                    publish.answer.accept(*index, name, *position, true)
+            let (position, duplicate) = match outcome {
+                Outcome::Placed(position) => (*position, false),
+                Outcome::Duplicate(position) => (*position, true),
+                Outcome::Refused(refusal) => {
+                    publish.answer.reject(refused(*refusal).at(*index));
+                    continue;
                 }
-                Outcome::Refused(refusal) => publish.answer.reject(refused(*refusal).at(*index)),
-            }
+            };
+            let channel = usize::from(*channel);
+            let name = &answer.channels.all()[channel].name;
+            let number = numbers[channel].get_or_insert_with(|| publish.answer.number(name));
+            publish.answer.accept_in(*index, *number, position, duplicate);
         }
+        self.publishes.numbers = numbers;
         self.publishes.touched.push(batch.publish);
     }
 
@@ -492,12 +504,12 @@ impl Shard {
                 continue;
             }
             if let Some(publish) = self.publishes.remove(id) {
-                self.answer_publish(*publish);
+                self.answer_publish(publish);
             }
         }
     }
 
-    fn answer_publish(&mut self, publish: Publish) {
+    fn answer_publish(&mut self, publish: Box<Publish>) {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
         let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;
@@ -508,7 +520,7 @@ impl Shard {
             }
             _ => {
                 let status = publish.answer.status();
-                let mut body = Vec::new();
+                let mut body = Vec::with_capacity(publish.answer.json_bytes());
                 publish.answer.write_json(&mut body);
                 let response = Response::json(status.code, body).with("cache-control", "no-store");
                 if status.retry { response.with("retry-after", "1") } else { response }

@@ -7,6 +7,7 @@
 
 use super::Shard;
 use super::connection::EndpointId;
+use super::doing::ByStream;
 use super::http::origin::{self, CorsOrigin};
 use super::http::{Head, Response, Route, SubscribeRequest, route};
 use super::publish::{Asker, PublishId};
@@ -14,11 +15,12 @@ use super::session::Session;
 use super::session_http1::sse_response;
 use crate::driver::{ConnId, ReceiveMode};
 use crate::shard::Command;
+use ::http::header;
 use bytes::Bytes;
 use proto::h2::{H2Event, H2Limits, H2Session, Reason, StreamKey};
 use proto::reason::CloseReason;
 use proto::sse;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 /// What a stream of a session is doing.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ enum Doing {
 pub struct Http2 {
     /// The protocol machine.
     pub session: H2Session,
-    streams: BTreeMap<StreamKey, Doing>,
+    streams: ByStream<Doing>,
     /// A ping is unanswered since then, milliseconds.
     pub pinged_ms: Option<u64>,
     /// When a stream last began or was seen open, milliseconds: a peer that only answers pings, or
@@ -49,12 +51,12 @@ pub struct Http2 {
 impl Http2 {
     /// Heap held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        self.session.memory_bytes() + self.streams.len() * 64
+        self.session.memory_bytes() + self.streams.memory_bytes()
     }
 
     /// Event streams of this connection, by index.
     pub fn sse_indices(&self) -> impl Iterator<Item = u32> + '_ {
-        self.streams.values().filter_map(|doing| match doing {
+        self.streams.iter().filter_map(|(_, doing)| match doing {
             Doing::Sse { index } => Some(*index),
             _ => None,
         })
@@ -62,7 +64,7 @@ impl Http2 {
 
     /// Publishes under way.
     pub fn publishes(&self) -> impl Iterator<Item = PublishId> + '_ {
-        self.streams.values().filter_map(|doing| match doing {
+        self.streams.iter().filter_map(|(_, doing)| match doing {
             Doing::Publish { publish, .. } => Some(*publish),
             _ => None,
         })
@@ -72,16 +74,16 @@ impl Http2 {
     /// streams.
     pub fn is_busy(&self) -> bool {
         let is_answer = |doing: Option<&Doing>| !matches!(doing, Some(Doing::Sse { .. }));
-        self.streams.values().any(|doing| is_answer(Some(doing)))
+        self.streams.iter().any(|(_, doing)| is_answer(Some(doing)))
             || self.session.backlogs().any(|(stream, _)| is_answer(self.streams.get(&stream)))
     }
 
     /// Ends every event stream in order, so that a browser reconnects and resumes.
     fn end_streams(&mut self) {
-        for (stream, doing) in &self.streams {
+        for (stream, doing) in self.streams.iter() {
             // What still waits on a stream is lost to it either way: it resumes from its last id.
             if matches!(doing, Doing::Sse { .. }) {
-                let _ = self.session.send_data(*stream, Bytes::new(), true);
+                let _ = self.session.send_data(stream, Bytes::new(), true);
             }
         }
     }
@@ -126,7 +128,7 @@ impl Shard {
         self.schedule_http2(conn);
         Session::Http2(Box::new(Http2 {
             session,
-            streams: BTreeMap::new(),
+            streams: ByStream::new(),
             pinged_ms: None,
             active_ms: self.now.ms,
             leaving: false,
@@ -182,7 +184,7 @@ impl Shard {
                 if error.is_some() {
                     self.stats.counters.connections_failed += 1;
                 }
-                let streams: Vec<StreamKey> = http2.streams.keys().copied().collect();
+                let streams: Vec<StreamKey> = http2.streams.iter().map(|(key, _)| key).collect();
                 for stream in streams {
                     self.forget_http2_stream(http2, stream);
                 }
@@ -451,15 +453,16 @@ impl Shard {
             self.run_http2(conn, &mut http2);
         }
         let output = http2.session.take_output();
-        let over = !http2.is_busy() && http2.session.output_bytes() == 0;
         if http2.session.wants_input() {
             self.resume_receiving(conn);
         }
         if let Some(connection) = self.connections.get(conn)
             && connection.closing.is_none()
         {
+            let over =
+                connection.peer_done && !http2.is_busy() && http2.session.output_bytes() == 0;
             connection.session = Session::Http2(http2);
-            if connection.peer_done && over {
+            if over {
                 self.http2_over.push(conn);
             }
         }
@@ -541,7 +544,7 @@ fn respond(
     origin::add_cors(&mut response, cors);
     let Some(mut head) = head_of(&response) else { return };
     if !matches!(response.status, 204 | 304) {
-        head.headers_mut().insert("content-length", response.body.len().into());
+        head.headers_mut().insert(header::CONTENT_LENGTH, response.body.len().into());
     }
     let empty = response.body.is_empty() || head_only;
     // A stream that is gone meanwhile needs no answer.
@@ -551,9 +554,20 @@ fn respond(
 }
 
 fn head_of(response: &Response) -> Option<::http::Response<()>> {
-    let mut head = ::http::Response::builder().status(response.status);
+    let mut head = ::http::Response::new(());
+    *head.status_mut() = ::http::StatusCode::from_u16(response.status).ok()?;
+    let fields = head.headers_mut();
     for (name, value) in &response.headers {
-        head = head.header(*name, &**value);
+        let name = match *name {
+            "content-type" => header::CONTENT_TYPE,
+            "cache-control" => header::CACHE_CONTROL,
+            other => ::http::HeaderName::from_bytes(other.as_bytes()).ok()?,
+        };
+        let value = match value {
+            Cow::Borrowed(value) => ::http::HeaderValue::from_static(value),
+            Cow::Owned(value) => ::http::HeaderValue::from_str(value).ok()?,
+        };
+        fields.append(name, value);
     }
-    head.body(()).ok()
+    Some(head)
 }

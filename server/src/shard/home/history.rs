@@ -4,18 +4,75 @@
 //! subtraction and "every offset in between was found" is a fact about the two ends. Times of
 //! admission never fall from front to back. The events are references to the images that frames
 //! and the spool share.
+//!
+//! The images of one batch stand in one allocation, and it lives as long as the last of them. So it
+//! is charged as a whole, and given back with the newest of its events: what is charged is never
+//! less than what is held.
 
 use super::PageLimit;
-use proto::event::Event;
+use proto::event::{Event, ImageRoom, Unplaced};
+use proto::position::Position;
 use std::collections::VecDeque;
 
-/// What an event costs beyond its image: the shared-ownership header that `Bytes` allocates (24
-/// bytes) and the two allocations' own rounding and headers.
+/// What an allocation of images costs beyond them: the shared-ownership header that `Bytes` makes
+/// (24 to 40 bytes) and the two allocations' own rounding and headers.
 pub(super) const EVENT_OVERHEAD_BYTES: usize = 48;
 
 struct Kept {
     event: Event,
     admitted_ms: i64,
+    /// Bytes that go when this event goes; 0 if a later event holds the same allocation.
+    held_bytes: usize,
+}
+
+/// Where the images of one batch and channel go.
+#[derive(Debug)]
+pub struct Room {
+    /// `None`: a single event, whose image stays where it is.
+    images: Option<ImageRoom>,
+    used: bool,
+}
+
+/// What an event keeps alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// An allocation of so many bytes.
+    New(usize),
+    /// The same allocation as the channel's event before it.
+    Shared(usize),
+}
+
+impl Room {
+    /// For one event.
+    pub fn alone() -> Self {
+        Self { images: None, used: false }
+    }
+
+    /// For several events of so many bytes together.
+    pub fn of(events: u32, bytes: usize) -> Self {
+        Self { images: (events > 1).then(|| ImageRoom::new(bytes)), used: false }
+    }
+
+    pub(super) fn place(
+        &mut self,
+        event: Unplaced,
+        position: Position,
+        accepted_us: i64,
+    ) -> (Event, Held) {
+        match &mut self.images {
+            None => {
+                let event = event.place(position, accepted_us);
+                let bytes = event_bytes(&event);
+                (event, Held::New(bytes))
+            }
+            Some(images) => {
+                let bytes = images.planned_bytes() + EVENT_OVERHEAD_BYTES;
+                let held = if self.used { Held::Shared(bytes) } else { Held::New(bytes) };
+                self.used = true;
+                (event.place_in(images, position, accepted_us), held)
+            }
+        }
+    }
 }
 
 /// See the module.
@@ -27,7 +84,15 @@ pub(super) struct History {
 
 impl History {
     /// Appends the event that follows the newest one.
-    pub(super) fn push(&mut self, event: Event, admitted_ms: i64, len_max: usize) {
+    pub(super) fn push(&mut self, event: Event, admitted_ms: i64, len_max: usize, held: Held) {
+        let held_bytes = match (held, self.kept.back_mut()) {
+            // The charge moves on to the newest.
+            (Held::Shared(_), Some(back)) => std::mem::take(&mut back.held_bytes),
+            (Held::New(bytes) | Held::Shared(bytes), _) => {
+                self.images_bytes += bytes;
+                bytes
+            }
+        };
         let admitted_ms = match self.kept.back() {
             None => admitted_ms,
             Some(back) => {
@@ -40,14 +105,13 @@ impl History {
             let room = len_max.saturating_sub(self.kept.len()).max(1);
             self.kept.reserve_exact(self.kept.len().clamp(4, 1 << 20).min(room));
         }
-        self.images_bytes += event_bytes(&event);
-        self.kept.push_back(Kept { event, admitted_ms });
+        self.kept.push_back(Kept { event, admitted_ms, held_bytes });
     }
 
     /// Drops the oldest event. False if there was none.
     pub(super) fn pop(&mut self) -> bool {
         let Some(kept) = self.kept.pop_front() else { return false };
-        self.images_bytes -= event_bytes(&kept.event);
+        self.images_bytes -= kept.held_bytes;
         let len = self.kept.len();
         if len == 0 {
             self.kept = VecDeque::new();
@@ -122,6 +186,46 @@ impl History {
     }
 }
 
-fn event_bytes(event: &Event) -> usize {
+pub(super) fn event_bytes(event: &Event) -> usize {
     event.size() + EVENT_OVERHEAD_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::event::Draft;
+    use proto::position::Epoch;
+    use std::collections::BTreeMap;
+
+    /// Whatever comes and goes, the charge is the sum of the allocations that are still held.
+    #[test]
+    fn an_allocation_is_charged_until_its_last_event_goes() {
+        let mut history = History::default();
+        let (mut offset, mut state) = (0, 3_u64);
+        // By offset: which allocation, and its bytes.
+        let mut held: BTreeMap<u64, (u64, usize)> = BTreeMap::new();
+        for batch in 0..2_000_u64 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let events = 1 + (state >> 40) % 5;
+            let draft = Draft { channel: "c", data: &[7; 100], ..Draft::default() };
+            let size = draft.build().unwrap().size();
+            let mut room = Room::of(events as u32, size * events as usize);
+            for _ in 0..events {
+                offset += 1;
+                let position = Position { epoch: Epoch(1), offset };
+                let (event, charge) = room.place(draft.build().unwrap(), position, 0);
+                history.push(event, 0, 1_000, charge);
+                let bytes = size * events as usize + EVENT_OVERHEAD_BYTES;
+                held.insert(offset, (batch, bytes));
+            }
+            for _ in 0..(state >> 20) % 7 {
+                assert_eq!(history.pop(), held.pop_first().is_some());
+            }
+            let allocations: BTreeMap<u64, usize> = held.values().copied().collect();
+            assert_eq!(history.images_bytes, allocations.values().sum::<usize>());
+            assert_eq!(history.first(), held.keys().next().copied());
+        }
+        while history.pop() {}
+        assert_eq!((history.images_bytes, history.bytes()), (0, 0));
+    }
 }

@@ -35,6 +35,7 @@ mod types;
 mod upkeep;
 
 pub use directory::ChannelIndex;
+pub use history::Room;
 pub use restore::Restored;
 pub use types::{
     Duplicate, Expiry, GapReason, HomeConfig, HomeCounters, HomeMemory, Moment, Outcome, Page,
@@ -92,6 +93,18 @@ pub trait Orderer {
         namespace: &Namespace,
         store_seq: u64,
     ) -> Result<Published, Refusal>;
+
+    /// The same for a channel that was opened just before, as for all events of a batch but the
+    /// first. `room` is for the images of this batch and channel alone. `Err` gives the event back:
+    /// the channel was forgotten meanwhile, open it again.
+    fn publish_in(
+        &mut self,
+        at: Moment,
+        channel: ChannelIndex,
+        event: Unplaced,
+        room: &mut Room,
+        store_seq: u64,
+    ) -> Result<Published, Unplaced>;
 
     /// The spool has synced the channel's events up to `offset`: under `deliver = durable` they
     /// may now be seen.
@@ -317,19 +330,33 @@ impl Orderer for Home {
         namespace: &Namespace,
         store_seq: u64,
     ) -> Result<Published, Refusal> {
-        assert!(self.restored, "published before finish_restore");
+        let index = self.open(at.now_ms, event.channel(), namespace)?;
+        let published = self.publish_in(at, index, event, &mut Room::alone(), store_seq);
+        Ok(published.expect("opened above"))
+    }
+
+    fn publish_in(
+        &mut self,
+        at: Moment,
+        index: ChannelIndex,
+        event: Unplaced,
+        room: &mut Room,
+        store_seq: u64,
+    ) -> Result<Published, Unplaced> {
         let now_ms = at.now_ms as i64;
-        let index = self.enter(at.now_ms, event.channel(), namespace)?;
+        if self.directory.get(index).is_none() {
+            return Err(event);
+        }
         let hash = event.dedupe_key().map(|(id, source)| self.keys.id(index, id, source));
         if let Some(seen) = hash.and_then(|hash| self.original(hash, now_ms)) {
             self.counters.duplicates += 1;
-            let channel = self.directory.get(index).expect("entered above");
+            let channel = self.directory.get(index).expect("looked up above");
             let position = channel.position_of(seen.offset, &self.lineages);
             let duplicate = Duplicate { channel: index, position, store_seq: seen.store_seq };
             return Ok(Published::Duplicate(duplicate));
         }
         self.age(index.slot, now_ms, AGED_PER_PUBLISH_MAX, &mut Expiry::default());
-        let channel = self.directory.get_mut(index).expect("entered above");
+        let channel = self.directory.get_mut(index).expect("looked up above");
         channel.last += 1;
         if !channel.durable {
             channel.visible = channel.last;
@@ -337,9 +364,9 @@ impl Orderer for Home {
         channel.touched_ms = now_ms;
         let (offset, interest) = (channel.last, channel.interest);
         let position = Position { epoch: channel.epoch(&self.lineages), offset };
-        let event = event.place(position, at.wall_us);
+        let (event, held) = room.place(event, position, at.wall_us);
         self.counters.placed += 1;
-        self.keep(index.slot, event.clone(), now_ms);
+        self.keep(index.slot, event.clone(), now_ms, held);
         if let Some(hash) = hash {
             self.remember(index.slot, Seen { hash, offset, store_seq, admitted_ms: now_ms });
         }

@@ -8,6 +8,7 @@
 
 use super::channel::{Channel, Top};
 use super::dedupe::Seen;
+use super::history::{Held, event_bytes};
 use super::{ChannelIndex, Home, Moment, Refusal, tops_bytes};
 use crate::config::namespace::Namespace;
 use proto::channel::ChannelName;
@@ -93,7 +94,8 @@ impl Home {
             self.remember(index.slot, Seen { hash, offset, store_seq: 0, admitted_ms });
         }
         if age_ms < history_age_ms {
-            self.keep(index.slot, event, admitted_ms);
+            let held = Held::New(event_bytes(&event));
+            self.keep(index.slot, event, admitted_ms, held);
         }
         Restored::Kept
     }

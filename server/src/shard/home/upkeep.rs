@@ -1,12 +1,13 @@
 //! What keeps a home within its bounds: sizes, ages, budgets.
 
 use super::dedupe::{IdHash, Seen};
+use super::history::Held;
 use super::{Expiry, Home};
 use proto::event::Event;
 
 impl Home {
     /// Appends to the history within the namespace's bounds and the shard's budget.
-    pub(super) fn keep(&mut self, slot: u32, event: Event, admitted_ms: i64) {
+    pub(super) fn keep(&mut self, slot: u32, event: Event, admitted_ms: i64, held: Held) {
         let Some(channel) = self.directory.at_mut(slot) else { return };
         let len_max = channel.history_size as usize;
         if len_max == 0 {
@@ -16,7 +17,7 @@ impl Home {
                 channel.history.pop();
                 self.counters.history_dropped_size += 1;
             }
-            channel.history.push(event, admitted_ms, len_max);
+            channel.history.push(event, admitted_ms, len_max, held);
         }
         self.history_ranks.set(slot, channel.history.bytes());
         while self.history_ranks.total() > self.config.history_bytes_max {

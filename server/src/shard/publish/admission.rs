@@ -5,12 +5,11 @@
 
 use super::table::{InFlight, PublishId};
 use crate::mesh::{
-    AckMode, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SLOTS, MeshEnd, PublishBatch, ShardId,
-    home_of,
+    AckMode, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SLOTS, BatchChannels, MeshEnd, PublishBatch,
+    ShardId, home_of,
 };
 use crate::shard::settings::Settings;
 use proto::answer::PublishAnswer;
-use proto::channel::ChannelName;
 use proto::decode::{Item, RejectCode, Rejection};
 use proto::event::Unplaced;
 use std::ops::ControlFlow;
@@ -25,7 +24,34 @@ pub(super) struct Building {
     pub(super) home: ShardId,
     pub(super) items: Vec<Unplaced>,
     pub(super) indices: Vec<u64>,
+    pub(super) channels: BatchChannels,
     pub(super) bytes: usize,
+}
+
+/// Where in the batches being filled an item's channel probably stands: a table of guesses by a
+/// cheap hash of the name. Every guess is compared with the name, so a wrong one costs a search and
+/// nothing else, whoever chose the names.
+#[derive(Debug)]
+pub(super) struct Recent([(u16, u16); RECENT]);
+
+const RECENT: usize = 256;
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self([(0, 0); RECENT])
+    }
+}
+
+impl Recent {
+    fn guess(&mut self, name: &[u8]) -> &mut (u16, u16) {
+        let word = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk);
+        let ends = match (name.first_chunk(), name.last_chunk()) {
+            (Some(first), Some(last)) => word(first) ^ word(last).rotate_left(27),
+            _ => name.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        };
+        let hash = (ends ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &mut self.0[(hash >> 56) as usize]
+    }
 }
 
 /// What admits an item while its request's decoder runs.
@@ -41,6 +67,7 @@ pub(super) struct Admission<'a> {
     pub(super) under_way: &'a mut u32,
     pub(super) handed: &'a mut u64,
     pub(super) answer: &'a mut PublishAnswer,
+    pub(super) recent: &'a mut Recent,
     /// Items of all publishers, valid or not.
     pub(super) received: &'a mut u64,
 }
@@ -56,14 +83,21 @@ impl Admission<'_> {
                 return ControlFlow::Continue(());
             }
         };
-        if let Some(refusal) = self.refusal(&unplaced) {
-            self.answer.reject(refusal.at(item.index));
-            return ControlFlow::Continue(());
-        }
-        let home = home_of(unplaced.channel(), self.mesh.shards());
-        let at = self.batch_for(home);
+        let (at, channel) = match self.place_of(&unplaced) {
+            Ok(place) => place,
+            Err(refusal) => {
+                self.answer.reject(refusal.at(item.index));
+                return ControlFlow::Continue(());
+            }
+        };
         let batch = &mut self.batches[at];
+        if *self.handed > 0 && batch.items.capacity() == 0 {
+            // It will be about as full as the ones before it.
+            batch.items.reserve(BATCH_EVENTS_MAX);
+            batch.indices.reserve(BATCH_EVENTS_MAX);
+        }
         batch.bytes += unplaced.size();
+        batch.channels.push(channel, unplaced.size());
         batch.items.push(unplaced);
         batch.indices.push(item.index);
         if batch.items.len() >= BATCH_EVENTS_MAX || batch.bytes >= BATCH_BYTES_MAX {
@@ -72,11 +106,30 @@ impl Admission<'_> {
         ControlFlow::Continue(())
     }
 
-    pub(super) fn refusal(&self, unplaced: &Unplaced) -> Option<Rejection> {
-        let namespace = self.settings.namespace(unplaced.channel());
+    /// The batch of an item and its channel's index there, or why it is refused. Only channels
+    /// that may be published to are ever entered, so one that is found there needs no look again.
+    fn place_of(&mut self, unplaced: &Unplaced) -> Result<(usize, u16), Rejection> {
+        let name = unplaced.channel_bytes();
+        let (at, index) = *self.recent.guess(name);
+        if self.batches.get(usize::from(at)).is_some_and(|batch| batch.channels.is(index, name)) {
+            return Ok((usize::from(at), index));
+        }
+        let channel = unplaced.channel();
+        if let Some(refusal) = self.refusal(channel) {
+            return Err(refusal);
+        }
+        let at = self.batch_for(home_of(channel, self.mesh.shards()));
+        let index = self.batches[at].channels.enter(channel);
+        // There are at most as many batches as shards.
+        *self.recent.guess(name) = (at as u16, index);
+        Ok((at, index))
+    }
+
+    fn refusal(&self, channel: &str) -> Option<Rejection> {
+        let namespace = self.settings.namespace(channel);
         let allowed = if self.client { namespace.client_publish } else { namespace.publish };
         if !allowed {
-            let name = self.settings.namespace_name(unplaced.channel());
+            let name = self.settings.namespace_name(channel);
             let detail = format!("namespace `{name}` does not permit publishing");
             return Some(Rejection::new(RejectCode::Forbidden, detail));
         }
@@ -92,7 +145,8 @@ impl Admission<'_> {
         if let Some(at) = self.batches.iter().position(|batch| batch.home == home) {
             return at;
         }
-        self.batches.push(Building { home, items: Vec::new(), indices: Vec::new(), bytes: 0 });
+        let (items, indices, channels) = Default::default();
+        self.batches.push(Building { home, items, indices, channels, bytes: 0 });
         self.batches.len() - 1
     }
 
@@ -104,23 +158,23 @@ impl Admission<'_> {
         let home = self.batches[at].home;
         let used = self.in_flight.len() - self.in_flight_free.len();
         let slots_full = used >= BATCH_SLOTS || *self.under_way >= BATCHES_PER_REQUEST_MAX;
-        if slots_full || !self.mesh.publish_room(home) {
+        if slots_full || !self.mesh.publish_room(home, self.batches[at].bytes) {
             return ControlFlow::Break(());
         }
         let batch = &mut self.batches[at];
         let items = std::mem::take(&mut batch.items);
         let indices = std::mem::take(&mut batch.indices);
+        let channels = std::mem::take(&mut batch.channels);
         batch.bytes = 0;
         let slot = self.in_flight_free.pop().unwrap_or_else(|| {
             self.in_flight.push(None);
             (self.in_flight.len() - 1) as u32
         });
-        let (channels, channel_of) = channels_of(&items);
-        self.in_flight[slot as usize] =
-            Some(InFlight { publish: self.id, indices, channels, channel_of });
+        self.in_flight[slot as usize] = Some(InFlight { publish: self.id, indices });
         *self.under_way += 1;
         *self.handed += 1;
-        let pushed = self.mesh.publish(home, PublishBatch { slot, ack: self.ack, items });
+        let batch = PublishBatch { slot, ack: self.ack, items, channels };
+        let pushed = self.mesh.publish(home, batch);
         assert!(pushed.is_ok(), "the lane had room a moment ago and this shard is its only writer");
         ControlFlow::Continue(())
     }
@@ -140,25 +194,4 @@ impl Admission<'_> {
         }
         ControlFlow::Continue(())
     }
-}
-
-/// The distinct channels of a batch and, per item, which it is. Runs of one channel are the rule.
-pub(super) fn channels_of(items: &[Unplaced]) -> (Vec<ChannelName>, Vec<u16>) {
-    let mut channels: Vec<ChannelName> = Vec::new();
-    let mut channel_of = Vec::with_capacity(items.len());
-    let mut last = 0_u16;
-    for item in items {
-        let name = item.channel();
-        let known = channels.get(usize::from(last)).is_some_and(|known| known.as_str() == name);
-        if !known {
-            let found = channels.iter().position(|known| known.as_str() == name);
-            last = found.unwrap_or_else(|| {
-                // `build` checked the name.
-                channels.extend(ChannelName::new(name));
-                channels.len() - 1
-            }) as u16;
-        }
-        channel_of.push(last);
-    }
-    (channels, channel_of)
 }

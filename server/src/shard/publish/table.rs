@@ -4,10 +4,11 @@
 //! the request is gone meanwhile; so a home shard's answer always finds its slot, and the answer
 //! lane always has room.
 
+use super::admission::Recent;
 use super::stored::Storing;
 use super::{Body, Publish};
 use bytes::Bytes;
-use proto::channel::ChannelName;
+use proto::answer::ChannelNumber;
 use std::collections::VecDeque;
 
 /// Names a publish request of this shard.
@@ -22,9 +23,6 @@ pub struct PublishId {
 pub(super) struct InFlight {
     pub(super) publish: PublishId,
     pub(super) indices: Vec<u64>,
-    pub(super) channels: Vec<ChannelName>,
-    /// Per item, an index into `channels`.
-    pub(super) channel_of: Vec<u16>,
 }
 
 /// All publish requests of a shard, and its batch slots.
@@ -34,6 +32,10 @@ pub struct Publishes {
     pub(super) free: Vec<u32>,
     pub(super) in_flight: Vec<Option<InFlight>>,
     pub(super) in_flight_free: Vec<u32>,
+    /// Where channels stood lately in the batches being filled.
+    pub(super) recent: Recent,
+    /// Scratch of an answer: its channels as the request's answer numbers them.
+    pub(super) numbers: Vec<Option<ChannelNumber>>,
     pub(super) parked: VecDeque<PublishId>,
     /// Requests that may have become complete.
     pub(super) touched: Vec<PublishId>,
