@@ -271,8 +271,8 @@ impl Unplaced {
 
 /// Room for the images of several events of one channel, side by side in one allocation, which
 /// lives as long as any of them: so it is for events that also go together, as those of a batch do
-/// in a history that drops its oldest first. Writing and later reading them in a row costs half of
-/// what as many allocations cost, nearly all of it for memory that no cache holds.
+/// in a history that drops its oldest first. Allocating and freeing each image by itself, in memory
+/// that no cache held any more, was over a tenth of the process in NDJSON.
 #[derive(Debug, Default)]
 pub struct ImageRoom {
     planned_bytes: usize,
