@@ -146,3 +146,21 @@ fn all(common: &Common) -> Result<()> {
     resume::run(common, &resume::ResumeArgs::sized(quick))?;
     engines::run(common, &engines::EnginesArgs::sized(quick))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_flag_of_a_scenario_takes_the_name_of_a_common_one() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for scenario in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+            for own in scenario.get_arguments() {
+                let common = command.get_arguments().any(|common| common.get_id() == own.get_id());
+                assert!(!common, "{} of {}", own.get_id(), scenario.get_name());
+            }
+        }
+    }
+}

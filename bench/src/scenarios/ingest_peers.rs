@@ -28,10 +28,10 @@ pub struct PeersArgs {
     streams: usize,
     /// Blocks of each side; a claim needs at least 11.
     #[arg(long, default_value_t = 12)]
-    pairs: usize,
-    /// Who else, of h2, axum and nginx; `--peers=` for nobody.
+    blocks: usize,
+    /// Who else, of h2, axum and nginx; `--others=` for nobody.
     #[arg(long, value_delimiter = ',', value_parser = parse_peer, default_value = "h2,axum,nginx")]
-    peers: Vec<Option<Kind>>,
+    others: Vec<Option<Kind>>,
     /// nginx's program.
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
@@ -54,9 +54,9 @@ impl PeersArgs {
     /// For `all`.
     pub fn sized(quick: bool) -> Self {
         let (requests, pairs) = if quick { (500, 2) } else { (20_000, 12) };
-        let peers = vec![Some(Kind::H2), Some(Kind::Axum)];
+        let others = vec![Some(Kind::H2), Some(Kind::Axum)];
         let (nginx, against, batch) = (PathBuf::from("nginx"), None, None);
-        Self { requests, streams: 100, pairs, peers, nginx, against, batch }
+        Self { requests, streams: 100, blocks: pairs, others, nginx, against, batch }
     }
 
     fn load(&self) -> Load {
@@ -120,7 +120,7 @@ pub fn run(common: &Common, args: &PeersArgs) -> Result<()> {
         let name = format!("{}", other.display());
         sides.push(Side::of_ours(&common, &name, scratch.path(), "other")?);
     }
-    let kinds = args.peers.iter().flatten().filter(|_| args.batch.is_none());
+    let kinds = args.others.iter().flatten().filter(|_| args.batch.is_none());
     for kind in kinds {
         let (fields, body) = http2::ask(sides[0].address, &load)?;
         let answer = Answer { fields, body };
@@ -133,7 +133,7 @@ pub fn run(common: &Common, args: &PeersArgs) -> Result<()> {
         http2::send(side.address, &warm).with_context(|| side.name.clone())?;
         side.threads = process::cpu_by_thread(side.pid);
     }
-    for round in 0..args.pairs {
+    for round in 0..args.blocks {
         // Every side goes first in some rounds: what one leaves behind (dirty pages, say) meets
         // all the others alike.
         for at in 0..sides.len() {

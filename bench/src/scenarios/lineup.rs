@@ -21,6 +21,8 @@ pub enum Who {
     Ours,
     /// Ours with envelopes, which a cut connection resumes.
     OursEnvelope,
+    /// Several channels on a connection.
+    OursRooms,
     /// Ours with two shards, on both cores.
     OursTwoShards,
     /// The bare send loop of the server's engine.
@@ -92,6 +94,7 @@ impl Who {
         match self {
             Self::Ours => OURS,
             Self::OursEnvelope => "shardcast envelope",
+            Self::OursRooms => "shardcast rooms",
             Self::OursTwoShards => "shardcast two shards",
             Self::Bare => BARE,
             Self::Peer(peer) => peer.name(),
@@ -105,6 +108,7 @@ impl Who {
             (Self::Ours, Wire::Sse) => Ok(Dialect::ShardcastSse),
             (Self::Ours, Wire::SseH2) => Ok(Dialect::ShardcastSseH2),
             (Self::OursEnvelope, Wire::Ws) => Ok(Dialect::Envelope),
+            (Self::OursRooms, Wire::Ws) => Ok(Dialect::Rooms),
             (Self::Bare, _) => Ok(Dialect::Raw),
             (Self::Peer(peer), wire) if peer.dialect(wire).is_some() => {
                 peer.dialect(wire).context("it has one")
@@ -123,7 +127,7 @@ impl Server {
         identity: Option<&Identity>,
     ) -> Result<Self> {
         match who {
-            Who::Ours | Who::OursEnvelope | Who::OursTwoShards => {
+            Who::Ours | Who::OursEnvelope | Who::OursRooms | Who::OursTwoShards => {
                 let tls = identity.map(|it| {
                     [
                         format!("tls.cert={}", it.cert.display()),
@@ -325,6 +329,7 @@ impl Lineup {
                         format!("{}, engine {}", common.server_version(), common.engine.name())
                     }
                     Who::OursEnvelope => "the same, format=envelope".to_owned(),
+                    Who::OursRooms => "the same, several channels on a connection".to_owned(),
                     Who::OursTwoShards => "the same, two shards on both cores".to_owned(),
                     Who::Bare => format!("one send a connection, engine {}", common.engine.name()),
                     Who::Peer(peer) => peer.version(common),

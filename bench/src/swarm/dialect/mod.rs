@@ -20,6 +20,8 @@ pub enum Dialect {
     Shardcast,
     /// Shardcast's WebSocket with envelopes, which a cut connection resumes.
     Envelope,
+    /// Shardcast's WebSocket of several channels, in envelopes.
+    Rooms,
     /// A WebSocket that sends what the publisher sent, rooms in the query.
     Plain,
     /// engine.io 4 and socket.io 5 over WebSocket.
@@ -108,6 +110,7 @@ impl Dialect {
                 let room = joined(rooms, "", "");
                 format!("/v1/channels/{room}/ws?format=envelope&since={position}")
             }
+            Self::Rooms => format!("/v1/ws?{}", joined(rooms, "channel=", "&")),
             Self::Plain => format!("/ws?rooms={}", joined(rooms, "", ",")),
             Self::SocketIo => {
                 format!("/socket.io/?EIO=4&transport=websocket&rooms={}", joined(rooms, "", ","))
@@ -163,6 +166,11 @@ impl Dialect {
                 );
                 frames::write(out, Opcode::Text, command.as_bytes());
             }
+            Self::Rooms => {
+                let (name, data) = (room_name(room), String::from_utf8_lossy(payload));
+                let event = format!("{{\"channel\":\"{name}\",\"data\":\"{data}\"}}");
+                frames::write(out, Opcode::Text, event.as_bytes());
+            }
             _ => frames::write(out, Opcode::Text, payload),
         }
     }
@@ -185,7 +193,7 @@ impl Parser {
     pub fn new(dialect: Dialect, rooms: usize, response: &Response) -> Option<Self> {
         let frames = Frames::default();
         match dialect {
-            Dialect::Envelope => Some(Self::Envelope(frames)),
+            Dialect::Envelope | Dialect::Rooms => Some(Self::Envelope(frames)),
             Dialect::SocketIo => Some(Self::SocketIo(frames)),
             Dialect::Nats => Some(Self::Nats(nats::Stream::default())),
             Dialect::Centrifugo => Some(Self::Centrifugo { frames, waiting: rooms + 1 }),
