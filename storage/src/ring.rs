@@ -11,6 +11,7 @@ use proto::event::Event;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// A shard's events, in order.
 #[derive(Debug)]
@@ -27,6 +28,13 @@ impl StoreBatch {
         self.events.iter().map(|event| event.size() as u64).sum()
     }
 }
+
+/// The writer runs, or was woken.
+const AWAKE: u8 = 0;
+/// It sleeps until anything is pushed.
+const IDLE: u8 = 1;
+/// It sleeps until its time is over or somebody is in a hurry.
+const PACED: u8 = 2;
 
 /// Whether events can be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,7 +83,10 @@ pub struct StorageRing {
     lane_bytes_max: u64,
     state: AtomicU8,
     incarnation_max: AtomicU32,
-    sleeping: AtomicBool,
+    /// How the writer sleeps: [`AWAKE`], [`IDLE`] or [`PACED`].
+    sleeping: AtomicU8,
+    /// Somebody waits for what was pushed to be synced.
+    hurry: AtomicBool,
     /// A store beside the spool is the one that `ack=stored` means.
     primary: AtomicBool,
     writer: OnceLock<Thread>,
@@ -97,7 +108,8 @@ impl StorageRing {
             lane_bytes_max: unsynced_bytes_max / u64::from(shards),
             state: AtomicU8::new(StorageState::Accepting as u8),
             incarnation_max: AtomicU32::new(0),
-            sleeping: AtomicBool::new(false),
+            sleeping: AtomicU8::new(AWAKE),
+            hurry: AtomicBool::new(false),
             primary: AtomicBool::new(false),
             writer: OnceLock::new(),
         }
@@ -123,8 +135,27 @@ impl StorageRing {
             lane.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(batch);
         }
-        self.wake();
+        if lane.batches.len() * 2 > lane.batches.capacity() || self.is_half_full(lane) {
+            self.hurry();
+        } else {
+            self.wake();
+        }
         Ok(())
+    }
+
+    fn is_half_full(&self, lane: &Lane) -> bool {
+        lane.bytes.load(Ordering::Acquire) * 2 > self.lane_bytes_max
+    }
+
+    /// Somebody waits for what was pushed so far to be synced: the writer does not put it off.
+    pub fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+        self.rouse(PACED);
+    }
+
+    /// True once after [`Self::hurry`].
+    pub(crate) fn take_hurry(&self) -> bool {
+        self.hurry.swap(false, Ordering::AcqRel)
     }
 
     /// The shard's batches up to this one are synced.
@@ -205,12 +236,19 @@ impl StorageRing {
         let _ = self.writer.set(writer);
     }
 
-    /// Wakes the writer if it sleeps.
+    /// Wakes the writer if it has nothing to do.
     pub fn wake(&self) {
-        // Pairs with the fence in `sleep`: either the writer sees the batch or we see it asleep.
+        self.rouse(IDLE);
+    }
+
+    fn rouse(&self, deepest: u8) {
+        // Pairs with the fence in `sleep_as`: either the writer sees the batch or the hurry, or we
+        // see it asleep.
         fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed)
-            && self.sleeping.swap(false, Ordering::AcqRel)
+        let sleeping = self.sleeping.load(Ordering::Relaxed);
+        if sleeping != AWAKE
+            && sleeping <= deepest
+            && self.sleeping.swap(AWAKE, Ordering::AcqRel) != AWAKE
             && let Some(writer) = self.writer.get()
         {
             writer.unpark();
@@ -218,13 +256,22 @@ impl StorageRing {
     }
 
     /// Sleeps unless `busy` says otherwise once everybody can see that we do.
-    pub(crate) fn sleep(&self, time: std::time::Duration, busy: impl Fn() -> bool) {
-        self.sleeping.store(true, Ordering::Relaxed);
+    pub(crate) fn sleep(&self, time: Duration, busy: impl Fn() -> bool) {
+        self.sleep_as(IDLE, time, busy);
+    }
+
+    /// Sleeps although batches may wait, unless somebody is in a hurry.
+    pub(crate) fn pace(&self, time: Duration, busy: impl Fn() -> bool) {
+        self.sleep_as(PACED, time, || busy() || self.hurry.load(Ordering::Acquire));
+    }
+
+    fn sleep_as(&self, how: u8, time: Duration, busy: impl Fn() -> bool) {
+        self.sleeping.store(how, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !busy() {
             std::thread::park_timeout(time);
         }
-        self.sleeping.store(false, Ordering::Relaxed);
+        self.sleeping.store(AWAKE, Ordering::Relaxed);
     }
 }
 
@@ -290,5 +337,34 @@ mod tests {
         }
         assert!(!ring.room(0));
         assert!(ring.push(0, StoreBatch { seq: 3, events: Vec::new() }).is_err());
+    }
+
+    /// Whether the writer's pause of a minute goes on after a call.
+    fn goes_on(how: u8, call: impl FnOnce(&StorageRing)) -> bool {
+        let ring = StorageRing::new(1, 8, 1 << 20);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                ring.set_writer(std::thread::current());
+                ring.sleep_as(how, Duration::from_secs(60), || ring.hurry.load(Ordering::Acquire));
+            });
+            while ring.sleeping.load(Ordering::Acquire) == AWAKE {
+                std::thread::yield_now();
+            }
+            call(&ring);
+            let goes_on = ring.sleeping.load(Ordering::Acquire) == how;
+            ring.hurry();
+            goes_on
+        })
+    }
+
+    #[test]
+    fn a_round_that_is_put_off_waits_for_a_hurry_and_not_for_more_batches() {
+        let push = |ring: &StorageRing| {
+            let events = vec![event("a", 1, 1, 10)];
+            ring.push(0, StoreBatch { seq: 1, events }).unwrap();
+        };
+        assert!(goes_on(PACED, push), "a batch ended the pause");
+        assert!(!goes_on(PACED, StorageRing::hurry), "a hurry did not");
+        assert!(!goes_on(IDLE, push), "a batch did not wake an idle writer");
     }
 }

@@ -58,6 +58,8 @@ pub struct HomeSide {
     /// Where the round over the peers starts next turn.
     turn_peer: usize,
     expire_at_ms: u64,
+    /// Somebody waits for what this turn brought to be synced.
+    hurry: bool,
     /// What is stored has found no room since then: the disk is slow, or hangs.
     stuck_since_ms: Option<u64>,
 }
@@ -121,6 +123,7 @@ impl HomeSide {
             placing: Vec::new(),
             turn_peer: 0,
             expire_at_ms: 0,
+            hurry: false,
             stuck_since_ms: None,
         }
     }
@@ -219,6 +222,9 @@ impl Shard {
             }
         }
         self.hand_to_storage();
+        if std::mem::take(&mut self.homeside.hurry) {
+            self.ring.hurry();
+        }
         if self.now.ms >= self.homeside.expire_at_ms {
             self.homeside.expire_at_ms = self.now.ms + 100;
             self.home.expire(self.now.ms, EXPIRE_WORK);
@@ -293,10 +299,12 @@ impl Shard {
         placing.clear();
         self.homeside.placing = placing;
         self.send_fan_out(fan_out);
-        if !waiting.events.is_empty() {
+        let durable_delivery = !waiting.events.is_empty();
+        if durable_delivery {
             self.homeside.awaiting_bytes += waiting.bytes;
             self.homeside.deliveries.push_back((seq, waiting));
         }
+        self.homeside.hurry |= any_stored && (ack != AckMode::Accepted || durable_delivery);
         let store_seq = (ack == AckMode::Stored && any_stored).then_some(wait_for);
         let answer = Answer { slot, outcomes, channels, store_seq };
         if ack == AckMode::Durable && wait_for > self.ring.synced_seq(self.id.0) {
