@@ -108,8 +108,10 @@ fn build_uws(folder: &Path) -> Result<()> {
     }
     fs::create_dir_all(folder.join("bin"))?;
     let mut cc = command("cc", &["-O2", "-o"]);
-    cc.arg(&program).arg(&source).arg(&library).arg("-Wl,--allow-shlib-undefined");
-    run::run(cc.arg(format!("-Wl,-rpath,{}", library_folder.display())))
+    cc.arg(&program).arg(&source).arg("-Wl,--allow-shlib-undefined");
+    // By name, and beside the program: the folder may be moved.
+    cc.arg("-L").arg(&library_folder).arg("-l:libsocketify_linux_amd64.so");
+    run::run(cc.arg("-Wl,-rpath,$ORIGIN/../python/socketify"))
 }
 
 fn node(folder: &Path) -> Result<()> {
