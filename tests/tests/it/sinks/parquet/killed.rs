@@ -76,6 +76,12 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     whole.map(|(name, path)| (name, fs::read(path).expect("a file"))).collect()
 }
 
+/// Where a file's events end, as its name says.
+fn end_seq(name: &str) -> u64 {
+    let end = name.trim_end_matches(".parquet").rsplit('-').next();
+    end.expect("a number").parse().expect("a number")
+}
+
 #[test]
 fn a_power_cut_leaves_every_confirmed_file_whole() {
     let disk = Disk::new(256);
@@ -90,9 +96,13 @@ fn a_power_cut_leaves_every_confirmed_file_whole() {
         let goal = load.acknowledged() + 200;
         until("acknowledgements", || load.acknowledged() >= goal);
         until("files", || sink(&server)["batches"].as_u64() > Some(round));
-        // Confirmed is what was confirmed before anybody looked for the files.
-        let confirmed = sink(&server)["confirmed_seq"].as_u64().expect("a number");
-        let before = contents(&cold);
+        let (mut confirmed, mut before) = (0, BTreeMap::new());
+        until("a confirmed file", || {
+            // Confirmed is what was confirmed before anybody looked for the files.
+            confirmed = sink(&server)["confirmed_seq"].as_u64().expect("a number");
+            before = contents(&cold);
+            before.keys().any(|name| end_seq(name) <= confirmed)
+        });
         load.cut();
         disk.cut_power();
         until("durable publishes to be refused", || load.refused_since_aim() > 0);
@@ -102,9 +112,7 @@ fn a_power_cut_leaves_every_confirmed_file_whole() {
         let after = contents(&cold);
         let mut kept = 0;
         for (name, content) in &before {
-            let end_seq = name.trim_end_matches(".parquet").rsplit('-').next();
-            let end_seq: u64 = end_seq.expect("a number").parse().expect("a number");
-            if end_seq <= confirmed {
+            if end_seq(name) <= confirmed {
                 assert!(after.get(name) == Some(content), "{name} was confirmed");
                 kept += 1;
             }
