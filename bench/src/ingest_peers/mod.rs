@@ -17,9 +17,6 @@
 mod axum_peer;
 mod h2_peer;
 mod nginx;
-mod ratio;
-
-pub use ratio::Ratio;
 
 use crate::child::LineChild;
 use anyhow::{Context, Result};

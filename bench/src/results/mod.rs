@@ -130,8 +130,7 @@ impl Measure {
 
     /// One side's samples over another's, round by round.
     pub fn ratios(&self, over: usize, under: usize) -> Vec<f64> {
-        let pairs = self.of(over).iter().zip(self.of(under));
-        pairs.filter(|(_, under)| **under > 0.0).map(|(over, under)| over / under).collect()
+        stats::ratios(self.of(over), self.of(under))
     }
 
     /// The same, summed up.

@@ -26,6 +26,12 @@ impl Spread {
     }
 }
 
+/// Of samples taken in turns, round by round: what the machine does to both cancels.
+pub fn ratios(over: &[f64], under: &[f64]) -> Vec<f64> {
+    let pairs = over.iter().zip(under);
+    pairs.filter(|(_, under)| **under > 0.0).map(|(over, under)| over / under).collect()
+}
+
 /// Between neighbours by weight, as most programs do it (type 7).
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;

@@ -7,10 +7,11 @@
 use super::ingest::{self, BatchArgs};
 use super::{Common, Meter, Used};
 use crate::http2::{self, Load};
-use crate::ingest_peers::{Answer, Kind, Peer, Ratio};
+use crate::ingest_peers::{Answer, Kind, Peer};
 use crate::machine;
 use crate::process;
 use crate::report::{Report, count, median, range};
+use crate::results::stats::{Spread, ratios};
 use crate::server_child::ServerChild;
 use anyhow::{Context, Result};
 use clap::Args;
@@ -142,15 +143,18 @@ pub fn run(common: &Common, args: &PeersArgs) -> Result<()> {
         }
     }
     report.row("engine", common.engine.name(), "");
-    let ours = sides[0].rates.clone();
-    for side in &sides {
+    for (at, side) in sides.iter().enumerate() {
         report.row(
             &side.name,
             count(median(&side.rates) as u64),
             format!("a CPU-second, {}", range(&side.rates, 0)),
         );
-        if side.rates.as_ptr() != sides[0].rates.as_ptr() {
-            report.row("  ours to it", Ratio::of(&ours, &side.rates).to_string(), "");
+        if at > 0
+            && let Some(spread) = Spread::of(&ratios(&sides[0].rates, &side.rates))
+        {
+            let Spread { median, low, high, count } = spread;
+            let remark = format!("IQR {low:.3}-{high:.3}, {count} pairs");
+            report.row("  ours to it", format!("{median:.3}"), remark);
         }
         report.row("  saturated", "", side.used.saturation());
         report.row("  threads", "", shares(side));

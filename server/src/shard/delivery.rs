@@ -21,12 +21,17 @@ use proto::position::{Cursor, Position};
 use proto::reason::CloseReason;
 use smallvec::SmallVec;
 
-/// References one turn gathers before it flushes: 2 MiB of them. Many events for many subscribers
-/// would otherwise be held as a product.
+/// Frames that one turn gathers before it flushes, over all endpoints. Many events for many
+/// subscribers would otherwise be held as a product where their runs differ or their sockets are
+/// full.
 const GATHERED_MAX: usize = 256 << 10;
 
 /// Bytes one turn encodes before it flushes: many resumes at once each want their own page.
 const ENCODED_MAX: usize = 16 << 20;
+
+/// Bytes of events that are encoded together: with each format of its subscribers, what a turn may
+/// be over its bound.
+const TOGETHER_BYTES: usize = crate::mesh::BATCH_BYTES_MAX;
 
 impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
@@ -147,12 +152,15 @@ impl Shard {
     fn deliver_events(&mut self, events: Vec<Event>, start: usize) {
         let mut at = start;
         while at < events.len() {
-            if self.frames.gathered() >= GATHERED_MAX {
+            let room = GATHERED_MAX.saturating_sub(self.frames.gathered());
+            if room == 0 || self.frames.bytes() >= ENCODED_MAX {
                 self.undelivered = Some((events, at));
                 return;
             }
-            let end = at + stretch_len(&events[at..]);
-            if let Some(index) = self.local.find(events[at].channel()) {
+            let index = self.local.find(events[at].channel());
+            let entries = index.and_then(|index| self.local.peek(index)).map(|c| c.entries.len());
+            let end = at + together(&events[at..], room / entries.unwrap_or(0).max(1));
+            if let Some(index) = index {
                 self.deliver(index, &events[at..end]);
             }
             at = end;
@@ -486,13 +494,51 @@ impl Shard {
     }
 }
 
-/// How many events at the front are of one channel and epoch and follow each other.
-fn stretch_len(events: &[Event]) -> usize {
-    let follows = |pair: &[Event]| {
+/// How many events at the front are delivered together: of one channel and epoch, following each
+/// other, at most so many and so many bytes, but one in any case.
+fn together(events: &[Event], events_max: usize) -> usize {
+    let mut bytes = events.first().map_or(0, Event::size);
+    let mut follows = |pair: &[Event]| {
         let (one, next) = (&pair[0], &pair[1]);
-        next.offset() == one.offset() + 1
+        bytes += next.size();
+        bytes <= TOGETHER_BYTES
+            && next.offset() == one.offset() + 1
             && next.position().epoch == one.position().epoch
             && next.channel() == one.channel()
     };
-    1 + events.windows(2).take_while(|pair| follows(pair)).count()
+    let more = events_max.saturating_sub(1);
+    1 + events.windows(2).take(more).take_while(|pair| follows(pair)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::event::Draft;
+    use proto::position::Epoch;
+
+    fn event(channel: &str, epoch: u64, offset: u64, bytes: usize) -> Event {
+        let data = vec![b'x'; bytes];
+        let draft = Draft { channel, data: &data, ..Draft::default() };
+        draft.build().unwrap().place(Position { epoch: Epoch(epoch), offset }, 0)
+    }
+
+    #[test]
+    fn only_what_follows_is_delivered_together_and_never_beyond_a_bound() {
+        let run = |count: u64, bytes| -> Vec<Event> {
+            (1..=count).map(|offset| event("a", 1, offset, bytes)).collect()
+        };
+        let before = |last: Event| [run(2, 1), vec![last]].concat();
+        for (name, events, events_max, expected) in [
+            ("all of them", run(5, 1), 100, 5),
+            ("no more than there is room for", run(5, 1), 3, 3),
+            ("one without room", run(5, 1), 0, 1),
+            ("one of any size", run(2, TOGETHER_BYTES + 1), 100, 1),
+            ("bytes", run(9, TOGETHER_BYTES / 3), 100, 2),
+            ("a hole", before(event("a", 1, 4, 1)), 100, 2),
+            ("another epoch", before(event("a", 2, 3, 1)), 100, 2),
+            ("another channel", before(event("b", 1, 3, 1)), 100, 2),
+        ] {
+            assert_eq!(together(&events, events_max), expected, "{name}");
+        }
+    }
 }

@@ -181,6 +181,8 @@ pub struct TurnFrames {
     key: Vec<Stretch>,
     /// Bytes of all frames of the turn.
     bytes: usize,
+    /// Frames of all runs of the turn, each as often as it is in one.
+    gathered: usize,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
@@ -209,6 +211,7 @@ impl TurnFrames {
     #[inline]
     pub fn gather(&mut self, run: &mut Run, stretch: Stretch) -> bool {
         debug_assert!(stretch.count > 0);
+        self.gathered += stretch.count as usize;
         let node = self.nodes.len() as u32;
         self.nodes.push(Node { stretch, next: NIL });
         if run.head == NIL {
@@ -220,9 +223,9 @@ impl TurnFrames {
         false
     }
 
-    /// References gathered so far this turn.
+    /// Frames gathered so far this turn, over all endpoints: what a copy of each run would hold.
     pub fn gathered(&self) -> usize {
-        self.nodes.len()
+        self.gathered
     }
 
     /// Bytes encoded so far this turn.
@@ -286,7 +289,7 @@ impl TurnFrames {
         self.frames.clear();
         self.nodes.clear();
         self.flat_key.clear();
-        self.bytes = 0;
+        (self.bytes, self.gathered) = (0, 0);
         self.flat = Bytes::new();
         self.frames.shrink_to(KEPT);
         self.nodes.shrink_to(KEPT * 8);
@@ -358,6 +361,7 @@ mod tests {
         let (one, many) = (run_of(&mut frames, &[all]), run_of(&mut frames, &parts));
         let late = run_of(&mut frames, &[all.after(3)]);
         assert_eq!(frames.frames(one).count(), 5);
+        assert_eq!(frames.gathered(), 5 + 5 + 2, "a stretch counts as many as it has");
         let (one, many) = (frames.flatten(one), frames.flatten(many));
         assert_eq!((&one[..], &many[..]), (&[0, 1, 2, 3, 4][..], &[0, 1, 2, 3, 4][..]));
         assert_eq!(&frames.flatten(late)[..], [3, 4]);

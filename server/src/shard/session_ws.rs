@@ -87,7 +87,8 @@ impl WebSocket {
             self.control_frames = (0, second);
         }
         self.control_frames.0 = self.control_frames.0.saturating_add(1);
-        u32::from(self.control_frames.0) > max
+        // The count stands still at its highest: a limit beyond that is that.
+        u32::from(self.control_frames.0) > max.min(u32::from(u16::MAX) - 1)
     }
 }
 
@@ -236,5 +237,20 @@ impl Shard {
         }
         let frame = ws::close_frame(code, text);
         self.finish_connection(conn, reason, Some(frame));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_found_whatever_the_limit_and_forgotten_the_next_second() {
+        for (max, frames) in [(1, 2), (100, 101), (1_000_000, 65_535)] {
+            let mut socket = WebSocket::default();
+            assert!((1..frames).all(|_| !socket.floods(5_000, max)), "early at {max}");
+            assert!(socket.floods(5_999, max), "never at {max}");
+            assert!(!socket.floods(6_000, max), "not forgotten at {max}");
+        }
     }
 }

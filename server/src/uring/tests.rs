@@ -5,6 +5,7 @@ use crate::driver::SendStop;
 use crate::driver::engine::{Engine, EngineChoice, choose};
 use crate::driver::tests::{Rig, pattern};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 const SIZES: DriverSizes = DriverSizes {
     connections: 512,
@@ -13,17 +14,22 @@ const SIZES: DriverSizes = DriverSizes {
     receive_bytes_per_turn: 4096,
 };
 
-#[test]
-fn a_tiny_completion_queue_overflows_and_loses_nothing() {
-    const COUNT: usize = 200;
-    let driver = UringDriver::with_queues(SIZES, 8, 16).unwrap();
-    let mut rig = Rig::new(driver);
-    let (mut clients, conns) = rig.connect_many(COUNT);
+/// So many connections that receive, in both modes, over a completion queue that they overflow.
+fn receiving(count: usize) -> (Rig<UringDriver>, Vec<TcpStream>, Vec<ConnId>) {
+    let mut rig = Rig::new(UringDriver::with_queues(SIZES, 8, 16).unwrap());
+    let (clients, conns) = rig.connect_many(count);
     for (index, &conn) in conns.iter().enumerate() {
         let mode = [ReceiveMode::Poll, ReceiveMode::Multishot][index % 2];
         rig.driver.arm_receive(conn, mode);
     }
     rig.turn();
+    (rig, clients, conns)
+}
+
+#[test]
+fn a_tiny_completion_queue_overflows_and_loses_nothing() {
+    const COUNT: usize = 200;
+    let (mut rig, mut clients, conns) = receiving(COUNT);
     for round in 0..3 {
         for client in &mut clients {
             client.write_all(&pattern(1000, round)).unwrap();
@@ -63,14 +69,7 @@ fn every_stop_of_a_turn_is_reported_by_the_next_even_from_an_overflow() {
 #[test]
 fn sends_ends_and_closes_that_overflow_the_queue_are_each_told_once() {
     const COUNT: usize = 150;
-    let driver = UringDriver::with_queues(SIZES, 8, 16).unwrap();
-    let mut rig = Rig::new(driver);
-    let (mut clients, conns) = rig.connect_many(COUNT);
-    for (index, &conn) in conns.iter().enumerate() {
-        let mode = [ReceiveMode::Poll, ReceiveMode::Multishot][index % 2];
-        rig.driver.arm_receive(conn, mode);
-    }
-    rig.turn();
+    let (mut rig, mut clients, conns) = receiving(COUNT);
     // More than a socket takes, so that every send waits in the kernel until its client reads.
     let chunk = Bytes::from(pattern(8 << 20, 1));
     for &conn in &conns {
