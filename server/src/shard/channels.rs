@@ -6,7 +6,7 @@
 //! `next` only grows. Deliberately absent: encoding and outboxes (`delivery`), history (`home`).
 
 use super::connection::EndpointId;
-use super::frames::Format;
+use super::format::Format;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use proto::channel::ChannelName;

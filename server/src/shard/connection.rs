@@ -5,7 +5,7 @@
 //! not know the difference, only the flush does. State is plain data on purpose: a later version
 //! hands live connections to a new process.
 
-use super::frames::Format;
+use super::format::Format;
 use super::outbox::Outbox;
 use super::session::Session;
 use super::wheel::TICK_MS;

@@ -9,7 +9,8 @@
 use super::Shard;
 use super::channels::{Entry, Phase};
 use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
-use super::frames::{Encodings, Format, Stretch};
+use super::format::Format;
+use super::frames::{Encodings, Stretch};
 use super::http::SubscribeRequest;
 use super::notices;
 use crate::driver::ConnId;

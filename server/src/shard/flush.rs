@@ -9,7 +9,8 @@
 use super::Shard;
 use super::channels::LocalChannels;
 use super::connection::{Connection, End, EndpointId, Stamp};
-use super::frames::{Format, Run, TurnFrames};
+use super::format::Format;
+use super::frames::{Run, TurnFrames};
 use super::notices;
 use super::outbox::{Backlog, DroppedRun, Outbox, SendState};
 use super::session::Session;

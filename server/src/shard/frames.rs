@@ -10,102 +10,13 @@
 //!
 //! Lives and dies within one turn of one shard. Deliberately absent: who gets what (`delivery`).
 
+use super::format::Format;
 use bytes::Bytes;
-use proto::event::{DataKind, Event};
-use proto::{envelope, sse, ws};
+use proto::event::Event;
+use smallvec::SmallVec;
 
 /// No node.
 const NIL: u32 = u32::MAX;
-
-/// How an event is written for a subscriber: a set of independent choices, so that it indexes the
-/// per-event cache of encodings directly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Format(u8);
-
-impl Format {
-    const SSE: u8 = 1;
-    const ENVELOPE: u8 = 2;
-    const TYPED: u8 = 4;
-    const WITH_ID: u8 = 8;
-    /// Number of distinct formats.
-    pub const COUNT: usize = 16;
-
-    /// WebSocket messages: the data as it is, or the JSON envelope.
-    pub fn web_socket(envelope: bool) -> Self {
-        Self(if envelope { Self::ENVELOPE } else { 0 })
-    }
-
-    /// SSE events: envelope or data, with or without an `event:` line, with or without an `id:`.
-    pub fn sse(envelope: bool, typed: bool, with_id: bool) -> Self {
-        let mut bits = Self::SSE;
-        bits |= if envelope { Self::ENVELOPE } else { 0 };
-        bits |= if typed { Self::TYPED } else { 0 };
-        bits |= if with_id { Self::WITH_ID } else { 0 };
-        Self(bits)
-    }
-
-    /// True for server-sent events.
-    pub fn is_sse(self) -> bool {
-        self.has(Self::SSE)
-    }
-
-    /// True if gaps and notices can be said inside the stream.
-    pub fn carries_notices(self) -> bool {
-        self.is_sse() || self.has(Self::ENVELOPE)
-    }
-
-    fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
-
-    fn index(self) -> usize {
-        usize::from(self.0)
-    }
-
-    /// Encodes one event.
-    pub fn encode(self, event: &Event) -> Bytes {
-        if !self.is_sse() {
-            return self.encode_message(event);
-        }
-        let mut out = Vec::with_capacity(event.data().len() + 96);
-        let mut text = Vec::new();
-        let data = if self.has(Self::ENVELOPE) {
-            envelope::write_envelope(&mut text, event);
-            &text[..]
-        } else if event.data_kind() == DataKind::Binary {
-            // An event stream is text; whoever wants the bytes exactly asks for the envelope.
-            envelope::write_base64(&mut text, event.data());
-            &text[..]
-        } else {
-            event.data()
-        };
-        let mut id = Vec::new();
-        if self.has(Self::WITH_ID) {
-            event.position().write_to(&mut id);
-        }
-        let id = std::str::from_utf8(&id).ok().filter(|id| !id.is_empty());
-        let kind = (self.has(Self::TYPED) && !event.kind().is_empty()).then(|| event.kind());
-        // Types are checked when they are published; one that SSE cannot carry is left out.
-        if sse::write_event(&mut out, id, kind, data).is_err() {
-            let written = sse::write_event(&mut out, id, None, data);
-            debug_assert!(written.is_ok(), "a position is legal as an id");
-        }
-        out.into()
-    }
-
-    fn encode_message(self, event: &Event) -> Bytes {
-        if self.has(Self::ENVELOPE) {
-            let mut text = Vec::with_capacity(event.size() + 128);
-            envelope::write_envelope(&mut text, event);
-            return ws::encode_frame(ws::Opcode::Text, &text);
-        }
-        let opcode = match event.data_kind() {
-            DataKind::Json | DataKind::Text => ws::Opcode::Text,
-            DataKind::Binary => ws::Opcode::Binary,
-        };
-        ws::encode_frame(opcode, event.data())
-    }
-}
 
 /// Which event a frame carries: what a notice names when the frame is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,14 +215,10 @@ impl TurnFrames {
     }
 }
 
-/// The encodings that were needed so far, of events that follow each other in a channel.
-pub struct Encodings([Option<Stretch>; Format::COUNT]);
-
-impl Default for Encodings {
-    fn default() -> Self {
-        Self([None; Format::COUNT])
-    }
-}
+/// The encodings that were needed so far, of events that follow each other in a channel. Few
+/// formats are in use at once, mostly one, so looking through them is cheaper than a table.
+#[derive(Default)]
+pub struct Encodings(SmallVec<[(Format, Stretch); 4]>);
 
 impl Encodings {
     /// The frames of `events` in `format`, encoded on first use.
@@ -323,8 +230,12 @@ impl Encodings {
         channel: u32,
         frames: &mut TurnFrames,
     ) -> Stretch {
-        let slot = &mut self.0[format.index()];
-        *slot.get_or_insert_with(|| frames.encode(format, events, channel))
+        if let Some((_, stretch)) = self.0.iter().find(|(known, _)| *known == format) {
+            return *stretch;
+        }
+        let stretch = frames.encode(format, events, channel);
+        self.0.push((format, stretch));
+        stretch
     }
 }
 

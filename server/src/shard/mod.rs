@@ -21,6 +21,7 @@ mod delivery;
 mod doing;
 mod ending;
 mod flush;
+mod format;
 mod frames;
 pub mod home;
 mod homeside;

@@ -4,7 +4,7 @@
 //! WebSocket envelope gets a JSON message with the member `shardcast`. Raw WebSocket messages are
 //! the data and nothing else, so nothing is said there.
 
-use super::frames::Format;
+use super::format::Format;
 use crate::mesh::Continuity;
 use bytes::Bytes;
 use proto::channel::ChannelName;

@@ -4,7 +4,7 @@ use super::aggregate::{self, AggregateRequest};
 use super::head::Head;
 use super::response::Response;
 use crate::mesh::{AckMode, Since};
-use crate::shard::frames::Format;
+use crate::shard::format::Format;
 use proto::channel::ChannelName;
 use proto::position::{Cursor, Position};
 

@@ -1,0 +1,92 @@
+//! How an event is written for a subscriber.
+//!
+//! Each event is encoded at most once for each format that somebody listens in (`frames`), so what
+//! differs between two subscribers of one format must not be in the bytes. Deliberately absent:
+//! what the server says itself inside a stream (`notices`). Tested through the wire.
+
+use bytes::Bytes;
+use proto::event::{DataKind, Event};
+use proto::{envelope, sse, ws};
+
+/// See the module: a set of independent choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Format(u8);
+
+impl Format {
+    const SSE: u8 = 1;
+    const ENVELOPE: u8 = 2;
+    const TYPED: u8 = 4;
+    const WITH_ID: u8 = 8;
+
+    /// WebSocket messages: the data as it is, or the JSON envelope.
+    pub fn web_socket(envelope: bool) -> Self {
+        Self(if envelope { Self::ENVELOPE } else { 0 })
+    }
+
+    /// SSE events: envelope or data, with or without an `event:` line, with or without an `id:`.
+    pub fn sse(envelope: bool, typed: bool, with_id: bool) -> Self {
+        let mut bits = Self::SSE;
+        bits |= if envelope { Self::ENVELOPE } else { 0 };
+        bits |= if typed { Self::TYPED } else { 0 };
+        bits |= if with_id { Self::WITH_ID } else { 0 };
+        Self(bits)
+    }
+
+    /// True for server-sent events.
+    pub fn is_sse(self) -> bool {
+        self.has(Self::SSE)
+    }
+
+    /// True if gaps and notices can be said inside the stream.
+    pub fn carries_notices(self) -> bool {
+        self.is_sse() || self.has(Self::ENVELOPE)
+    }
+
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// Encodes one event.
+    pub fn encode(self, event: &Event) -> Bytes {
+        if !self.is_sse() {
+            return self.encode_message(event);
+        }
+        let mut out = Vec::with_capacity(event.data().len() + 96);
+        let mut text = Vec::new();
+        let data = if self.has(Self::ENVELOPE) {
+            envelope::write_envelope(&mut text, event);
+            &text[..]
+        } else if event.data_kind() == DataKind::Binary {
+            // An event stream is text; whoever wants the bytes exactly asks for the envelope.
+            envelope::write_base64(&mut text, event.data());
+            &text[..]
+        } else {
+            event.data()
+        };
+        let mut id = Vec::new();
+        if self.has(Self::WITH_ID) {
+            event.position().write_to(&mut id);
+        }
+        let id = std::str::from_utf8(&id).ok().filter(|id| !id.is_empty());
+        let kind = (self.has(Self::TYPED) && !event.kind().is_empty()).then(|| event.kind());
+        // Types are checked when they are published; one that SSE cannot carry is left out.
+        if sse::write_event(&mut out, id, kind, data).is_err() {
+            let written = sse::write_event(&mut out, id, None, data);
+            debug_assert!(written.is_ok(), "a position is legal as an id");
+        }
+        out.into()
+    }
+
+    fn encode_message(self, event: &Event) -> Bytes {
+        if self.has(Self::ENVELOPE) {
+            let mut text = Vec::with_capacity(event.size() + 128);
+            envelope::write_envelope(&mut text, event);
+            return ws::encode_frame(ws::Opcode::Text, &text);
+        }
+        let opcode = match event.data_kind() {
+            DataKind::Json | DataKind::Text => ws::Opcode::Text,
+            DataKind::Binary => ws::Opcode::Binary,
+        };
+        ws::encode_frame(opcode, event.data())
+    }
+}
