@@ -97,9 +97,11 @@ pub fn run(cli: Cli) -> Result<()> {
         _ => {
             // What is started inherits it; not every server raises its own.
             crate::machine::raise_descriptors();
-            crate::machine::print_header(common)?;
         }
     }
+    let _steering =
+        common.apart.then(|| crate::steering::Steering::to(common.client_core)).transpose()?;
+    crate::machine::print_header(common)?;
     match &cli.command {
         Command::Idle(args) => idle::run(common, args),
         Command::Broadcast(args) => broadcast::run(common, args, 1),

@@ -2,6 +2,7 @@
 
 use crate::scenarios::Common;
 use anyhow::{Context, Result};
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -11,6 +12,13 @@ pub fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("core {core} is not available"))
+}
+
+/// The cores a process may run on, none if it has gone.
+pub fn cores_of(pid: u32) -> Vec<usize> {
+    let Some(pid) = Pid::from_raw(pid as i32) else { return Vec::new() };
+    let set = sched_getaffinity(Some(pid)).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
 /// Runs something pinned to a core, as for starting a child there, and comes back to where it was.
@@ -117,6 +125,13 @@ pub struct Machine {
     /// Measures against speculation that are not "Not affected".
     pub mitigations: Vec<String>,
     pub load_average: String,
+    /// What TCP does: every send pays for it, whoever sends.
+    #[serde(default)]
+    pub congestion_control: String,
+    /// Cores, as a mask, that take received packets from the core that sent them; 0: nobody does,
+    /// and the sender's core receives for its clients.
+    #[serde(default)]
+    pub loopback_receive: String,
     /// When, as seconds since 1970.
     pub unix_s: u64,
 }
@@ -140,6 +155,8 @@ pub fn look(common: &Common) -> Machine {
         version: common.server_version(),
         mitigations: mitigations(),
         load_average: read("/proc/loadavg").split(' ').next().unwrap_or("?").to_owned(),
+        congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
+        loopback_receive: read("/sys/class/net/lo/queues/rx-0/rps_cpus").trim().to_owned(),
         unix_s: now.map_or(0, |since| since.as_secs()),
     }
 }
@@ -163,14 +180,16 @@ fn mitigations() -> Vec<String> {
 pub fn print_header(common: &Common) -> Result<()> {
     let machine = look(common);
     println!(
-        "machine: Linux {}, {}, {} cores, {} MiB; server on core {}, clients on core {}; load \
-         average at start {}",
+        "machine: Linux {}, {}, {} cores, {} MiB; server on core {}, clients on core {}; TCP {}, \
+         loopback's receive mask {}; load average at start {}",
         machine.kernel,
         machine.model,
         machine.cores,
         machine.memory_mib,
         common.server_core,
         common.client_core,
+        machine.congestion_control,
+        machine.loopback_receive,
         machine.load_average
     );
     Ok(())

@@ -23,6 +23,7 @@ mod report;
 mod results;
 mod scenarios;
 mod server_child;
+mod steering;
 mod swarm;
 
 use clap::Parser;

@@ -54,7 +54,7 @@ pub fn machine(outcome: &Outcome) -> String {
     let it = &outcome.machine;
     format!(
         "Machine: Linux {}, {}, {} cores, {} MiB; server on core {}, clients on core {}; {}, engine {}; \
-         load average at start {}. Mitigations: {}.\n",
+         TCP {}, loopback's receive mask {}; load average at start {}. Mitigations: {}.\n",
         it.kernel,
         it.model,
         it.cores,
@@ -63,6 +63,8 @@ pub fn machine(outcome: &Outcome) -> String {
         it.client_core,
         it.version,
         it.engine,
+        it.congestion_control,
+        it.loopback_receive,
         it.load_average,
         if it.mitigations.is_empty() {
             "none needed".to_owned()

@@ -44,11 +44,11 @@ pub fn render(outcome: &Outcome, measure: &Measure) -> Option<String> {
         .map(|(at, side)| (side.name.as_str(), measure.of(at)))
         .filter(|(_, samples)| !samples.is_empty())
         .collect();
-    let most = sides.iter().filter_map(|(_, samples)| Spread::of(samples)).map(|it| it.high);
-    let step = step(most.fold(f64::NAN, f64::max))?;
-    let steps = (sides.iter().filter_map(|(_, samples)| Spread::of(samples)))
-        .map(|it| (it.high / step).ceil())
-        .fold(1.0, f64::max);
+    // The axis reaches the farthest round.
+    let most = sides.iter().flat_map(|(_, samples)| samples.iter().copied());
+    let most = most.fold(f64::NAN, f64::max);
+    let step = step(most)?;
+    let steps = (most / step).ceil().max(1.0);
     let scale = (WIDTH - LEFT - RIGHT) / (steps * step);
     let height = TOP + ROW * sides.len() as f64 + BOTTOM;
     let mut out = format!(

@@ -14,7 +14,7 @@ pub mod shards;
 pub mod size;
 pub mod stalled;
 
-use crate::machine::{busy_ns, now_ns};
+use crate::machine::{self, busy_ns, now_ns};
 use crate::peers::Peer;
 use crate::process;
 use crate::results::Outcome;
@@ -37,6 +37,11 @@ pub struct Common {
     /// The core that the clients run on.
     #[arg(long, global = true, default_value_t = 1)]
     pub client_core: usize,
+    /// The clients' core does their receiving, as over a network; on the loopback the server's core
+    /// does it otherwise, and it is in the server's figures. Changes the machine's settings while
+    /// it runs, which needs root.
+    #[arg(long, global = true)]
+    pub apart: bool,
     /// Folder for data directories: what it lies on is what `durable` waits for.
     #[arg(long, global = true)]
     scratch: Option<PathBuf>,
@@ -143,6 +148,12 @@ impl Common {
 
 /// Prints what was found, and writes it where it was asked for.
 pub fn publish(common: &Common, outcome: &Outcome) -> Result<()> {
+    let mut outcome = outcome.clone();
+    if common.apart {
+        outcome.name.push_str("-apart");
+        outcome.title.push_str("; received on the clients' core");
+    }
+    let outcome = &outcome;
     crate::results::text::print(outcome);
     match &common.out {
         Some(folder) => crate::results::files::write(folder, outcome),
@@ -155,14 +166,18 @@ pub fn publish(common: &Common, outcome: &Outcome) -> Result<()> {
 pub struct Meter {
     server: u32,
     client: u32,
-    start: (u64, u64, u64, u64),
+    /// Cores that the server may use and the clients may not.
+    cores: Vec<usize>,
+    start: Used,
 }
 
 /// What a [`Meter`] found.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Used {
-    /// CPU of the server's process.
+    /// CPU of the server: its process, and the kernel's soft-interrupt threads of its cores.
     pub server_ns: u64,
+    /// The part of it that those threads used.
+    pub softirq_ns: u64,
     /// CPU of the clients' process.
     pub client_ns: u64,
     /// Time passed.
@@ -174,23 +189,37 @@ pub struct Used {
 impl Meter {
     /// Starts measuring.
     pub fn start(server: u32, client: u32) -> Self {
-        Self { server, client, start: Self::read(server, client) }
+        let clients = machine::cores_of(client);
+        let mut cores = machine::cores_of(server);
+        cores.retain(|core| !clients.contains(core));
+        let mut meter = Self { server, client, cores, start: Used::default() };
+        meter.start = meter.read();
+        meter
     }
 
-    fn read(server: u32, client: u32) -> (u64, u64, u64, u64) {
-        (process::cpu_ns(server), process::cpu_ns(client), now_ns(), busy_ns())
+    /// All since the processes began; the others are not told apart yet.
+    fn read(&self) -> Used {
+        let softirq_ns = self.cores.iter().map(|core| process::softirq_ns(*core)).sum();
+        Used {
+            server_ns: process::cpu_ns(self.server) + softirq_ns,
+            softirq_ns,
+            client_ns: process::cpu_ns(self.client),
+            wall_ns: now_ns(),
+            others_ns: busy_ns(),
+        }
     }
 
     /// Ends measuring.
     pub fn stop(self) -> Used {
-        let end = Self::read(self.server, self.client);
-        let server_ns = end.0.saturating_sub(self.start.0);
-        let client_ns = end.1.saturating_sub(self.start.1);
-        let busy_ns = end.3.saturating_sub(self.start.3);
+        let (start, end) = (self.start, self.read());
+        let server_ns = end.server_ns.saturating_sub(start.server_ns);
+        let client_ns = end.client_ns.saturating_sub(start.client_ns);
+        let busy_ns = end.others_ns.saturating_sub(start.others_ns);
         Used {
             server_ns,
+            softirq_ns: end.softirq_ns.saturating_sub(start.softirq_ns),
             client_ns,
-            wall_ns: end.2 - self.start.2,
+            wall_ns: end.wall_ns - start.wall_ns,
             others_ns: busy_ns.saturating_sub(server_ns + client_ns),
         }
     }
@@ -200,6 +229,7 @@ impl Used {
     /// Sums two stretches.
     pub fn add(&mut self, other: Self) {
         self.server_ns += other.server_ns;
+        self.softirq_ns += other.softirq_ns;
         self.client_ns += other.client_ns;
         self.wall_ns += other.wall_ns;
         self.others_ns += other.others_ns;
@@ -209,8 +239,10 @@ impl Used {
     pub fn saturation(&self) -> String {
         let percent = |ns: u64| ns * 100 / self.wall_ns.max(1);
         format!(
-            "server {} % of its core, clients {} % of theirs, everybody else on the machine {} %",
+            "server {} % of its core ({} % in the kernel's softirq thread), clients {} % of theirs, \
+             everybody else on the machine {} %",
             percent(self.server_ns),
+            percent(self.softirq_ns),
             percent(self.client_ns),
             percent(self.others_ns)
         )
