@@ -5,6 +5,7 @@
 //! and the ledger beside the growth of the resident set.
 
 use proto::event::{Draft, Unplaced};
+use server::config::limits::Limits;
 use server::config::namespace::Namespace;
 use server::shard::home::{Home, HomeConfig, Moment, Orderer, PageLimit, Since};
 use server::shard::wheel::Wheel;
@@ -26,17 +27,13 @@ fn main() {
 fn publishes(name: &str, channels: usize, batches: usize) {
     let before = resident_bytes();
     let mut home = Home::new(HomeConfig {
-        lineage: 1,
-        lineages_old: Vec::new(),
-        incarnation_first: 1,
-        incarnation_stride: 1,
         channels_max: 1_000_000,
         history_bytes_max: 256 << 20,
         dedupe_bytes_max: 128 << 20,
         dedupe_ids_max: 100_000,
         dedupe_age_ms: 600_000,
         idle_forget_ms: 600_000,
-        seed: 0x5eed,
+        ..HomeConfig::fresh(&Limits::default(), 0x5eed)
     });
     home.finish_restore();
     let namespace = Namespace::default();

@@ -5,7 +5,7 @@ use server::config::limits::Limits;
 use server::config::namespace::Namespace;
 use server::driver::ConnId;
 use server::mesh::{Mesh, ShardId};
-use server::shard::home::{Home, HomeConfig};
+use server::shard::home::Home;
 use server::shard::{Command, Now, Parts, Settings, Shard};
 use std::sync::Arc;
 use storage::StorageRing;
@@ -26,21 +26,7 @@ impl Bed {
     /// A shard as a server with default settings has it.
     pub fn new() -> Self {
         let limits = Limits::default();
-        let config = HomeConfig {
-            lineage: 1,
-            lineages_old: Vec::new(),
-            incarnation_first: 1,
-            incarnation_stride: 1,
-            channels_max: 10_000,
-            history_bytes_max: 64 << 20,
-            dedupe_bytes_max: 64 << 20,
-            dedupe_ids_max: limits.dedupe_ids_max,
-            dedupe_age_ms: u64::from(limits.dedupe_age_s) * 1_000,
-            idle_forget_ms: 60_000,
-            seed: SEED,
-        };
-        let mut home = Home::new(config);
-        home.finish_restore();
+        let home = Home::fresh(&limits, SEED);
         let now = Now { ms: 1_000, wall_us: 1_700_000_000_000_000 };
         let parts = Parts {
             id: ShardId(0),

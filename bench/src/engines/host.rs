@@ -8,7 +8,7 @@ use server::driver::{Driver, DriverSizes};
 use server::mesh::{Mesh, ShardId};
 use server::reactor::listeners::{self, Held};
 use server::reactor::{Clock, Reactor, Shared};
-use server::shard::home::{Home, HomeConfig};
+use server::shard::home::Home;
 use server::shard::{Parts, Settings, Shard};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -84,21 +84,7 @@ impl Host {
 
 fn parts() -> Parts {
     let limits = Limits::default();
-    let config = HomeConfig {
-        lineage: 1,
-        lineages_old: Vec::new(),
-        incarnation_first: 1,
-        incarnation_stride: 1,
-        channels_max: 10_000,
-        history_bytes_max: 64 << 20,
-        dedupe_bytes_max: 16 << 20,
-        dedupe_ids_max: limits.dedupe_ids_max,
-        dedupe_age_ms: u64::from(limits.dedupe_age_s) * 1_000,
-        idle_forget_ms: 60_000,
-        seed: 0x5eed,
-    };
-    let mut home = Home::new(config);
-    home.finish_restore();
+    let home = Home::fresh(&limits, 0x5eed);
     let namespace = Namespace { store: false, ..Namespace::default() };
     let mut settings = Settings::new([("default".to_owned(), namespace)], limits);
     settings.connections_max = SIZES.connections;

@@ -10,9 +10,6 @@ use crate::shard::home::{Home, HomeConfig, Moment};
 use storage::files::Files;
 use storage::{Recovered, Spool};
 
-/// How long an empty channel without subscribers is remembered.
-const IDLE_FORGET_MS: u64 = 60_000;
-
 /// Builds every shard's home. The channels of the last run may have had other homes: they are
 /// dealt out anew, whatever the number of shards was.
 pub fn homes<F: Files>(
@@ -37,10 +34,7 @@ pub fn homes<F: Files>(
                 channels_max: budget.shard.channels_max,
                 history_bytes_max: budget.shard.history_bytes,
                 dedupe_bytes_max: budget.shard.dedupe_bytes,
-                dedupe_ids_max: config.limits.dedupe_ids_max,
-                dedupe_age_ms: u64::from(config.limits.dedupe_age_s) * 1_000,
-                idle_forget_ms: IDLE_FORGET_MS,
-                seed,
+                ..HomeConfig::fresh(&config.limits, seed)
             })
         })
         .collect();

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::config::namespace::Namespace;
 use crate::driver::ConnId;
 use crate::mesh::{Mesh, ShardId};
-use crate::shard::home::{Home, HomeConfig};
+use crate::shard::home::Home;
 use crate::shard::{Now, Parts, Settings};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -44,24 +44,11 @@ struct Bench {
 impl Bench {
     fn new(queries_max: usize) -> Self {
         let limits = Config::default().limits;
+        let home = Home::fresh(&limits, 1);
         let namespaces = [("default".to_owned(), Namespace::default())];
         let mut settings = Settings::new(namespaces, limits);
         settings.queries_max = queries_max;
         let store = Arc::new(Held { room: Mutex::new(100), ..Held::default() });
-        let mut home = Home::new(HomeConfig {
-            lineage: 1,
-            lineages_old: Vec::new(),
-            incarnation_first: 1,
-            incarnation_stride: 1,
-            channels_max: 10,
-            history_bytes_max: 1 << 20,
-            dedupe_bytes_max: 1 << 20,
-            dedupe_ids_max: 10,
-            dedupe_age_ms: 1_000,
-            idle_forget_ms: 1_000_000,
-            seed: 1,
-        });
-        home.finish_restore();
         let parts = Parts {
             id: ShardId(0),
             settings: Arc::new(settings),

@@ -9,7 +9,8 @@
 use super::channel::{Channel, Top};
 use super::dedupe::Seen;
 use super::history::{Held, event_bytes};
-use super::{ChannelIndex, Home, Moment, Refusal, tops_bytes};
+use super::{ChannelIndex, Home, HomeConfig, Moment, Refusal, tops_bytes};
+use crate::config::limits::Limits;
 use crate::config::namespace::Namespace;
 use proto::channel::ChannelName;
 use proto::event::Event;
@@ -26,6 +27,13 @@ pub enum Restored {
 }
 
 impl Home {
+    /// An empty home with nothing to restore: publishing may begin.
+    pub fn fresh(limits: &Limits, seed: u64) -> Self {
+        let mut home = Self::new(HomeConfig::fresh(limits, seed));
+        home.finish_restore();
+        home
+    }
+
     /// Restores what a checkpoint says of a channel: its incarnation, its last offset, and for old
     /// lineages the last offset spooled under them. `Ok(None)`: not stored any more, or an older
     /// incarnation than the one that is known.

@@ -1,6 +1,7 @@
 //! What goes into and comes out of the home shard.
 
 use super::directory::ChannelIndex;
+use crate::config::limits::Limits;
 use proto::channel::ChannelNameError;
 pub use proto::envelope::GapReason;
 use proto::event::Event;
@@ -33,6 +34,29 @@ pub struct HomeConfig {
     pub idle_forget_ms: u64,
     /// Secret: keys the hashes of names and ids.
     pub seed: u64,
+}
+
+/// How long an empty channel without subscribers is remembered.
+const IDLE_FORGET_MS: u64 = 60_000;
+
+impl HomeConfig {
+    /// For the only shard of a server that has never run before, with a small server's part of the
+    /// memory.
+    pub fn fresh(limits: &Limits, seed: u64) -> Self {
+        Self {
+            lineage: 1,
+            lineages_old: Vec::new(),
+            incarnation_first: 1,
+            incarnation_stride: 1,
+            channels_max: 10_000,
+            history_bytes_max: 64 << 20,
+            dedupe_bytes_max: 64 << 20,
+            dedupe_ids_max: limits.dedupe_ids_max,
+            dedupe_age_ms: u64::from(limits.dedupe_age_s) * 1_000,
+            idle_forget_ms: IDLE_FORGET_MS,
+            seed,
+        }
+    }
 }
 
 /// A moment on both clocks.
