@@ -138,15 +138,15 @@ fn all(common: &Common) -> Result<()> {
     }
     saturation::chat(common, &saturation::ChatArgs::sized())?;
     connects::run(common, &connects::ConnectsArgs::sized())?;
-    ingest::single(common, &ingest::SingleArgs::sized(quick))?;
-    ingest::batch(common, &ingest::BatchArgs::sized(quick))?;
-    ingest_peers::run(common, &ingest_peers::PeersArgs::sized(quick))?;
+    ingest::single(common, &ingest::SingleArgs::sized())?;
+    ingest::batch(common, &ingest::BatchArgs::sized())?;
+    ingest_peers::run(common, &ingest_peers::PeersArgs::sized())?;
     latency::run(common, &latency::LatencyArgs::sized())?;
     stalled::run(common, &stalled::StalledArgs::sized())?;
     shards::run(common, &shards::ShardsArgs::sized())?;
     size::run(common, &size::SizeArgs::sized())?;
-    resume::run(common, &resume::ResumeArgs::sized(quick))?;
-    engines::run(common, &engines::EnginesArgs::sized(quick))
+    resume::run(common, &resume::ResumeArgs::sized())?;
+    engines::run(common, &engines::EnginesArgs::sized())
 }
 
 #[cfg(test)]

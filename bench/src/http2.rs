@@ -35,6 +35,23 @@ pub struct Answers {
     pub rejected: u64,
 }
 
+impl Answers {
+    /// Adds another load's.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+    }
+
+    /// One line on what went wrong, or that nothing did: a request that gets no 202 ends the run.
+    pub fn integrity(&self) -> String {
+        format!(
+            "{} requests answered 202; {} events accepted, {} refused",
+            self.requests, self.accepted, self.rejected
+        )
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer {
     accepted: u64,
@@ -76,10 +93,7 @@ async fn run(target: SocketAddr, load: &Load) -> Result<Answers> {
     }
     let mut sum = Answers::default();
     while let Some(answers) = workers.join_next().await {
-        let answers = answers??;
-        sum.requests += answers.requests;
-        sum.accepted += answers.accepted;
-        sum.rejected += answers.rejected;
+        sum.add(answers??);
     }
     drop(client);
     driver.abort();

@@ -19,7 +19,6 @@ mod ingest_peers;
 mod machine;
 mod peers;
 mod process;
-mod report;
 mod results;
 mod scenarios;
 mod server_child;

@@ -38,9 +38,18 @@ impl Kind {
     /// As reports name it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::H2 => "h2 crate, body read",
+            Self::H2 => "h2",
+            Self::Axum => "axum",
+            Self::Nginx => "nginx",
+        }
+    }
+
+    /// What it is.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::H2 => "the bare h2 crate on tokio, body read",
             Self::Axum => "axum on hyper, body read",
-            Self::Nginx => "nginx return 202, body discarded",
+            Self::Nginx => "nginx's `return 202`, body discarded",
         }
     }
 }

@@ -28,7 +28,7 @@ impl Nginx {
             command.spawn().with_context(|| {
                 format!(
                     "cannot start {}: install it (`apt-get install nginx`), name it with --nginx, \
-                     or leave it out with --peers h2,axum",
+                     or leave it out with --others h2,axum",
                     program.display()
                 )
             })

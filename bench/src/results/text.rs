@@ -3,7 +3,19 @@
 use super::goals::Verdict;
 use super::stats::Spread;
 use super::{OURS, Outcome};
-use crate::report::count;
+
+/// A number with thousands separators.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
 
 /// A figure with its unit.
 pub fn figure(value: f64, digits: usize) -> String {
@@ -82,5 +94,19 @@ pub fn print(outcome: &Outcome) {
     }
     for goal in &outcome.goals {
         println!("goal: {}", verdict(&goal.judge(outcome)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        assert_eq!(
+            [count(0), count(999), count(1_000), count(1_234_567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!([figure(-1_234.0, 0), figure(0.126, 2)], ["-1,234", "0.13"]);
     }
 }

@@ -9,8 +9,8 @@
 use super::Common;
 use super::lineup::{Lineup, Setting, Who};
 use crate::peers::{Peer, Wire};
-use crate::report::count;
 use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
 use crate::results::{BARE, Outcome};
 use anyhow::Result;
 use clap::Args;

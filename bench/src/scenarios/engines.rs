@@ -6,7 +6,7 @@ use super::{Common, Meter, Used};
 use crate::child::LineChild;
 use crate::engines::{self, Kind};
 use crate::process::rss_bytes;
-use crate::report::count;
+use crate::results::text::count;
 use crate::results::{Outcome, SideInfo};
 use crate::swarm::{SwarmHandle, Tally};
 use anyhow::Result;
@@ -32,8 +32,8 @@ pub struct EnginesArgs {
 
 impl EnginesArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        Self { connections: if quick { 200 } else { 10_000 }, rounds: 6, burst: 1 }
+    pub fn sized() -> Self {
+        Self { connections: 10_000, rounds: 6, burst: 1 }
     }
 }
 

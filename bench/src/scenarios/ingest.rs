@@ -3,18 +3,34 @@
 //!
 //! Events are lines of 300 bytes over several channels, without ids (the server makes them) unless
 //! asked for. The figure is events per CPU-second, so it does not depend on who was saturated; wall
-//! time is printed beside it.
+//! time stands beside it. Both acknowledgements are run in turns on one server: they are the sides.
 
 use super::{Common, Meter, Used};
 use crate::http2::{self, Answers, Load};
 use crate::machine;
-use crate::process;
-use crate::report::{Report, count, median, range};
+use crate::process::cpu_by_thread;
+use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
+use crate::results::{OURS, Outcome, SideInfo};
 use crate::server_child::ServerChild;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Args;
 use std::sync::Arc;
+
+/// The measure that is compared.
+pub const RATE: &str = "events per CPU-second";
+/// The same of time that passed.
+pub const WALL: &str = "events per second";
+/// Of NDJSON in events of [`EVENT_BYTES`]; the aim is a million.
+pub const BATCH_GOAL: f64 = 700_000.0;
+/// Bytes of a batch's event.
+pub const EVENT_BYTES: usize = 300;
+
+const DURABLE: &str = "shardcast durable";
+
+/// Acknowledgements, and the sides that wait for them.
+const ACKS: [(&str, &str); 2] = [(OURS, "accepted"), (DURABLE, "durable")];
 
 /// Flags of one event per request.
 #[derive(Debug, Clone, Args)]
@@ -25,22 +41,19 @@ pub struct SingleArgs {
     /// Requests under way at a time.
     #[arg(long, default_value_t = 100)]
     streams: usize,
-    /// Blocks of each acknowledgement.
-    #[arg(long, default_value_t = 3)]
-    blocks: usize,
 }
 
 /// Flags of batches.
 #[derive(Debug, Clone, Args)]
 pub struct BatchArgs {
     /// Requests in each block.
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 300)]
     requests: u64,
     /// Events per request.
     #[arg(long, default_value_t = 1_000)]
     events: usize,
     /// Bytes of an event's line.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = EVENT_BYTES)]
     event_bytes: usize,
     /// Requests under way at a time.
     #[arg(long, default_value_t = 8)]
@@ -51,57 +64,62 @@ pub struct BatchArgs {
     /// Each event has an id of its own, so that the dedupe window is at work.
     #[arg(long)]
     ids: bool,
-    /// Blocks of each acknowledgement.
-    #[arg(long, default_value_t = 5)]
-    blocks: usize,
 }
 
 impl SingleArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        let (requests, blocks) = if quick { (500, 1) } else { (40_000, 3) };
-        Self { requests, streams: 100, blocks }
+    pub fn sized() -> Self {
+        Self { requests: 40_000, streams: 100 }
     }
 }
 
 impl BatchArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        let (requests, blocks) = if quick { (5, 1) } else { (600, 5) };
-        Self { blocks, ..Self::of(requests, 1_000) }
+    pub fn sized() -> Self {
+        Self::of(300, 1_000)
     }
 
     /// So many requests of so many events, the rest as by default.
     pub fn of(requests: u64, events: usize) -> Self {
-        let (event_bytes, streams, channels, blocks) = (300, 8, 16, 1);
-        Self { requests, events, event_bytes, streams, channels, ids: false, blocks }
+        Self { requests, events, event_bytes: EVENT_BYTES, streams: 8, channels: 16, ids: false }
     }
 }
 
-const ACKS: [&str; 2] = ["accepted", "durable"];
-
 /// Runs one event per request.
 pub fn single(common: &Common, args: &SingleArgs) -> Result<()> {
-    let mut report = Report::new("ingest over HTTP/2, one event per request");
-    let make = |ack: &str, _: usize| single_load(ack, args.requests, args.streams);
-    measure(common, &mut report, args.blocks, make)?;
-    report.print();
-    Ok(())
+    let requests = if common.quick { args.requests.min(500) } else { args.requests };
+    let mut outcome = Outcome::new(
+        "ingest-single",
+        format!("ingest: one event of 200 bytes per request, {} streams", args.streams),
+        "HTTP/2 over one connection, spool on, CPU of the whole server process.",
+        machine::look(common),
+    );
+    measure(common, &mut outcome, |ack, _| single_load(ack, requests, args.streams))?;
+    outcome.notes.push("what others need for the same requests: `bench ingest-peers`".to_owned());
+    super::publish(common, &outcome)
 }
 
 /// Runs batches.
 pub fn batch(common: &Common, args: &BatchArgs) -> Result<()> {
-    let ids = if args.ids { "with ids" } else { "without ids" };
-    let mut report = Report::new(&format!(
-        "ingest over HTTP/2, NDJSON of {} events of {} bytes {ids}, {} channels",
-        count(args.events as u64),
-        args.event_bytes,
-        args.channels
-    ));
-    let make = |ack: &str, block: usize| batch_load(args, ack, block);
-    measure(common, &mut report, args.blocks, make)?;
-    report.print();
-    Ok(())
+    let requests = if common.quick { args.requests.min(5) } else { args.requests };
+    let args = &BatchArgs { requests, ..args.clone() };
+    let mut outcome = Outcome::new(
+        if args.ids { "ingest-batch-ids" } else { "ingest-batch" },
+        format!(
+            "ingest: NDJSON of {} events of {} bytes {}, {} channels",
+            count(args.events as u64),
+            args.event_bytes,
+            if args.ids { "with ids" } else { "without ids" },
+            args.channels
+        ),
+        "HTTP/2 over one connection, spool on, CPU of the whole server process.",
+        machine::look(common),
+    );
+    measure(common, &mut outcome, |ack, block| batch_load(args, ack, block))?;
+    if args.event_bytes == EVENT_BYTES {
+        outcome.goals.push(Goal::at_least(RATE, Against::Itself, BATCH_GOAL));
+    }
+    super::publish(common, &outcome)
 }
 
 /// Requests of one event each.
@@ -135,60 +153,84 @@ pub fn batch_load(args: &BatchArgs, ack: &str, block: usize) -> Load {
 /// Blocks of both acknowledgements in turns, on one server.
 fn measure(
     common: &Common,
-    report: &mut Report,
-    blocks: usize,
+    outcome: &mut Outcome,
     make: impl Fn(&str, usize) -> Load,
 ) -> Result<()> {
-    machine::pin(common.client_core)?;
-    let scratch = common.scratch()?;
-    let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
-    let warm = make(ACKS[0], usize::MAX);
-    let warm = Load { requests: warm.requests.div_ceil(10), ..warm };
-    http2::send(server.address, &warm).with_context(|| server.log_tail())?;
-    let mut rates: [Vec<f64>; 2] = Default::default();
-    let mut walls: [Vec<f64>; 2] = Default::default();
-    let mut used = [Used::default(); 2];
-    let mut sums = [Answers::default(); 2];
-    let threads_before = process::cpu_by_thread(server.pid());
-    for block in 0..blocks {
-        for (at, ack) in ACKS.iter().enumerate() {
-            let load = make(ack, block);
-            let meter = Meter::start(server.pid(), std::process::id());
-            let answers = http2::send(server.address, &load).with_context(|| server.log_tail())?;
-            let took = meter.stop();
-            rates[at].push(answers.accepted as f64 * 1e9 / took.server_ns as f64);
-            walls[at].push(answers.accepted as f64 * 1e9 / took.wall_ns as f64);
-            used[at].add(took);
-            sums[at].accepted += answers.accepted;
-            sums[at].rejected += answers.rejected;
+    // The load comes from this process.
+    machine::on_core(common.client_core, || {
+        let scratch = common.scratch()?;
+        let server = ServerChild::start(common, &scratch.path().join("data"), &[])?;
+        let warm = make(ACKS[0].1, usize::MAX);
+        let warm = Load { requests: warm.requests.div_ceil(10), ..warm };
+        http2::send(server.address, &warm).with_context(|| server.log_tail())?;
+        let mut used = [Used::default(); 2];
+        let mut sums = [Answers::default(); 2];
+        let threads = Threads::start(server.pid());
+        for round in 0..common.rounds(11) {
+            for turn in 0..ACKS.len() {
+                let at = (round + turn) % ACKS.len();
+                let load = make(ACKS[at].1, round);
+                let meter = Meter::start(server.pid(), std::process::id());
+                let sent = http2::send(server.address, &load);
+                let answers = sent.with_context(|| server.log_tail())?;
+                let took = meter.stop();
+                record(outcome, at, answers.accepted, took);
+                used[at].add(took);
+                sums[at].add(answers);
+            }
         }
-    }
-    report.row("engine", common.engine.name(), "");
-    for (at, ack) in ACKS.iter().enumerate() {
-        report.row(
-            &format!("events per CPU-second, ack={ack}"),
-            count(median(&rates[at]) as u64),
-            format!(
-                "median of {blocks} blocks, {}; {} a second of wall time; {} accepted, {} refused",
-                range(&rates[at], 0),
-                count(median(&walls[at]) as u64),
-                count(sums[at].accepted),
-                sums[at].rejected
-            ),
-        );
-        report.row("  saturated", "", used[at].saturation());
-    }
-    let mut shares = String::new();
-    for (name, ns) in process::cpu_by_thread(server.pid()) {
-        let before = threads_before.iter().find(|(known, _)| *known == name).map_or(0, |t| t.1);
-        let all = used[0].server_ns + used[1].server_ns;
-        let percent = (ns - before) * 100 / all.max(1);
-        if percent > 0 {
-            shares.push_str(&format!("{name} {percent} %  "));
+        outcome.compare(&[RATE]);
+        for (at, (name, ack)) in ACKS.into_iter().enumerate() {
+            outcome.sides.push(SideInfo {
+                name: name.to_owned(),
+                version: version(common, &format!("ack={ack}")),
+                integrity: sums[at].integrity(),
+                saturation: used[at].saturation(),
+            });
         }
+        outcome.notes.push(format!("CPU of both sides by thread: {}", threads.shares()));
+        Ok(())
+    })
+}
+
+/// What a block gave.
+pub fn record(outcome: &mut Outcome, at: usize, events: u64, took: Used) {
+    let rate = |ns: u64| events as f64 * 1e9 / ns.max(1) as f64;
+    outcome.record(at, RATE, "1/s", 0, rate(took.server_ns));
+    outcome.record(at, WALL, "1/s", 0, rate(took.wall_ns));
+}
+
+/// What our server is, and how it is asked.
+pub fn version(common: &Common, how: &str) -> String {
+    format!("{}, engine {}, {how}", common.server_version(), common.engine.name())
+}
+
+/// Which threads of a process do the work.
+#[derive(Debug)]
+pub struct Threads {
+    pid: u32,
+    before: Vec<(String, u64)>,
+}
+
+impl Threads {
+    /// From now on.
+    pub fn start(pid: u32) -> Self {
+        Self { pid, before: cpu_by_thread(pid) }
     }
-    report.row("threads", "", shares);
-    Ok(())
+
+    /// The share of each thread name, those below one percent left out.
+    pub fn shares(&self) -> String {
+        let used = cpu_by_thread(self.pid).into_iter().map(|(name, ns)| {
+            let before = self.before.iter().find(|(known, _)| *known == name);
+            (name, ns.saturating_sub(before.map_or(0, |(_, ns)| *ns)))
+        });
+        let used: Vec<(String, u64)> = used.collect();
+        let all = used.iter().map(|(_, ns)| ns).sum::<u64>().max(1);
+        let shares = used.iter().map(|(name, ns)| (name, ns * 100 / all));
+        let said = shares.filter(|(_, percent)| *percent > 0);
+        let said: Vec<String> = said.map(|(name, percent)| format!("{name} {percent} %")).collect();
+        said.join(", ")
+    }
 }
 
 /// JSON of about so many bytes that looks like an event.

@@ -1,35 +1,35 @@
 //! One event per HTTP/2 request, ours in turns with servers that only answer 202, and (with
 //! `--against`) in turns with another build of ours; also NDJSON batches against another build.
 //!
-//! A round is one block of each side, so a pair is two blocks that ran a moment apart; what is
-//! reported is the median of the pairs' ratios and their quartiles. `ack=accepted`, spool on.
+//! A round is one block of each side, so a pair is two blocks that ran a moment apart.
+//! `ack=accepted`, spool on.
 
-use super::ingest::{self, BatchArgs};
+use super::ingest::{self, BATCH_GOAL, BatchArgs, RATE, Threads};
 use super::{Common, Meter, Used};
-use crate::http2::{self, Load};
+use crate::http2::{self, Answers, Load};
 use crate::ingest_peers::{Answer, Kind, Peer};
 use crate::machine;
-use crate::process;
-use crate::report::{Report, count, median, range};
-use crate::results::stats::{Spread, ratios};
+use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
+use crate::results::{OURS, Outcome, SideInfo};
 use crate::server_child::ServerChild;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// Of single posts, to the bare `h2` crate.
+const SINGLE_GOAL: f64 = 0.75;
+
 /// Flags.
 #[derive(Debug, Clone, Args)]
 pub struct PeersArgs {
-    /// Requests in each block.
+    /// Requests in each block; with `--batch`, events.
     #[arg(long, default_value_t = 20_000)]
     requests: u64,
     /// Requests under way at a time.
     #[arg(long, default_value_t = 100)]
     streams: usize,
-    /// Blocks of each side; a claim needs at least 11.
-    #[arg(long, default_value_t = 12)]
-    blocks: usize,
     /// Who else, of h2, axum and nginx; `--others=` for nobody.
     #[arg(long, value_delimiter = ',', value_parser = parse_peer, default_value = "h2,axum,nginx")]
     others: Vec<Option<Kind>>,
@@ -53,125 +53,174 @@ fn parse_peer(name: &str) -> Result<Option<Kind>, String> {
 
 impl PeersArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        let (requests, pairs) = if quick { (500, 2) } else { (20_000, 12) };
-        let others = vec![Some(Kind::H2), Some(Kind::Axum)];
+    pub fn sized() -> Self {
+        let others = vec![Some(Kind::H2), Some(Kind::Axum), Some(Kind::Nginx)];
         let (nginx, against, batch) = (PathBuf::from("nginx"), None, None);
-        Self { requests, streams: 100, blocks: pairs, others, nginx, against, batch }
+        Self { requests: 20_000, streams: 100, others, nginx, against, batch }
     }
 
-    fn load(&self) -> Load {
+    fn load(&self, quick: bool) -> Load {
+        let requests = if quick { self.requests.min(500) } else { self.requests };
         let Some(events) = self.batch else {
-            return ingest::single_load("accepted", self.requests, self.streams);
+            return ingest::single_load("accepted", requests, self.streams);
         };
-        let args = BatchArgs::of(self.requests.div_ceil(events as u64), events);
+        let args = BatchArgs::of(requests.div_ceil(events as u64), events);
         ingest::batch_load(&args, "accepted", 0)
+    }
+
+    /// Without a result.
+    fn outcome(&self, common: &Common, load: &Load) -> Outcome {
+        let (name, what) = match self.batch {
+            Some(events) => (
+                format!("ingest-peers-batch-{events}"),
+                format!("NDJSON of {} events of 300 bytes", count(events as u64)),
+            ),
+            None => ("ingest-peers".to_owned(), "one event of 200 bytes per request".to_owned()),
+        };
+        let name = if self.against.is_some() { name + "-against" } else { name };
+        Outcome::new(
+            &name,
+            format!("ingest beside others: {what}, {} streams", load.streams),
+            "HTTP/2 over one connection; ours with ack=accepted and the spool on. The others read \
+             the body, keep nothing and answer the same bytes.",
+            machine::look(common),
+        )
     }
 }
 
 /// Something that answers requests, and what it has cost.
 struct Side {
-    name: String,
+    name: &'static str,
+    version: String,
+    /// Keeps what it accepts.
+    ours: bool,
     pid: u32,
     address: SocketAddr,
-    rates: Vec<f64>,
     used: Used,
-    threads: Vec<(String, u64)>,
+    answers: Answers,
+    threads: Threads,
     /// Kept for its end.
     _keep: Box<dyn std::any::Any>,
 }
 
 impl Side {
-    fn new(name: String, pid: u32, address: SocketAddr, keep: Box<dyn std::any::Any>) -> Self {
-        let (rates, used, threads) = (Vec::new(), Used::default(), Vec::new());
-        Self { name, pid, address, rates, used, threads, _keep: keep }
+    fn of_ours(common: &Common, name: &'static str, data: &Path) -> Result<Self> {
+        let server = ServerChild::start(common, data, &[])?;
+        let (pid, address) = (server.pid(), server.address);
+        let version = ingest::version(common, "ack=accepted");
+        Ok(Self::new(name, version, true, (pid, address), Box::new(server)))
     }
 
-    fn of_ours(common: &Common, name: &str, scratch: &Path, data: &str) -> Result<Self> {
-        let server = ServerChild::start(common, &scratch.join(data), &[])?;
-        Ok(Self::new(name.to_owned(), server.pid(), server.address, Box::new(server)))
+    fn of_peer(kind: Kind, peer: Peer) -> Self {
+        let (pid, address) = (peer.pid(), peer.address());
+        let version = kind.version().to_owned();
+        Self::new(kind.name(), version, false, (pid, address), Box::new(peer))
     }
 
-    fn block(&mut self, load: &Load) -> Result<()> {
+    fn new(
+        name: &'static str,
+        version: String,
+        ours: bool,
+        (pid, address): (u32, SocketAddr),
+        keep: Box<dyn std::any::Any>,
+    ) -> Self {
+        let (used, answers, threads) = (Used::default(), Answers::default(), Threads::start(pid));
+        Self { name, version, ours, pid, address, used, answers, threads, _keep: keep }
+    }
+
+    /// Events that were answered, and what that took.
+    fn block(&mut self, load: &Load) -> Result<(u64, Used)> {
         let meter = Meter::start(self.pid, std::process::id());
-        let answers = http2::send(self.address, load).with_context(|| self.name.clone())?;
+        let answers = http2::send(self.address, load).with_context(|| self.name)?;
         let took = meter.stop();
-        // A peer says what it was told to say, so its requests are counted, not its events.
-        let each = load.events_each;
-        self.rates.push((answers.requests * each) as f64 * 1e9 / took.server_ns as f64);
         self.used.add(took);
-        Ok(())
+        self.answers.add(answers);
+        // A peer says what it was told to say, so its requests are counted, not its events.
+        Ok((answers.requests * load.events_each, took))
+    }
+
+    fn info(&self) -> SideInfo {
+        SideInfo {
+            name: self.name.to_owned(),
+            version: self.version.clone(),
+            integrity: if self.ours {
+                self.answers.integrity()
+            } else {
+                format!("{} requests answered 202, nothing kept", self.answers.requests)
+            },
+            saturation: self.used.saturation(),
+        }
     }
 }
 
 /// Runs the scenario.
 pub fn run(common: &Common, args: &PeersArgs) -> Result<()> {
-    machine::pin(common.client_core)?;
+    let load = args.load(common.quick);
+    let mut outcome = args.outcome(common, &load);
     let scratch = common.scratch()?;
-    let load = args.load();
-    let what = match args.batch {
-        Some(events) => format!("NDJSON of {events} events of 300 bytes"),
-        None => "one event of 200 bytes per request".to_owned(),
-    };
-    let mut report =
-        Report::new(&format!("ingest over HTTP/2, {what}, {} streams, in turns", load.streams));
-    let mut sides = vec![Side::of_ours(common, "shardcast", scratch.path(), "data")?];
-    if let Some(other) = &args.against {
-        let common = Common { server: Some(other.clone()), ..common.clone() };
-        let name = format!("{}", other.display());
-        sides.push(Side::of_ours(&common, &name, scratch.path(), "other")?);
-    }
-    let kinds = args.others.iter().flatten().filter(|_| args.batch.is_none());
-    for kind in kinds {
-        let (fields, body) = http2::ask(sides[0].address, &load)?;
-        let answer = Answer { fields, body };
-        let core = common.server_core;
-        let peer = Peer::start(core, *kind, &args.nginx, scratch.path(), &answer)?;
-        sides.push(Side::new(kind.name().into(), peer.pid(), peer.address(), Box::new(peer)));
-    }
-    let warm = Load { requests: load.requests.div_ceil(10), ..load.clone() };
-    for side in &mut sides {
-        http2::send(side.address, &warm).with_context(|| side.name.clone())?;
-        side.threads = process::cpu_by_thread(side.pid);
-    }
-    for round in 0..args.blocks {
-        // Every side goes first in some rounds: what one leaves behind (dirty pages, say) meets
-        // all the others alike.
-        for at in 0..sides.len() {
-            let at = (round + at) % sides.len();
-            sides[at].block(&load)?;
+    // The load comes from this process.
+    machine::on_core(common.client_core, || {
+        let mut sides = start(common, args, scratch.path(), &load, &mut outcome)?;
+        compare(common, &mut sides, &load, &mut outcome)
+    })?;
+    outcome.compare(&[RATE]);
+    match args.batch {
+        None => {
+            let h2 = Against::Side(Kind::H2.name().to_owned());
+            outcome.goals.push(Goal::at_least(RATE, h2, SINGLE_GOAL));
         }
+        Some(_) => outcome.goals.push(Goal::at_least(RATE, Against::Itself, BATCH_GOAL)),
     }
-    report.row("engine", common.engine.name(), "");
-    for (at, side) in sides.iter().enumerate() {
-        report.row(
-            &side.name,
-            count(median(&side.rates) as u64),
-            format!("a CPU-second, {}", range(&side.rates, 0)),
-        );
-        if at > 0
-            && let Some(spread) = Spread::of(&ratios(&sides[0].rates, &side.rates))
-        {
-            let Spread { median, low, high, count } = spread;
-            let remark = format!("IQR {low:.3}-{high:.3}, {count} pairs");
-            report.row("  ours to it", format!("{median:.3}"), remark);
-        }
-        report.row("  saturated", "", side.used.saturation());
-        report.row("  threads", "", shares(side));
-    }
-    report.print();
-    Ok(())
+    super::publish(common, &outcome)
 }
 
-/// Which thread did the work.
-fn shares(side: &Side) -> String {
-    let mut shares = String::new();
-    for (name, ns) in process::cpu_by_thread(side.pid) {
-        let before = side.threads.iter().find(|(known, _)| *known == name).map_or(0, |t| t.1);
-        let percent = ns.saturating_sub(before) * 100 / side.used.server_ns.max(1);
-        if percent > 0 {
-            shares.push_str(&format!("{name} {percent} %  "));
+/// Starts everybody who can take part. Our own sides must.
+fn start(
+    common: &Common,
+    args: &PeersArgs,
+    scratch: &Path,
+    load: &Load,
+    outcome: &mut Outcome,
+) -> Result<Vec<Side>> {
+    let mut sides = vec![Side::of_ours(common, OURS, &scratch.join("data"))?];
+    if let Some(other) = &args.against {
+        let common = Common { server: Some(other.clone()), ..common.clone() };
+        let mut side = Side::of_ours(&common, "shardcast, other", &scratch.join("other"))?;
+        side.version.push_str(&format!(", {}", other.display()));
+        sides.push(side);
+    }
+    for kind in args.others.iter().flatten().filter(|_| args.batch.is_none()) {
+        let (fields, body) = http2::ask(sides[0].address, load)?;
+        let answer = Answer { fields, body };
+        match Peer::start(common.server_core, *kind, &args.nginx, scratch, &answer) {
+            Ok(peer) => sides.push(Side::of_peer(*kind, peer)),
+            Err(error) => {
+                eprintln!("bench: {} is skipped: {error:#}", kind.name());
+                outcome.skipped.push((kind.name().to_owned(), format!("{error:#}")));
+            }
         }
     }
-    shares
+    Ok(sides)
+}
+
+fn compare(common: &Common, sides: &mut [Side], load: &Load, outcome: &mut Outcome) -> Result<()> {
+    let warm = Load { requests: load.requests.div_ceil(10), ..load.clone() };
+    for side in sides.iter_mut() {
+        http2::send(side.address, &warm).with_context(|| side.name)?;
+        side.threads = Threads::start(side.pid);
+    }
+    for round in 0..common.rounds(11) {
+        // Every side goes first in some rounds: what one leaves behind (dirty pages, say) meets
+        // all the others alike.
+        for turn in 0..sides.len() {
+            let at = (round + turn) % sides.len();
+            let (events, took) = sides[at].block(load)?;
+            ingest::record(outcome, at, events, took);
+        }
+    }
+    outcome.sides = sides.iter().map(Side::info).collect();
+    for side in sides.iter().filter(|side| side.ours) {
+        outcome.notes.push(format!("{}: CPU by thread: {}", side.name, side.threads.shares()));
+    }
+    Ok(())
 }

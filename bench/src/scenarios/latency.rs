@@ -11,9 +11,10 @@ use super::broadcast::usual;
 use super::lineup::{Lineup, Setting, Who};
 use crate::histogram::Quantiles;
 use crate::peers::{Peer, Wire};
-use crate::report::{count, median};
 use crate::results::Outcome;
 use crate::results::goals::{Against, Goal};
+use crate::results::stats::Spread;
+use crate::results::text::count;
 use anyhow::Result;
 use clap::Args;
 
@@ -128,7 +129,8 @@ fn saturations(common: &Common, lineup: &mut Lineup) -> Result<Vec<f64>> {
         rates[at].push(messages as f64 / (tally.wall_ns.max(1) as f64 / 1e9));
         Ok(())
     })?;
-    Ok(rates.iter().map(|rates| median(rates)).collect())
+    let median = |rates: &Vec<f64>| Spread::of(rates).map_or(0.0, |spread| spread.median);
+    Ok(rates.iter().map(median).collect())
 }
 
 /// The rates that are shares of uWebSockets' saturation.

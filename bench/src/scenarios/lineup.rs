@@ -10,7 +10,7 @@ use crate::child::LineChild;
 use crate::floor;
 use crate::peers::{Identity, Peer, Program, Wire};
 use crate::results::{BARE, OURS, Outcome, SideInfo};
-use crate::server_child::ServerChild;
+use crate::server_child::{ServerChild, free_address};
 use crate::swarm::{Dialect, FRAME_BYTES, SwarmHandle, Tally};
 use anyhow::{Context, Result, bail};
 use std::net::SocketAddr;
@@ -43,13 +43,26 @@ pub struct Setting {
     pub burst: u64,
     /// Settings of our server beyond the defaults.
     pub ours: &'static [&'static str],
+    /// Where our server listens; `None` for wherever there is room.
+    pub address: Option<SocketAddr>,
+    /// Number of the first room: clients of several processes have rooms of their own.
+    pub first_room: u32,
 }
 
 impl Setting {
     /// One room for all over plain WebSocket.
     pub fn room(users: usize) -> Self {
-        let wire = Wire::Ws;
-        Self { wire, tls: false, users, rooms: 1, stalled_percent: 0, burst: 1, ours: &[] }
+        Self {
+            wire: Wire::Ws,
+            tls: false,
+            users,
+            rooms: 1,
+            stalled_percent: 0,
+            burst: 1,
+            ours: &[],
+            address: None,
+            first_room: 0,
+        }
     }
 }
 
@@ -138,7 +151,7 @@ impl Server {
                 let settings: Vec<&str> = tls.chain(setting.ours.iter().copied()).collect();
                 let data = folder.join("data");
                 let shards = if who == Who::OursTwoShards { 2 } else { 1 };
-                let address = crate::server_child::free_address()?;
+                let address = setting.address.map_or_else(free_address, Ok)?;
                 let server = ServerChild::start_on(common, &data, address, &settings, shards)?;
                 Ok(Self::Ours(server))
             }
@@ -187,6 +200,7 @@ impl Side {
         let mut arguments = vec![
             format!("--dialect={}", dialect.name()),
             format!("--rooms={}", setting.rooms),
+            format!("--first-room={}", setting.first_room),
             format!("--stalled-percent={}", setting.stalled_percent),
         ];
         if setting.tls {

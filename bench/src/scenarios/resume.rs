@@ -1,21 +1,33 @@
 //! A drain and a new process: N clients follow a channel, the server is told to stop (SIGTERM) and
 //! sends them away at its pace, a new process takes over the data directory, and everybody resumes
 //! where it was, while a publisher goes on and repeats what was not answered, under the same id.
-//! Counted: messages that a client never got, or got twice.
+//! Counted: messages that a client never got, or got twice, and clients that did not come back.
+//!
+//! A round is one such restart, with a data directory and clients of its own.
 
-use super::Common;
+use super::{Common, Meter, Used};
 use crate::histogram::Quantiles;
-use crate::machine::now_ns;
-use crate::report::{Report, count};
+use crate::machine::{self, now_ns};
+use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
+use crate::results::{OURS, Outcome, SideInfo};
 use crate::server_child::{ServerChild, free_address};
-use crate::swarm::{Label, MESSAGE_BYTES, SwarmHandle, UNTRACKED, room_name};
+use crate::swarm::{Label, MESSAGE_BYTES, SwarmHandle, Tally, UNTRACKED, room_name};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// From the cut, or from when the new process was ready where that came later.
+const READY_P99: &str = "recovered, p99";
+const WRONG: &str = "messages lost or doubled, gaps admitted";
+const GONE: &str = "clients that did not come back";
+/// Of [`READY_P99`].
+const GOAL_S: f64 = 3.0;
 
 /// Flags.
 #[derive(Debug, Clone, Args)]
@@ -33,28 +45,75 @@ pub struct ResumeArgs {
 
 impl ResumeArgs {
     /// For `all`.
-    pub fn sized(quick: bool) -> Self {
-        if quick {
-            Self { connections: 200, rate: 10, drain_s: 1 }
-        } else {
-            Self { connections: 15_000, rate: 4, drain_s: 6 }
-        }
+    pub fn sized() -> Self {
+        Self { connections: 15_000, rate: 4, drain_s: 6 }
     }
+}
+
+/// What a round gave.
+struct Round {
+    tally: Tally,
+    used: Used,
+    published: u64,
+    /// Until the old process had ended, and from there until the new one was ready.
+    drained_ns: u64,
+    started_ns: u64,
+    exit_code: Option<i32>,
 }
 
 /// Runs the scenario.
 pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
-    let quick = ResumeArgs::sized(true);
+    let quick = ResumeArgs { connections: args.connections.min(200), rate: 10, drain_s: 1 };
     let args = if common.quick { &quick } else { args };
-    let n = args.connections;
-    let mut report = Report::new(&format!("resume: {} clients over a drain", count(n as u64)));
+    let n = args.connections as u64;
+    let mut outcome = Outcome::new(
+        "resume",
+        format!("resume: {} clients over a drain", count(n)),
+        "The server is stopped, a new process takes over its data directory, and every client \
+         resumes where it was, while messages are published; from the cut, or from when the new \
+         process was ready where that came later, to the server's word that nothing is missing.",
+        machine::look(common),
+    );
     let scratch = common.scratch()?;
-    let data = scratch.path().join("data");
+    let (mut tally, mut used, mut published) = (Tally::default(), Used::default(), 0);
+    for round in 0..common.rounds(1) {
+        let it = restart(common, args, &scratch.path().join(format!("data-{round}")))?;
+        record(&mut outcome, &it, n);
+        if it.exit_code != Some(0) {
+            let code = it.exit_code;
+            outcome.notes.push(format!("the drained process ended with exit code {code:?}"));
+        }
+        tally.add(&it.tally);
+        used.add(it.used);
+        published += it.published;
+    }
+    outcome.sides.push(SideInfo {
+        name: OURS.to_owned(),
+        version: super::ingest::version(common, "format=envelope"),
+        integrity: format!(
+            "{}, gaps {}; {} messages, {} deliveries, {} cuts, {} clients never caught up",
+            tally.integrity(),
+            tally.gaps,
+            count(published),
+            count(tally.received),
+            count(tally.cuts),
+            tally.behind
+        ),
+        saturation: format!("once the new process was ready: {}", used.saturation()),
+    });
+    outcome.goals.push(Goal::at_most(READY_P99, Against::Itself, GOAL_S));
+    outcome.goals.push(Goal::at_most(WRONG, Against::Itself, 0.0));
+    outcome.goals.push(Goal::at_most(GONE, Against::Itself, 0.0));
+    super::publish(common, &outcome)
+}
+
+/// One restart under way.
+fn restart(common: &Common, args: &ResumeArgs, data: &Path) -> Result<Round> {
     let drain = format!("drain_time_s={}", args.drain_s);
-    let mut old = ServerChild::start_at(common, &data, free_address()?, &[&drain])?;
+    let mut old = ServerChild::start_at(common, data, free_address()?, &[&drain])?;
     let address = old.address;
     let more = ["--dialect=envelope".to_owned()];
-    let mut swarm = SwarmHandle::start(common.client_core, address, n, &more)?;
+    let mut swarm = SwarmHandle::start(common.client_core, address, args.connections, &more)?;
     swarm.watch()?;
     let stop = Arc::new(AtomicBool::new(false));
     let publisher = {
@@ -64,57 +123,36 @@ pub fn run(common: &Common, args: &ResumeArgs) -> Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     let begin = now_ns();
     old.terminate()?;
-    let code = old.wait()?;
+    let exit_code = old.wait()?;
     let drained_ns = now_ns() - begin;
-    let new = ServerChild::start_at(common, &data, address, &[&drain])?;
+    let new = ServerChild::start_at(common, data, address, &[&drain])?;
     let ready_ns = now_ns();
-    let down_ns = ready_ns - begin - drained_ns;
+    let meter = Meter::start(new.pid(), swarm.pid());
     std::thread::sleep(Duration::from_secs(3));
     stop.store(true, Ordering::Relaxed);
     let published = publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
     let tally = swarm.ask(&format!("until {} {ready_ns}", published.saturating_sub(1)))?;
-    report.row("engine", common.engine.name(), "");
-    let seconds = |ns: u64| format!("{:.1} s", ns as f64 / 1e9);
-    report.row("drain", seconds(drained_ns), format!("exit code {code:?}"));
-    report.row("start of the new process", seconds(down_ns), "until it was ready");
-    report.row(
-        "clients",
-        count(tally.open),
-        format!("{} cuts, {} never caught up", count(tally.cuts), tally.behind),
-    );
-    report.row(
-        "messages",
-        count(published),
-        format!(
-            "{} deliveries; lost {}, out of order {}, doubled {}, gaps {}",
-            count(tally.received),
-            tally.lost(),
-            tally.skipped,
-            tally.repeated,
-            tally.gaps
-        ),
-    );
-    let ms = |us: f64| format!("{:.0} ms", us / 1_000.0);
-    let (cut, ready) = (tally.recovery, tally.recovery_of_ready);
-    let met = if ready.max_us > 0.0 && ready.p99_us < 3e6 { "met" } else { "MISSED" };
-    let spread = |it: Quantiles| format!("p50 {}, most {}", ms(it.p50_us), ms(it.max_us));
-    report.row(
-        "recovered, p99",
-        ms(ready.p99_us),
-        format!("from the cut, or the new process where that came later; {}", spread(ready)),
-    );
-    report.row("goal: p99 under 3 s", met, "");
-    report.row("the same from the cut alone", ms(cut.p99_us), spread(cut));
-    let clean = tally.lost() + tally.repeated + tally.gaps + tally.behind == 0;
-    let all = tally.open == n as u64;
-    report.row(
-        "none lost, none doubled, all back",
-        if clean && all { "met" } else { "MISSED" },
-        "",
-    );
-    report.print();
-    drop(new);
-    Ok(())
+    let (used, started_ns) = (meter.stop(), ready_ns - begin - drained_ns);
+    Ok(Round { tally, used, published, drained_ns, started_ns, exit_code })
+}
+
+fn record(outcome: &mut Outcome, round: &Round, clients: u64) {
+    let Round { tally, drained_ns, started_ns, .. } = round;
+    let mut seconds = |name: &str, s: f64| outcome.record(0, name, "s", 2, s);
+    // Without a recovery there is no time it took.
+    if tally.recovery_of_ready.max_us > 0.0 {
+        let Quantiles { p50_us, p99_us, max_us, .. } = tally.recovery_of_ready;
+        seconds(READY_P99, p99_us / 1e6);
+        seconds("recovered, p50", p50_us / 1e6);
+        seconds("recovered, the last", max_us / 1e6);
+        seconds("recovered, p99 from the cut alone", tally.recovery.p99_us / 1e6);
+    }
+    seconds("drain", *drained_ns as f64 / 1e9);
+    seconds("start of the new process, until it was ready", *started_ns as f64 / 1e9);
+    let wrong = tally.lost() + tally.skipped + tally.repeated + tally.gaps;
+    outcome.record(0, WRONG, "messages", 0, wrong as f64);
+    let gone = tally.behind.max(clients.saturating_sub(tally.open));
+    outcome.record(0, GONE, "clients", 0, gone as f64);
 }
 
 /// Publishes numbered messages until told to stop, each until it is answered; how many.

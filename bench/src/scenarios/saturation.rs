@@ -10,9 +10,9 @@ use super::Common;
 use super::broadcast::{COST, usual};
 use super::lineup::{Block, Lineup, Setting, Side, Who};
 use crate::peers::{Peer, Wire};
-use crate::report::count;
 use crate::results::Outcome;
 use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
 use anyhow::Result;
 use clap::Args;
 

@@ -5,9 +5,9 @@
 use super::Common;
 use super::broadcast::COST;
 use super::lineup::{Lineup, Setting, Who};
-use crate::report::count;
 use crate::results::Outcome;
 use crate::results::goals::{Against, Goal};
+use crate::results::text::count;
 use anyhow::Result;
 use clap::Args;
 

@@ -66,6 +66,9 @@ pub struct SwarmArgs {
     /// Rooms altogether; with more than one, every user is in two of them.
     #[arg(long, default_value_t = 1)]
     rooms: usize,
+    /// Number of the first room.
+    #[arg(long, default_value_t = 0)]
+    first_room: u32,
     /// Streams of a connection over HTTP/2; each is a user.
     #[arg(long, default_value_t = 10)]
     streams: usize,
@@ -90,6 +93,8 @@ struct Swarm {
     events: Vec<epoll::Event>,
     connections: Vec<Connection>,
     publishers: Option<Publishers>,
+    /// A connection to every server process behind a shared port; empty without one.
+    heads: Vec<usize>,
     opening: usize,
     open: usize,
     /// Closed connections that come back, and when.
@@ -139,6 +144,7 @@ impl Swarm {
         let stalled = |at: usize| (at * share / 100) != ((at + 1) * share / 100);
         let streams = if dialect.is_h2() { args.streams.clamp(1, args.connections) } else { 1 };
         let rooms = Rooms::new(dialect, args.connections, args.rooms, streams, stalled);
+        let rooms = rooms.starting_at(args.first_room);
         let users = args.connections.div_ceil(streams);
         let connections = (0..rooms.connections(users))
             .map(|at| Connection::new(rooms.of(at, users), streams, stalled(at)))
@@ -153,6 +159,7 @@ impl Swarm {
             events: Vec::with_capacity(1_024),
             connections,
             publishers: None,
+            heads: Vec::new(),
             opening: 0,
             open: 0,
             returning: Vec::new(),
@@ -281,15 +288,21 @@ impl Swarm {
         }
         let mut left = count;
         while left > 0 {
-            let room = (self.next_id % self.rooms.count() as u64) as u32;
+            let room = self.rooms.at((self.next_id % self.rooms.count() as u64) as usize);
             let run = if self.rooms.count() == 1 { left } else { 1 };
             self.frames.clear();
             for _ in 0..run {
                 self.write_message(room, due_ns)?;
             }
             left -= run;
-            if self.publishers.is_none() {
+            if self.publishers.is_some() {
+                continue;
+            }
+            if self.heads.is_empty() {
                 self.send(self.rooms.publisher(room))?;
+            }
+            for at in 0..self.heads.len() {
+                self.send(self.heads[at])?;
             }
         }
         Ok(())
@@ -297,7 +310,7 @@ impl Swarm {
 
     /// Appends the next message of a room to the frames to send, or posts it.
     fn write_message(&mut self, room: u32, due_ns: u64) -> Result<()> {
-        let number = &mut self.next[room as usize];
+        let number = &mut self.next[self.rooms.index(room)];
         let label = Label { number: *number, id: self.next_id, room };
         *number += 1;
         self.next_id += 1;

@@ -4,7 +4,9 @@
 //! `outstanding K M`: keep K messages on their way, M in all. `rate M S`: M messages a second for S
 //! seconds, whatever comes back. `hold S`: serve for S seconds. `watch`: from now on reconnect what
 //! is closed, at the position it had. `until N T`: serve until everybody has had message N, where a
-//! server was there again at T. `leave`: reset every connection. `connect`: open them all again.
+//! server was there again at T. `scout P`: find a connection to each of P processes behind one
+//! port, to publish over all of them from now on. `leave`: reset every connection. `connect`: open
+//! them all again.
 
 use crate::child::LineChild;
 use crate::histogram::Quantiles;
@@ -75,6 +77,8 @@ impl Tally {
         self.repeated += other.repeated;
         self.gaps += other.gaps;
         self.closed += other.closed;
+        self.cuts += other.cuts;
+        self.behind += other.behind;
         self.foreign += other.foreign;
         self.replies += other.replies;
         self.published += other.published;

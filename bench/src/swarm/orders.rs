@@ -1,6 +1,6 @@
 //! Carrying out orders: each publishes in its own rhythm and waits for what comes of it.
 
-use super::{Connection, Swarm, order};
+use super::{Connection, Label, MESSAGE_BYTES, Swarm, UNTRACKED, order};
 use crate::machine::now_ns;
 use anyhow::{Result, bail};
 
@@ -8,6 +8,8 @@ use anyhow::{Result, bail};
 const TIMEOUT_NS: u64 = 30_000_000_000;
 /// The same after the last message of an open loop.
 const TAIL_NS: u64 = 15_000_000_000;
+/// So long after the last message nobody else is to get it.
+const QUIET_NS: u64 = 500_000_000;
 
 impl Swarm {
     /// Does what a line says and answers.
@@ -30,6 +32,7 @@ impl Swarm {
                 return order::say(&order::Ready { connections: self.open, wall_ns: 0 });
             }
             ("until", Some(last), ready_ns) => self.until(last, ready_ns.unwrap_or(0))?,
+            ("scout", Some(processes), _) => self.scout(processes as usize)?,
             ("leave", _, _) => {
                 self.connections.iter_mut().for_each(Connection::reset);
                 self.open = 0;
@@ -116,6 +119,42 @@ impl Swarm {
         Ok(())
     }
 
+    /// Finds a connection to every process behind a shared port: what one publishes, those of the
+    /// same process read. Before any other message; a second connection to one process would make
+    /// every message come twice, which is counted.
+    fn scout(&mut self, processes: usize) -> Result<()> {
+        let room = self.rooms.at(0);
+        let mut payload = [0; MESSAGE_BYTES];
+        Label { number: 0, id: UNTRACKED, room }.write(&mut payload);
+        while let Some(head) = self.connections.iter().position(|it| it.next[0] == 0) {
+            if self.heads.len() == processes {
+                bail!(
+                    "{processes} publishers do not reach every connection; is the machine too busy?"
+                );
+            }
+            self.heads.push(head);
+            self.frames.clear();
+            self.plan.dialect.publish(&mut self.frames, room, &payload);
+            self.send(head)?;
+            self.quiet()?;
+        }
+        self.next[0] = 1;
+        self.book.tally.expected = self.connections.len() as u64;
+        Ok(())
+    }
+
+    /// Serves until no message has come for a while.
+    fn quiet(&mut self) -> Result<()> {
+        let (mut received, mut since_ns) = (self.book.tally.received, now_ns());
+        while now_ns() - since_ns < QUIET_NS {
+            self.pump(100_000_000)?;
+            if self.book.tally.received > received {
+                (received, since_ns) = (self.book.tally.received, now_ns());
+            }
+        }
+        Ok(())
+    }
+
     /// Serves until everybody has had the message of that number.
     fn until(&mut self, last: u64, ready_ns: u64) -> Result<()> {
         self.book.ready_ns = ready_ns;
@@ -125,10 +164,7 @@ impl Swarm {
             self.pump(50_000_000)?;
         }
         // What would be doubled comes right behind.
-        let end = now_ns();
-        while now_ns() - end < 500_000_000 {
-            self.pump(100_000_000)?;
-        }
+        self.quiet()?;
         self.book.tally.expected = (last + 1) * self.connections.len() as u64;
         self.book.tally.behind = self.connections.iter().filter(|c| waits(c)).count() as u64;
         Ok(())

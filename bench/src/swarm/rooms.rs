@@ -6,6 +6,8 @@ use super::dialect::Dialect;
 /// connection for each of their rooms.
 #[derive(Debug, Clone)]
 pub struct Rooms {
+    /// Number of the first; the others follow.
+    first: u32,
     /// Rooms of each kind: every user is in one of the first kind, and perhaps in one of the
     /// second.
     kind: usize,
@@ -33,6 +35,7 @@ impl Rooms {
         let kind = (rooms / per_user).max(1);
         let split = per_user.div_ceil(dialect.rooms_max());
         let mut made = Self {
+            first: 0,
             kind,
             per_user,
             split,
@@ -49,20 +52,35 @@ impl Rooms {
         made
     }
 
+    /// The same rooms under other numbers.
+    pub fn starting_at(self, first: u32) -> Self {
+        Self { first, ..self }
+    }
+
+    /// The room at an index.
+    pub fn at(&self, index: usize) -> u32 {
+        self.first + index as u32
+    }
+
+    /// Where a room stands.
+    pub fn index(&self, room: u32) -> usize {
+        (room - self.first) as usize
+    }
+
     /// Rooms of a connection.
     pub fn of(&self, connection: usize, users: usize) -> Vec<u32> {
         let user = connection / self.split;
         let first = user % self.kind;
         if self.per_user == 1 {
-            return vec![first as u32];
+            return vec![self.at(first)];
         }
         // Users that share a room of the first kind are apart in the second.
         let each = users.div_ceil(self.kind).max(1);
         let second = self.kind + (user / each) % self.kind;
         match (self.split, connection % self.split) {
-            (1, _) => vec![first as u32, second as u32],
-            (_, 0) => vec![first as u32],
-            _ => vec![second as u32],
+            (1, _) => vec![self.at(first), self.at(second)],
+            (_, 0) => vec![self.at(first)],
+            _ => vec![self.at(second)],
         }
     }
 
@@ -78,12 +96,12 @@ impl Rooms {
 
     /// Members of a room that read.
     pub fn members(&self, room: u32) -> u32 {
-        self.members[room as usize]
+        self.members[self.index(room)]
     }
 
     /// Who publishes there.
     pub fn publisher(&self, room: u32) -> usize {
-        self.publishers[room as usize]
+        self.publishers[self.index(room)]
     }
 }
 
@@ -108,6 +126,22 @@ mod tests {
         assert!((0..40).all(|room| rooms.members(room) == 50));
         let both = [rooms.of(14, 1_000), rooms.of(15, 1_000)].concat();
         assert_eq!(both, Rooms::new(Dialect::Plain, 1_000, 40, 1, |_| false).of(7, 1_000));
+    }
+
+    #[test]
+    fn rooms_under_other_numbers_have_the_same_members() {
+        let (rooms, moved) = (Rooms::new(Dialect::Plain, 1_000, 40, 1, |_| false), 7_000);
+        let other = rooms.clone().starting_at(moved);
+        for user in 0..1_000 {
+            let expected: Vec<u32> = rooms.of(user, 1_000).iter().map(|it| it + moved).collect();
+            assert_eq!(other.of(user, 1_000), expected);
+        }
+        for index in 0..40 {
+            let (one, two) = (rooms.at(index), other.at(index));
+            assert_eq!((rooms.index(one), other.index(two)), (index, index));
+            assert_eq!(rooms.members(one), other.members(two));
+            assert_eq!(rooms.publisher(one), other.publisher(two));
+        }
     }
 
     #[test]
