@@ -87,7 +87,8 @@ pub fn run(common: &Common, args: &SizeArgs) -> Result<()> {
     }
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
-    if !ratios.is_empty() {
+    // One size alone is always flat.
+    if ratios.len() > 1 {
         outcome.record(0, FLAT, "%", 1, (most / least - 1.0) * 100.0);
     }
     outcome.goals.push(Goal::at_most(FLAT, Against::Itself, 10.0));
