@@ -12,6 +12,7 @@
 )]
 
 pub mod answer;
+pub mod centrifuge;
 pub mod channel;
 pub mod decode;
 pub mod envelope;
@@ -20,6 +21,7 @@ pub mod field;
 pub mod h2;
 pub mod http1;
 pub mod position;
+pub mod protobuf;
 pub mod reason;
 pub mod rfc3339;
 pub mod sse;

@@ -15,7 +15,7 @@ pub(super) const DEPTH_MAX: u32 = 124;
 
 /// A range of the scanned bytes holding one JSON value. `end == 0` means absent.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Raw {
+pub(crate) struct Raw {
     pub start: usize,
     pub end: usize,
     /// A string that has at least one backslash.
@@ -40,14 +40,14 @@ impl Raw {
 
 /// Why the scan cannot go on: what follows has no meaning any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     pub at: usize,
     pub what: &'static str,
     pub too_deep: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -110,6 +110,28 @@ impl<'a> Scanner<'a> {
             }
             if !self.eat(b',') {
                 return self.fault("expected `,` or `}`");
+            }
+            self.skip_space();
+        }
+    }
+
+    /// Scans the array at the cursor and shows each item.
+    pub fn array(&mut self, mut visit: impl FnMut(Raw)) -> Result<(), Fault> {
+        if !self.eat(b'[') {
+            return self.fault("expected `[`");
+        }
+        self.skip_space();
+        if self.eat(b']') {
+            return Ok(());
+        }
+        loop {
+            visit(self.value()?);
+            self.skip_space();
+            if self.eat(b']') {
+                return Ok(());
+            }
+            if !self.eat(b',') {
+                return self.fault("expected `,` or `]`");
             }
             self.skip_space();
         }
