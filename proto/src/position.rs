@@ -40,6 +40,18 @@ impl fmt::Debug for Epoch {
     }
 }
 
+impl FromStr for Epoch {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() != 16 || !text.bytes().all(hex) {
+            return Err(PositionError);
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| PositionError)
+    }
+}
+
 /// A place in one channel: the last event seen. Offset 0 is "before the first event".
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
@@ -87,18 +99,12 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, PositionError> {
         let (epoch, offset) = text.split_once(':').ok_or(PositionError)?;
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if epoch.len() != 16 || !epoch.bytes().all(hex) {
-            return Err(PositionError);
-        }
+        let epoch = epoch.parse()?;
         let digits = !offset.is_empty() && offset.bytes().all(|b| b.is_ascii_digit());
         if !digits || (offset.len() > 1 && offset.starts_with('0')) {
             return Err(PositionError);
         }
-        Ok(Self {
-            epoch: Epoch(u64::from_str_radix(epoch, 16).map_err(|_| PositionError)?),
-            offset: offset.parse().map_err(|_| PositionError)?,
-        })
+        Ok(Self { epoch, offset: offset.parse().map_err(|_| PositionError)? })
     }
 }
 

@@ -29,6 +29,17 @@ impl<'a> Commands<'a> {
     pub fn new(encoding: Encoding, frame: &'a [u8], limits: Limits) -> Self {
         Self { pieces: Pieces::new(encoding, frame), limits }
     }
+
+    /// The bytes of the commands not given yet: a frame like the whole one, or nothing.
+    pub fn rest(&self) -> &'a [u8] {
+        match &self.pieces.rest {
+            Rest::Json { text, at } => {
+                text.get(*at..).unwrap_or_default().trim_ascii_start().as_bytes()
+            }
+            Rest::Protobuf(reader) => reader.rest(),
+            Rest::NotUtf8 | Rest::Done => b"",
+        }
+    }
 }
 
 impl<'a> Iterator for Commands<'a> {
@@ -231,4 +242,34 @@ fn prefixed(out: &mut Vec<u8>, guess: usize, write: impl FnOnce(&mut ProtobufSin
     let prefix = Prefix::open(out, guess);
     write(&mut ProtobufSink::new(out));
     prefix.close(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::centrifuge::{PingRequest, Request};
+
+    #[test]
+    fn the_rest_of_a_frame_is_a_frame_of_the_commands_not_given_yet() {
+        for encoding in [Encoding::Json, Encoding::Protobuf] {
+            let mut frame = Vec::new();
+            for id in 1..=4 {
+                if id > 1 {
+                    frame.extend_from_slice(encoding.separator());
+                }
+                let request = Some(Request::Ping(PingRequest::default()));
+                write_command(&mut frame, encoding, &Command { id, request });
+            }
+            let ids = |commands: Commands<'_>| -> Vec<u32> {
+                commands.map(|command| command.expect("legal").id).collect()
+            };
+            let mut commands = Commands::new(encoding, &frame, Limits::DEFAULT);
+            for given in 0..4 {
+                let rest = Commands::new(encoding, commands.rest(), Limits::DEFAULT);
+                assert_eq!(ids(rest), (given + 1..=4).collect::<Vec<u32>>());
+                commands.next();
+            }
+            assert!(commands.rest().is_empty(), "nothing is left, not even white space");
+        }
+    }
 }

@@ -148,8 +148,19 @@ pub enum Since {
     Now,
     /// After this position.
     After(Position),
+    /// After this offset, under whatever epoch the channel has.
+    Offset(u64),
     /// A value that is not a position: a gap `unknown`, then everything retained.
     Unknown,
+}
+
+/// Which events of a history a polling request wants first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Select {
+    /// The oldest ones after its start, in order.
+    Oldest,
+    /// The newest ones, before its start if it has one, the newest first.
+    Newest,
 }
 
 /// What a shard asks of a channel's home shard.
@@ -167,8 +178,8 @@ pub enum Ask {
     },
     /// The last subscription of the shard left.
     Leave { channel: ChannelName },
-    /// A polling request: the events after a position, at most `limit`; `last` asks for the newest.
-    Read { channel: ChannelName, ticket: u64, since: Since, last: bool, limit: u32 },
+    /// A polling request: at most `limit` events, but at least one if there is one.
+    Read { channel: ChannelName, ticket: u64, since: Since, select: Select, limit: u32 },
 }
 
 impl Ask {

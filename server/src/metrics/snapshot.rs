@@ -101,6 +101,7 @@ measured! {
         connections_http1 = "shardcast_connections" ["protocol" = "http1"];
         connections_http2 = "shardcast_connections" ["protocol" = "http2"];
         connections_websocket = "shardcast_connections" ["protocol" = "websocket"];
+        connections_client = "shardcast_connections" ["protocol" = "client"];
         connections_sse = "shardcast_connections" ["protocol" = "sse"];
         connections_blocked = "shardcast_connections_blocked" [];
         subscriptions = "shardcast_subscriptions" [];

@@ -64,6 +64,23 @@ enum Keys {
     None,
     One(SubscriptionKey),
     Several(Box<Several>),
+    Changing(Box<Changing>),
+}
+
+/// Subscriptions that come and go while the connection lives. Each has a number that is not given
+/// again before all others were: an answer to a subscription that has gone finds nobody.
+#[derive(Debug, Default)]
+struct Changing {
+    numbers: Vec<u16>,
+    /// In step with `numbers`.
+    keys: Vec<SubscriptionKey>,
+    next: u16,
+}
+
+impl Changing {
+    fn place(&self, number: u16) -> Option<usize> {
+        self.numbers.iter().position(|own| *own == number)
+    }
 }
 
 /// What an endpoint with several channels has more.
@@ -96,9 +113,37 @@ impl Subscriber {
         Self { keys, format, cursor }
     }
 
+    /// For subscriptions that come and go one by one, with [`Self::claim`] and [`Self::remove`].
+    pub fn changing(format: Format) -> Self {
+        Self { keys: Keys::Changing(Box::default()), format, cursor: false }
+    }
+
+    /// The number of the subscription that is pushed next. Of at most 65,535, which a connection
+    /// cannot have, one is always free.
+    pub fn claim(&mut self) -> u16 {
+        match &mut self.keys {
+            Keys::Changing(changing) => {
+                while changing.numbers.contains(&changing.next) {
+                    changing.next = changing.next.wrapping_add(1);
+                }
+                changing.next
+            }
+            Keys::None | Keys::One(_) => 0,
+            Keys::Several(several) => several.keys.len() as u16,
+        }
+    }
+
+    /// Takes the subscription of a number away.
+    pub fn remove(&mut self, number: u16) -> Option<SubscriptionKey> {
+        let Keys::Changing(changing) = &mut self.keys else { return None };
+        let at = changing.place(number)?;
+        changing.numbers.swap_remove(at);
+        Some(changing.keys.swap_remove(at))
+    }
+
     /// There may be several channels: messages from the client have to say which they are for.
     pub fn is_of_several(&self) -> bool {
-        matches!(self.keys, Keys::Several(_))
+        matches!(self.keys, Keys::Several(_) | Keys::Changing(_))
     }
 
     /// Adds the next subscription of the request.
@@ -107,6 +152,11 @@ impl Subscriber {
             Keys::None => self.keys = Keys::One(key),
             Keys::One(_) => panic!("it was made for one channel"),
             Keys::Several(several) => several.keys.push(key),
+            Keys::Changing(changing) => {
+                changing.numbers.push(changing.next);
+                changing.keys.push(key);
+                changing.next = changing.next.wrapping_add(1);
+            }
         }
     }
 
@@ -120,6 +170,10 @@ impl Subscriber {
                 Some(key)
             }
             Keys::Several(several) => several.keys.pop(),
+            Keys::Changing(changing) => {
+                changing.numbers.pop();
+                changing.keys.pop()
+            }
         }
     }
 
@@ -130,15 +184,20 @@ impl Subscriber {
             Keys::None => &[],
             Keys::One(key) => std::slice::from_ref(key),
             Keys::Several(several) => &several.keys,
+            Keys::Changing(changing) => &changing.keys,
         }
     }
 
-    /// One of them, by its index in the request.
+    /// One of them, by its index in the request, or its number.
     pub fn key_mut(&mut self, index: u16) -> Option<&mut SubscriptionKey> {
         match &mut self.keys {
             Keys::None => None,
             Keys::One(key) => (index == 0).then_some(key),
             Keys::Several(several) => several.keys.get_mut(usize::from(index)),
+            Keys::Changing(changing) => {
+                let at = changing.place(index)?;
+                changing.keys.get_mut(at)
+            }
         }
     }
 
@@ -146,7 +205,7 @@ impl Subscriber {
     pub fn start(&self) -> Option<&CursorStart> {
         match &self.keys {
             Keys::Several(several) => several.start.as_ref(),
-            Keys::None | Keys::One(_) => None,
+            Keys::None | Keys::One(_) | Keys::Changing(_) => None,
         }
     }
 
@@ -159,6 +218,11 @@ impl Subscriber {
                     + several.keys.capacity() * size_of::<SubscriptionKey>()
                     + several.start.as_ref().map_or(0, |start| start.since.len())
                         * size_of::<Since>()
+            }
+            Keys::Changing(changing) => {
+                size_of::<Changing>()
+                    + changing.numbers.capacity() * size_of::<u16>()
+                    + changing.keys.capacity() * size_of::<SubscriptionKey>()
             }
         }
     }
@@ -344,6 +408,28 @@ mod tests {
         }
         // Far beyond any uptime it stands still instead of starting again.
         assert!(Stamp::at(u64::MAX) >= Stamp::at(1 << 37));
+    }
+
+    #[test]
+    fn the_number_of_a_subscription_that_went_is_not_given_again_at_once() {
+        let key = |channel| SubscriptionKey { channel, at: 0 };
+        let mut subscriber = Subscriber::changing(Format::web_socket(true));
+        let claim = |subscriber: &mut Subscriber, channel| {
+            let number = subscriber.claim();
+            subscriber.push(key(channel));
+            number
+        };
+        let (first, stays) = (claim(&mut subscriber, 1), claim(&mut subscriber, 2));
+        assert_eq!(subscriber.remove(first).map(|key| key.channel), Some(1));
+        assert!(subscriber.remove(first).is_none() && subscriber.key_mut(first).is_none());
+        for channel in 3..70_000 {
+            let number = claim(&mut subscriber, channel);
+            assert!(number != stays, "a live number was given again");
+            assert!(number != first || channel > 60_000, "given again after {channel}");
+            assert_eq!(subscriber.key_mut(stays).unwrap().channel, 2);
+            assert_eq!(subscriber.remove(number).unwrap().channel, channel);
+        }
+        assert_eq!(subscriber.keys().len(), 1);
     }
 
     #[test]

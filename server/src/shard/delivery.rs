@@ -8,6 +8,7 @@
 
 use super::Shard;
 use super::channels::{Entry, Phase};
+use super::client::Joined;
 use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
 use super::format::Format;
 use super::frames::{Encodings, Stretch};
@@ -44,24 +45,31 @@ impl Shard {
         });
         self.set_subscriber(endpoint, Subscriber::new(request.format, request.several, start));
         for (index, (name, since)) in request.channels.into_iter().zip(request.since).enumerate() {
-            self.subscribe_one(endpoint, index as u16, &name, since, request.format);
+            let format = request.format;
+            let joined = self.join(endpoint, index as u16, &name, since, format);
+            if let Some((channel, top, continuity)) = joined {
+                self.say_start(endpoint, channel, top, continuity, format);
+            }
         }
     }
 
-    fn subscribe_one(
+    /// Adds one subscription to an endpoint and asks its home shard for what it needs. Where it
+    /// stands if that is known here: at the channel's newest event, with nothing missing.
+    pub(super) fn join(
         &mut self,
         endpoint: EndpointId,
         index: u16,
         name: &ChannelName,
         since: Since,
         format: Format,
-    ) {
+    ) -> Option<(u32, Position, Continuity)> {
         let namespace = self.settings.namespace_of(name.as_str());
         let (channel, _) = self.local.enter(name, namespace);
         let top = self.local.peek(channel).and_then(|channel| channel.top);
         let attach = top.filter(|top| match since {
             Since::Now => true,
             Since::After(position) => position == *top,
+            Since::Offset(offset) => offset == top.offset,
             Since::Unknown => false,
         });
         let phase = if attach.is_some() { Phase::Live } else { Phase::Joining };
@@ -71,13 +79,13 @@ impl Shard {
             subscriber.push(SubscriptionKey { channel, at });
         }
         let Some(top) = attach else {
-            let Some(token) = self.token(endpoint, index) else { return };
+            let token = self.token(endpoint, index)?;
             let bytes_max = self.page_bytes();
             self.ask(Ask::Join { channel: name.clone(), token, since, bytes_max });
-            return;
+            return None;
         };
         let continuity = if since == Since::Now { Continuity::Live } else { Continuity::Recovered };
-        self.say_start(endpoint, channel, top, continuity, format);
+        Some((channel, top, continuity))
     }
 
     /// Takes what is on the deliver lanes, up to what one turn may gather; the rest follows in the
@@ -143,7 +151,12 @@ impl Shard {
                 self.on_read(ticket, top, continuity, &events, more);
             }
             Deliver::JoinRefused { channel: _, token } => {
-                if let Some(endpoint) = self.endpoint_of(token) {
+                let Some((endpoint, key)) = self.key_of(token) else { return };
+                let entry =
+                    self.local.peek(key.channel).and_then(|c| c.entries.get(key.at as usize));
+                if entry.is_some_and(|entry| entry.format.is_client()) {
+                    self.client_join_refused(token);
+                } else {
                     self.end_endpoint(endpoint, CloseReason::Overload);
                 }
             }
@@ -246,6 +259,9 @@ impl Shard {
             Continuity::Gap(GapReason::RolledBack) => counters.gaps_rolled_back += 1,
             Continuity::Gap(GapReason::Expired) => counters.gaps_expired += 1,
             Continuity::Gap(_) => counters.gaps_unknown += 1,
+        }
+        if format.is_client() {
+            return self.client_joined(token, &Joined { top, continuity, events, more });
         }
         // What the client holds before the first event of the page: after a gap that is not what
         // it asked for, and an id makes the gap be said once, not on every reconnect.
@@ -368,7 +384,7 @@ impl Shard {
                 }
                 (_, Since::After(position)) => Some(*position),
                 (_, Since::Now) => None,
-                (_, Since::Unknown) => return Vec::new(),
+                (_, Since::Unknown | Since::Offset(_)) => return Vec::new(),
             });
         }
         let cursor = Cursor { channels_hash: start.channels_hash, positions };
@@ -385,22 +401,38 @@ impl Shard {
         self.write_notices(endpoint);
         let Some(mut subscriber) = self.take_subscriber(endpoint) else { return };
         while let Some(key) = subscriber.pop() {
-            let (moved, gone) = self.local.remove(key.channel, key.at);
-            if let Some(moved) = moved {
-                let owner = if moved.endpoint == endpoint {
-                    Some(&mut subscriber)
-                } else {
-                    self.subscriber_mut(moved.endpoint)
-                };
-                let moved_key = owner.and_then(|owner| owner.key_mut(moved.index));
-                if let Some(moved_key) = moved_key {
-                    moved_key.at = key.at;
-                }
-            }
-            if let Some(channel) = gone {
-                self.ask(Ask::Leave { channel });
+            self.leave(endpoint, &mut subscriber, key);
+        }
+    }
+
+    /// Takes a subscription, that its subscriber has given up, out of its channel.
+    fn leave(&mut self, endpoint: EndpointId, subscriber: &mut Subscriber, key: SubscriptionKey) {
+        let (moved, gone) = self.local.remove(key.channel, key.at);
+        if let Some(moved) = moved {
+            let owner = if moved.endpoint == endpoint {
+                Some(subscriber)
+            } else {
+                self.subscriber_mut(moved.endpoint)
+            };
+            let moved_key = owner.and_then(|owner| owner.key_mut(moved.index));
+            if let Some(moved_key) = moved_key {
+                moved_key.at = key.at;
             }
         }
+        if let Some(channel) = gone {
+            self.ask(Ask::Leave { channel });
+        }
+    }
+
+    /// Ends one subscription of an endpoint whose subscriptions come and go. `false`: it is gone.
+    pub(super) fn unsubscribe_one(&mut self, endpoint: EndpointId, number: u16) -> bool {
+        let Some(mut subscriber) = self.take_subscriber(endpoint) else { return false };
+        let key = subscriber.remove(number);
+        if let Some(key) = key {
+            self.leave(endpoint, &mut subscriber, key);
+        }
+        self.set_subscriber(endpoint, subscriber);
+        key.is_some()
     }
 
     /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
@@ -436,7 +468,10 @@ impl Shard {
     }
 
     /// The endpoint and key a token names, unless they are gone.
-    fn key_of(&mut self, token: SubscriptionToken) -> Option<(EndpointId, SubscriptionKey)> {
+    pub(super) fn key_of(
+        &mut self,
+        token: SubscriptionToken,
+    ) -> Option<(EndpointId, SubscriptionKey)> {
         let endpoint = self.endpoint_of(token)?;
         let subscriber = self.subscriber_mut(endpoint)?;
         let key = *subscriber.key_mut(token.index)?;

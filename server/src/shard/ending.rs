@@ -9,6 +9,7 @@ use super::session::Session;
 use super::{Command, Shard};
 use crate::driver::ConnId;
 use bytes::Bytes;
+use proto::centrifuge::DisconnectCode;
 use proto::h2::Reason;
 use proto::http1::{self, Framing};
 use proto::position::Position;
@@ -172,6 +173,10 @@ impl Shard {
                 };
                 Some(ws::close_frame(row.ws_code, &text))
             }
+            Session::Client(_) => {
+                let code = DisconnectCode::from_reason(reason);
+                Some(ws::close_frame(code.code(), code.text()))
+            }
             Session::Http2(http2) if reason == CloseReason::Shutdown => {
                 http2.leave();
                 http2.session.poll(self.now.ms);
@@ -304,7 +309,7 @@ impl Shard {
                     self.streams.remove(index);
                 }
             }
-            Session::WebSocket(_) | Session::Sse | Session::Silent => {}
+            Session::WebSocket(_) | Session::Client(_) | Session::Sse | Session::Silent => {}
         }
     }
 

@@ -4,7 +4,9 @@
 //! differs between two subscribers of one format must not be in the bytes. Deliberately absent:
 //! what the server says itself inside a stream (`notices`). Tested through the wire.
 
+use super::client::{opcode, publication};
 use bytes::Bytes;
+use proto::centrifuge::{Encoding, Push, PushBody, write_push};
 use proto::event::{DataKind, Event};
 use proto::{envelope, sse, ws};
 
@@ -17,6 +19,9 @@ impl Format {
     const ENVELOPE: u8 = 2;
     const TYPED: u8 = 4;
     const WITH_ID: u8 = 8;
+    const CLIENT: u8 = 16;
+    /// Of the client protocol: the other bits mean nothing there.
+    const PROTOBUF: u8 = 1;
 
     /// WebSocket messages: the data as it is, or the JSON envelope.
     pub fn web_socket(envelope: bool) -> Self {
@@ -32,14 +37,25 @@ impl Format {
         Self(bits)
     }
 
+    /// Pushes of the client protocol, each in a WebSocket message of its own.
+    pub fn client(encoding: Encoding) -> Self {
+        let bits = if encoding == Encoding::Protobuf { Self::PROTOBUF } else { 0 };
+        Self(Self::CLIENT | bits)
+    }
+
+    /// True for the client protocol.
+    pub fn is_client(self) -> bool {
+        self.has(Self::CLIENT)
+    }
+
     /// True for server-sent events.
     pub fn is_sse(self) -> bool {
-        self.has(Self::SSE)
+        self.has(Self::SSE) && !self.is_client()
     }
 
     /// True if gaps and notices can be said inside the stream.
     pub fn carries_notices(self) -> bool {
-        self.is_sse() || self.has(Self::ENVELOPE)
+        self.is_sse() || (self.has(Self::ENVELOPE) && !self.is_client())
     }
 
     fn has(self, bit: u8) -> bool {
@@ -48,6 +64,9 @@ impl Format {
 
     /// Encodes one event.
     pub fn encode(self, event: &Event) -> Bytes {
+        if self.is_client() {
+            return self.encode_push(event);
+        }
         if !self.is_sse() {
             return self.encode_message(event);
         }
@@ -75,6 +94,16 @@ impl Format {
             debug_assert!(written.is_ok(), "a position is legal as an id");
         }
         out.into()
+    }
+
+    /// The same bytes for every subscriber of the channel.
+    fn encode_push(self, event: &Event) -> Bytes {
+        let encoding = if self.has(Self::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json };
+        let body = PushBody::Publication(publication(event));
+        let push = Push { channel: event.channel().into(), body: Some(body) };
+        let mut text = Vec::with_capacity(event.size() + 96);
+        write_push(&mut text, encoding, &push);
+        ws::encode_frame(opcode(encoding), &text)
     }
 
     fn encode_message(self, event: &Event) -> Bytes {

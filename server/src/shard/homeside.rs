@@ -18,7 +18,7 @@ use super::home::{
 use crate::config::namespace::{Deliver as DeliverMode, Namespace};
 use crate::mesh::{
     AckMode, Answer, Ask, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Continuity, Deliver, GapReason,
-    HomeRefusal, Outcome, PAGE_BYTES_MAX, PublishBatch, ShardId, Since, SubscriptionToken,
+    HomeRefusal, Outcome, PAGE_BYTES_MAX, PublishBatch, Select, ShardId, Since, SubscriptionToken,
 };
 use crate::metrics::DropReason;
 use proto::channel::ChannelName;
@@ -405,8 +405,8 @@ impl Shard {
                     self.home.unsubscribe(self.now.ms, index, from.0 as u8);
                 }
             }
-            Ask::Read { channel, ticket, since, last, limit } => {
-                let message = self.read(&channel, ticket, since, last, limit);
+            Ask::Read { channel, ticket, since, select, limit } => {
+                let message = self.read(&channel, ticket, since, select, limit);
                 self.mesh.deliver(from, message);
             }
         }
@@ -426,7 +426,7 @@ impl Shard {
             Err(_) => Deliver::JoinRefused { channel, token },
             Ok(index) => {
                 let limit = page_limit(bytes_max);
-                let resumed = self.home.resume(index, start(since), limit);
+                let resumed = self.home.resume(index, self.start(index, since), limit);
                 let resumed = resumed.expect("the channel was found or created just now");
                 let continuity = match (since, resumed.outcome) {
                     (Since::Now, _) => Continuity::Live,
@@ -445,6 +445,18 @@ impl Shard {
             }
         };
         self.mesh.deliver(from, message);
+    }
+
+    fn start(&self, index: ChannelIndex, since: Since) -> From {
+        match since {
+            Since::Now => From::Now,
+            Since::After(position) => From::After(position),
+            Since::Offset(offset) => match self.home.top(index) {
+                Some(Position { epoch, .. }) => From::After(Position { epoch, offset }),
+                None => From::Beginning,
+            },
+            Since::Unknown => From::Beginning,
+        }
     }
 
     fn page(
@@ -479,19 +491,29 @@ impl Shard {
         channel: &ChannelName,
         ticket: u64,
         since: Since,
-        last: bool,
+        select: Select,
         limit: u32,
     ) -> Deliver {
         let none = (None, Continuity::Live, Vec::new(), false);
         let answer = self.home.find(channel.as_str()).map_or(none, |index| {
             let top = self.home.top(index);
-            if last {
-                return (top, Continuity::Live, self.home.last(index).into_iter().collect(), false);
-            }
             let limit = PageLimit { events_max: limit as usize, bytes_max: PAGE_BYTES_MAX };
+            if select == Select::Newest {
+                let of = |epoch: Epoch| {
+                    top.map(|top| top.epoch.incarnation()) == Some(epoch.incarnation())
+                };
+                let below = match since {
+                    Since::After(Position { epoch, .. }) if !of(epoch) => {
+                        return (top, Continuity::Gap(GapReason::Unknown), Vec::new(), false);
+                    }
+                    Since::After(Position { offset, .. }) | Since::Offset(offset) => offset,
+                    Since::Now | Since::Unknown => u64::MAX,
+                };
+                return (top, Continuity::Live, self.home.newest(index, below, limit), false);
+            }
             let from = match since {
-                Since::Now | Since::Unknown => From::Beginning,
-                Since::After(position) => From::After(position),
+                Since::Now => From::Beginning,
+                since => self.start(index, since),
             };
             let Some(resumed) = self.home.resume(index, from, limit) else {
                 return (top, Continuity::Live, Vec::new(), false);
@@ -506,14 +528,6 @@ impl Shard {
         });
         let (top, continuity, events, more) = answer;
         Deliver::Read { ticket, top, continuity, events, more }
-    }
-}
-
-fn start(since: Since) -> From {
-    match since {
-        Since::Now => From::Now,
-        Since::After(position) => From::After(position),
-        Since::Unknown => From::Beginning,
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod aggregates;
 mod channels;
+mod client;
 mod connection;
 mod delivery;
 mod doing;

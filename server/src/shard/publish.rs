@@ -27,6 +27,7 @@ use crate::driver::ConnId;
 use crate::mesh::{AckMode, Answer, HomeRefusal, Outcome, ShardId};
 use bytes::Bytes;
 use proto::answer::PublishAnswer;
+use proto::centrifuge::Data;
 use proto::channel::ChannelName;
 use proto::decode::{
     self, BodyDecoder, ContentKind, Context, NdjsonDecoder, RejectCode, Rejection,
@@ -43,6 +44,8 @@ pub enum Asker {
     Http2(ConnId, StreamKey),
     /// A message of a WebSocket client: nobody waits for the answer.
     WebSocket(ConnId),
+    /// A command of a client, by its id.
+    Client(ConnId, u32),
 }
 
 /// How the body is read.
@@ -210,6 +213,37 @@ impl Shard {
         self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
     }
 
+    /// A publish of a client: JSON goes the way of an envelope, so that it is checked in one place
+    /// only. `false`: it is parked.
+    pub(super) fn publish_of_client(
+        &mut self,
+        conn: ConnId,
+        command: u32,
+        channel: ChannelName,
+        data: Data<'_>,
+    ) -> bool {
+        let (kind, content_type, bytes) = match data {
+            Data::Json(json) => {
+                let mut bytes = Vec::with_capacity(json.len() + 9);
+                bytes.extend_from_slice(b"{\"data\":");
+                bytes.extend_from_slice(json);
+                bytes.push(b'}');
+                (ContentKind::Json, "application/json", bytes)
+            }
+            Data::Text(text) => (ContentKind::Raw, "text/plain", text.as_bytes().to_vec()),
+            Data::Binary(_) | Data::None => {
+                (ContentKind::Raw, "application/octet-stream", data.bytes().to_vec())
+            }
+        };
+        let body = Body::Buffered { bytes, kind, decoder: decoder_of(kind), done: false };
+        let mut publish = Publish::new(Asker::Client(conn, command), body, self.now.ms);
+        publish.channel = Some(channel);
+        publish.content_type = content_type.to_owned();
+        let id = self.publishes.insert(publish);
+        self.end_publish_input(id);
+        self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
+    }
+
     /// Gives a request a piece of its body. `false`: the request is parked (or stopped) and keeps
     /// what it could not use; send no more until it is resumed.
     pub(super) fn feed_publish(&mut self, id: PublishId, input: &[u8]) -> bool {
@@ -305,7 +339,7 @@ impl Shard {
             in_flight_free: &mut self.publishes.in_flight_free,
             id,
             ack: *ack,
-            client: matches!(asker, Asker::WebSocket(_)),
+            client: matches!(asker, Asker::WebSocket(_) | Asker::Client(..)),
             batches,
             under_way: in_flight,
             handed,
@@ -511,6 +545,9 @@ impl Shard {
 
     fn answer_publish(&mut self, publish: Box<Publish>) {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
+        if let Asker::Client(conn, id) = publish.asker {
+            return self.answered_client(conn, id, &publish.answer);
+        }
         let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;
         let response = match publish.stopped {
@@ -530,6 +567,7 @@ impl Shard {
             Asker::Http1(conn) => self.answer_http1(conn, response, unread),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
             Asker::WebSocket(conn) => self.answered_message(conn, response.status, why),
+            Asker::Client(..) => {}
         }
     }
 }

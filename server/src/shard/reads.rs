@@ -13,7 +13,7 @@ use super::http::{Response, SubscribeRequest};
 use super::publish::Asker;
 use super::store::QueryStore;
 use crate::driver::ConnId;
-use crate::mesh::{Ask, Continuity, GapReason, Since};
+use crate::mesh::{Ask, Continuity, GapReason, Select, Since};
 use proto::channel::ChannelName;
 use proto::envelope;
 use proto::event::Event;
@@ -31,6 +31,8 @@ struct Waiting {
     /// `If-None-Match`.
     tag: Option<String>,
     last: bool,
+    /// Only the channel's position is wanted.
+    bare: bool,
 }
 
 /// A history answer under way.
@@ -65,6 +67,18 @@ impl Reads {
         self.ticket
     }
 
+    /// True if no more polling requests are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= READS_MAX
+    }
+
+    /// A polling request of a client; `bare` if only the channel's position is wanted.
+    pub(super) fn wait(&mut self, asker: Asker, bare: bool) -> u64 {
+        let ticket = self.next_ticket();
+        self.waiting.insert(ticket, Waiting { asker, tag: None, last: false, bare });
+        ticket
+    }
+
     /// True if a step waits for its client or for a free reader.
     pub fn has_steps(&self) -> bool {
         self.history.values().any(|answer| answer.next.is_some())
@@ -82,16 +96,17 @@ impl Shard {
         limit: u32,
         tag: Option<String>,
     ) {
-        let full = self.reads.waiting.len() >= READS_MAX;
+        let full = self.reads.is_full();
         let ticket = self.reads.next_ticket();
-        self.reads.waiting.insert(ticket, Waiting { asker, tag, last });
+        self.reads.waiting.insert(ticket, Waiting { asker, tag, last, bare: false });
         if !self.settings.namespace(channel.as_str()).subscribe {
             self.deferred.push((ticket, forbidden(self.settings.namespace_name(channel.as_str()))));
         } else if full {
             let text = "too many reads are waiting; try again";
             self.deferred.push((ticket, Response::error(503, "busy", text)));
         } else {
-            self.ask(Ask::Read { channel, ticket, since, last, limit });
+            let (select, limit) = if last { (Select::Newest, 1) } else { (Select::Oldest, limit) };
+            self.ask(Ask::Read { channel, ticket, since, select, limit });
         }
     }
 
@@ -105,6 +120,10 @@ impl Shard {
         more: bool,
     ) {
         let Some(waiting) = self.reads.waiting.remove(&ticket) else { return };
+        if let Asker::Client(conn, id) = waiting.asker {
+            let events = if waiting.bare { &[] } else { events };
+            return self.answered_history(conn, id, top, continuity, events);
+        }
         let response = if waiting.last {
             last_response(events.first(), waiting.tag.as_deref())
         } else {
@@ -117,7 +136,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.answer_http1(conn, response, false),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
-            Asker::WebSocket(_) => {}
+            Asker::WebSocket(_) | Asker::Client(..) => {}
         }
     }
 
@@ -214,7 +233,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.queued_bytes(EndpointId::connection(conn.slot)),
             Asker::Http2(conn, stream) => self.queued_on_stream(conn, stream),
-            Asker::WebSocket(_) => 0,
+            Asker::WebSocket(_) | Asker::Client(..) => 0,
         }
     }
 
@@ -267,7 +286,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.start_chunked(conn, response),
             Asker::Http2(conn, stream) => self.start_stream_http2(conn, stream, response),
-            Asker::WebSocket(_) => {}
+            Asker::WebSocket(_) | Asker::Client(..) => {}
         }
     }
 
@@ -275,13 +294,15 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.chunk_http1(conn, &text, last),
             Asker::Http2(conn, stream) => self.piece_http2(conn, stream, text.into(), last),
-            Asker::WebSocket(_) => {}
+            Asker::WebSocket(_) | Asker::Client(..) => {}
         }
     }
 
     fn break_answer(&mut self, asker: Asker) {
         match asker {
-            Asker::Http1(conn) | Asker::WebSocket(conn) => self.close_now(conn),
+            Asker::Http1(conn) | Asker::WebSocket(conn) | Asker::Client(conn, _) => {
+                self.close_now(conn);
+            }
             Asker::Http2(conn, stream) => self.reset_http2(conn, stream),
         }
     }
@@ -289,7 +310,10 @@ impl Shard {
     /// Forgets the reads of a connection that ends; a step under way comes back to nobody.
     pub(super) fn cancel_reads(&mut self, conn: ConnId) {
         let of = |asker: &Asker| match asker {
-            Asker::Http1(own) | Asker::Http2(own, _) | Asker::WebSocket(own) => *own == conn,
+            Asker::Http1(own)
+            | Asker::Http2(own, _)
+            | Asker::WebSocket(own)
+            | Asker::Client(own, _) => *own == conn,
         };
         if !self.reads.waiting.is_empty() {
             self.reads.waiting.retain(|_, waiting| !of(&waiting.asker));

@@ -6,6 +6,7 @@
 //! publish's answer) comes in a later step of the turn.
 
 use super::Shard;
+use super::client::ClientSocket;
 use super::connection::{EndpointId, Subscriber};
 use super::session_http1::Http1;
 use super::session_http2::Http2;
@@ -23,6 +24,8 @@ pub enum Session {
     Http2(Box<Http2>),
     /// Frames, after the upgrade.
     WebSocket(WebSocket),
+    /// The client protocol over frames.
+    Client(Box<ClientSocket>),
     /// An event stream over HTTP/1.1: what comes in has no meaning.
     Sse,
     /// The connection ends, or its session is at work: what comes in is thrown away.
@@ -42,6 +45,7 @@ impl Session {
             Self::Http1(_) => "http/1.1",
             Self::Http2(_) => "h2",
             Self::WebSocket(_) => "websocket",
+            Self::Client(_) => "client",
             Self::Sse => "sse",
             Self::Silent => "closing",
         }
@@ -52,6 +56,7 @@ impl Session {
         match self {
             Self::Http1(http1) => http1.partial_bytes(),
             Self::WebSocket(socket) => socket.partial_bytes(),
+            Self::Client(own) => own.socket.partial_bytes() + own.client.partial_bytes(),
             Self::Http2(_) | Self::Sse | Self::Silent => 0,
         }
     }
@@ -62,6 +67,9 @@ impl Session {
             Self::Http1(http1) => http1.memory_bytes(),
             Self::Http2(http2) => http2.memory_bytes(),
             Self::WebSocket(socket) => socket.memory_bytes(),
+            Self::Client(own) => {
+                size_of::<ClientSocket>() + own.socket.memory_bytes() + own.client.memory_bytes()
+            }
             Self::Sse | Self::Silent => 0,
         }
     }
@@ -77,6 +85,7 @@ impl Shard {
                 Session::Http1(http1) => self.feed_http1(conn, http1, input),
                 Session::Http2(http2) => self.feed_http2(conn, http2, input),
                 Session::WebSocket(socket) => self.feed_ws(conn, socket, input),
+                Session::Client(own) => self.feed_client(conn, own, input),
                 Session::Sse => (Session::Sse, input.len()),
                 Session::Silent => (Session::Silent, input.len()),
             };

@@ -8,7 +8,8 @@ use super::Command;
 mod answers;
 
 use super::Shard;
-use super::connection::EndpointId;
+use super::client::{Client, ClientSocket};
+use super::connection::{EndpointId, Subscriber};
 use super::http::origin::CorsOrigin;
 use super::http::{Head, Headers, Response, Route, SubscribeRequest, route};
 use super::publish::{Asker, PublishId};
@@ -16,6 +17,7 @@ use super::session::Session;
 use super::session_ws::WebSocket;
 use super::settings::Settings;
 use crate::driver::{ConnId, ReceiveMode};
+use proto::centrifuge::Encoding;
 use proto::http1::{
     self, Body, BodyReader, Fields, HeadError, Limits, Request, RequestParser, Sniff, Sniffer,
 };
@@ -305,6 +307,9 @@ impl Shard {
             Ok(Route::WebSocket(subscribe)) => {
                 return self.upgrade(conn, http1, request, subscribe);
             }
+            Ok(Route::Client(encoding)) => {
+                return self.upgrade_client(conn, http1, request, encoding);
+            }
             Ok(Route::Sse(subscribe)) => return self.start_sse(conn, http1, request, subscribe),
             Ok(Route::Read { channel, since, last, limit }) => {
                 let tag = request.header_str("if-none-match").map(str::to_owned);
@@ -392,16 +397,9 @@ impl Shard {
         request: &Request,
         subscribe: SubscribeRequest,
     ) -> Next {
-        let accept = match ws::handshake::validate(request) {
+        let accept = match handshake(request) {
             Ok(accept) => accept,
-            Err(error) => {
-                let mut response =
-                    Response::error(error.status(), "bad_handshake", &error.to_string());
-                for (name, value) in error.headers() {
-                    response = response.with(name, *value);
-                }
-                return self.respond_http1(conn, http1, request, response);
-            }
+            Err(response) => return self.respond_http1(conn, http1, request, response),
         };
         if let Err(response) = self.may_subscribe(&subscribe) {
             return self.respond_http1(conn, http1, request, response);
@@ -416,6 +414,42 @@ impl Shard {
         self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::WebSocket(WebSocket::default()))
+    }
+
+    /// A WebSocket of the client protocol. What it may do is asked command by command.
+    fn upgrade_client(
+        &mut self,
+        conn: ConnId,
+        http1: &mut Http1,
+        request: &Request,
+        encoding: Option<Encoding>,
+    ) -> Next {
+        let accept = match handshake(request) {
+            Ok(accept) => accept,
+            Err(response) => return self.respond_http1(conn, http1, request, response),
+        };
+        if self.drain.is_some() {
+            let text = "the server drains; connect elsewhere";
+            let response = Response::error(503, "draining", text);
+            return self.respond_http1(conn, http1, request, response);
+        }
+        let known = [Encoding::Protobuf, Encoding::Json].map(Encoding::subprotocol);
+        let offered = ws::handshake::choose_protocol(request, &known);
+        let encoding = offered.and_then(Encoding::from_subprotocol).or(encoding);
+        let mut out = Vec::new();
+        if accept.write_response(&mut out, offered, &[]).is_err() {
+            self.end_connection(conn, CloseReason::Internal);
+            return Next::Stay;
+        }
+        let endpoint = EndpointId::connection(conn.slot);
+        self.say(endpoint, out);
+        let id = u128::from(self.random()) << 64 | u128::from(self.random());
+        let client = Client::new(encoding.unwrap_or(Encoding::Json), id, self.now.ms);
+        self.set_subscriber(endpoint, Subscriber::changing(client.format()));
+        let connect_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
+        self.wheel.schedule(conn.slot, self.now.ms + connect_ms);
+        let socket = WebSocket::default();
+        Next::Become(Session::Client(Box::new(ClientSocket { socket, client })))
     }
 
     fn start_sse(
@@ -450,13 +484,14 @@ impl Shard {
                 let bytes = std::mem::take(&mut request.unreleased);
                 self.release_http2(conn, stream, bytes);
             }
-            Asker::WebSocket(conn) => {
-                if let Some(connection) = self.connections.get(conn)
-                    && let Session::WebSocket(socket) = &mut connection.session
-                {
-                    socket.unpark();
-                    self.resumable.push(conn);
+            Asker::WebSocket(conn) | Asker::Client(conn, _) => {
+                let Some(connection) = self.connections.get(conn) else { return };
+                match &mut connection.session {
+                    Session::WebSocket(socket) => socket.unpark(),
+                    Session::Client(own) => own.socket.unpark(),
+                    _ => return,
                 }
+                self.resumable.push(conn);
             }
         }
     }
@@ -464,10 +499,14 @@ impl Shard {
     /// Goes on with connections that had more input than they could use.
     pub(super) fn run_resumable(&mut self) {
         for conn in std::mem::take(&mut self.resumable) {
+            self.resume_client(conn);
             let Some(connection) = self.connections.get(conn) else { continue };
             let leftover = match &mut connection.session {
                 Session::Http1(http1) => std::mem::take(&mut http1.leftover),
                 Session::WebSocket(socket) => socket.take_leftover(),
+                // Parked again: what came behind waits on.
+                Session::Client(own) if own.socket.is_parked() => continue,
+                Session::Client(own) => own.socket.take_leftover(),
                 _ => continue,
             };
             if !leftover.is_empty() {
@@ -515,4 +554,14 @@ pub(super) fn sse_response() -> Response {
         .with("content-type", "text/event-stream")
         .with("cache-control", "no-cache, no-transform")
         .with("x-accel-buffering", "no")
+}
+/// Checks an upgrade to WebSocket.
+fn handshake(request: &Request) -> Result<ws::handshake::Accept, Response> {
+    ws::handshake::validate(request).map_err(|error| {
+        let mut response = Response::error(error.status(), "bad_handshake", &error.to_string());
+        for (name, value) in error.headers() {
+            response = response.with(name, *value);
+        }
+        response
+    })
 }

@@ -63,11 +63,22 @@ impl WebSocket {
         self.unfinished.as_deref().map_or(0, held)
     }
 
+    /// Nothing more is read until [`Self::unpark`].
+    pub fn park(&mut self, limits: &crate::config::limits::Limits) {
+        let unfinished = self.unfinished.get_or_insert_with(|| Box::new(Unfinished::new(limits)));
+        unfinished.parked = true;
+    }
+
     /// The parked message has gone on its way.
     pub fn unpark(&mut self) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.parked = false;
         }
+    }
+
+    /// True while nothing more is read.
+    pub fn is_parked(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.parked)
     }
 
     /// Takes what was received behind a parked message.
@@ -93,7 +104,7 @@ impl WebSocket {
 }
 
 /// What follows a message.
-enum After {
+pub(super) enum After {
     /// The next one.
     GoOn,
     /// Nothing, until it has found room.
@@ -109,6 +120,21 @@ impl Shard {
         mut socket: WebSocket,
         input: &[u8],
     ) -> (Session, usize) {
+        let used = self.feed_frames(conn, &mut socket, input, |shard, text, data| {
+            shard.on_data(conn, text, data)
+        });
+        (Session::WebSocket(socket), used)
+    }
+
+    /// Decodes frames and answers those that control the connection; `on_data` gets the messages,
+    /// and whether they are text.
+    pub(super) fn feed_frames(
+        &mut self,
+        conn: ConnId,
+        socket: &mut WebSocket,
+        input: &[u8],
+        mut on_data: impl FnMut(&mut Self, bool, &[u8]) -> After,
+    ) -> usize {
         let mut scratch = std::mem::take(&mut self.plain_ws);
         let mut work = match socket.unfinished.take() {
             Some(unfinished) => *unfinished,
@@ -134,7 +160,12 @@ impl Shard {
             };
             used += taken;
             let Some(message) = message else { break };
-            match self.on_message(conn, &mut socket, message) {
+            let after = match message {
+                Message::Text(text) => on_data(self, true, text.as_bytes()),
+                Message::Binary(data) => on_data(self, false, data),
+                control => self.on_control(conn, socket, control),
+            };
+            match after {
                 After::GoOn => {}
                 After::Park => work.parked = true,
                 After::Over => break,
@@ -145,16 +176,15 @@ impl Shard {
         }
         scratch.shrink_to(64 << 10);
         self.plain_ws = scratch;
-        (Session::WebSocket(socket), input.len())
+        input.len()
     }
 
-    /// Handles one message.
-    fn on_message(&mut self, conn: ConnId, socket: &mut WebSocket, message: Message<'_>) -> After {
+    /// Handles one control frame.
+    fn on_control(&mut self, conn: ConnId, socket: &mut WebSocket, message: Message<'_>) -> After {
         let endpoint = EndpointId::connection(conn.slot);
         let control_max = self.settings.limits.ws_control_frames_per_s_max;
         match message {
-            Message::Text(text) => self.on_data(conn, true, text.as_bytes()),
-            Message::Binary(data) => self.on_data(conn, false, data),
+            Message::Text(_) | Message::Binary(_) => After::GoOn,
             Message::Ping(_) | Message::Pong(_) if socket.floods(self.now.ms, control_max) => {
                 let text = "too many control frames per second";
                 self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);

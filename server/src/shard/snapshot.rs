@@ -37,6 +37,7 @@ impl Shard {
                 Session::Http1(_) => gauges.connections_http1 += 1,
                 Session::Http2(_) => gauges.connections_http2 += 1,
                 Session::WebSocket(_) => gauges.connections_websocket += 1,
+                Session::Client(_) => gauges.connections_client += 1,
                 Session::Sse => gauges.connections_sse += 1,
                 Session::Silent => {}
             }

@@ -4,6 +4,7 @@
 //! for is compared with that time, and the entry is set to the next moment that can matter.
 
 use super::Shard;
+use super::client::Beat;
 use super::connection::{End, EndpointId, Stamp};
 use super::outbox::SendState;
 use super::session::Session;
@@ -111,6 +112,15 @@ impl Shard {
                 None if now >= heard + beat => Due::Ping(now + seconds(limits.pong_timeout_s)),
                 None => Due::Later(heard + beat),
             },
+            Session::Client(own) => {
+                let (connect, pong) = (limits.head_timeout_s, limits.pong_timeout_s);
+                match own.client.due(now, seconds(connect), beat, seconds(pong)) {
+                    Beat::Stale => Due::End(CloseReason::Timeout),
+                    Beat::NoPong => Due::End(CloseReason::NoPong),
+                    Beat::Ping => Due::Ping(now + beat.min(seconds(pong))),
+                    Beat::Later(at) => Due::Later(at),
+                }
+            }
             Session::Sse if blocked => Due::Later(said + beat * STALLED_HEARTBEATS),
             Session::Sse if now >= said + beat => Due::Ping(now + beat),
             Session::Sse => Due::Later(said + beat),
@@ -153,6 +163,7 @@ impl Shard {
                 socket.pinged = Some(Stamp::at(now));
                 ws::encode_frame(ws::Opcode::Ping, b"")
             }
+            Session::Client(own) => own.client.ping(now),
             Session::Sse => sse::HEARTBEAT.into(),
             Session::Http2(http2) => {
                 streams.extend(http2.sse_indices());

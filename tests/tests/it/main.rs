@@ -11,6 +11,7 @@
 mod rig;
 
 mod clickhouse;
+mod client;
 mod demo;
 mod durability;
 mod faults;

@@ -144,12 +144,6 @@ impl History {
         self.kept.front().is_some_and(|kept| now_ms - kept.admitted_ms >= age_ms)
     }
 
-    /// The event at an offset.
-    pub(super) fn get(&self, offset: u64) -> Option<&Event> {
-        let index = offset.checked_sub(self.first()?)?;
-        self.kept.get(usize::try_from(index).ok()?).map(|kept| &kept.event)
-    }
-
     /// Events with offsets above `after` and up to `visible`, within the limit but at least one,
     /// and the offset to go on after if there are more.
     pub(super) fn after(
@@ -178,6 +172,23 @@ impl History {
             events.push(kept.event.clone());
         }
         (events, None)
+    }
+
+    /// Events with offsets below `below`, the newest first, within the limit but at least one.
+    pub(super) fn newest(&self, below: u64, limit: PageLimit) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(first) = self.first() else { return events };
+        let end = usize::try_from(below.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        for kept in self.kept.range(..end.min(self.kept.len())).rev() {
+            bytes += kept.event.size();
+            let full = events.len() >= limit.events_max || bytes > limit.bytes_max;
+            if full && !events.is_empty() {
+                break;
+            }
+            events.push(kept.event.clone());
+        }
+        events
     }
 
     /// What the ledger counts: images, their overhead, and the capacity of the deque.

@@ -117,8 +117,8 @@ pub trait Orderer {
     /// stale index.
     fn history_after(&self, channel: ChannelIndex, after: u64, limit: PageLimit) -> Option<Page>;
 
-    /// The newest visible event, if it is retained.
-    fn last(&self, channel: ChannelIndex) -> Option<Event>;
+    /// The newest visible events that are retained, of those below an offset, the newest first.
+    fn newest(&self, channel: ChannelIndex, below: u64, limit: PageLimit) -> Vec<Event>;
 
     /// The position of the newest visible event, retained or not, under the current epoch: where
     /// a new subscriber stands. `None` for a stale index.
@@ -393,9 +393,9 @@ impl Orderer for Home {
         Some(Page { events, next, contiguous })
     }
 
-    fn last(&self, channel: ChannelIndex) -> Option<Event> {
-        let channel = self.directory.get(channel)?;
-        channel.history.get(channel.visible).cloned()
+    fn newest(&self, channel: ChannelIndex, below: u64, limit: PageLimit) -> Vec<Event> {
+        let Some(channel) = self.directory.get(channel) else { return Vec::new() };
+        channel.history.newest(below.min(channel.visible.saturating_add(1)), limit)
     }
 
     fn top(&self, channel: ChannelIndex) -> Option<Position> {

@@ -5,6 +5,7 @@ use super::head::Head;
 use super::response::Response;
 use crate::mesh::{AckMode, Since};
 use crate::shard::format::Format;
+use proto::centrifuge::Encoding;
 use proto::channel::ChannelName;
 use proto::position::{Cursor, Position};
 
@@ -20,6 +21,8 @@ pub enum Route {
     Publish { channel: Option<ChannelName>, ack: AckMode },
     /// Upgrade to a WebSocket subscription.
     WebSocket(SubscribeRequest),
+    /// Upgrade to a WebSocket of the client protocol; the encoding if the URL says one.
+    Client(Option<Encoding>),
     /// An event stream.
     Sse(SubscribeRequest),
     /// A polling request; `last` asks for the newest event.
@@ -89,6 +92,7 @@ pub fn route(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
         (Some("v1"), Some("sse"), None, ..) => sse(head, channels_max),
         (Some("v1"), Some("ws"), None, ..) => web_socket_of_several(head, channels_max),
         (Some("v1"), Some("history"), None, ..) => history(head),
+        (Some("connection"), Some("websocket"), None, ..) => client(head),
         (Some("health"), Some("live"), None, ..) => get(head, Route::Live),
         (Some("health"), Some("ready"), None, ..) => get(head, Route::Ready),
         (Some("v1" | "health"), ..) => Err(not_found(head.path)),
@@ -156,6 +160,17 @@ fn web_socket(
     }
     let format = Format::web_socket(envelope);
     subscribe(vec![channel], since.as_deref(), format, channels_max).map(Route::WebSocket)
+}
+
+/// The client protocol's endpoint. SDKs add parameters of their own as they please, so unknown ones
+/// are left alone.
+fn client(head: &Head<'_>) -> Result<Route, Response> {
+    only(head, "GET")?;
+    let pairs = pairs(head)?;
+    let protobuf = pairs.iter().any(|(key, value)| {
+        matches!(key.as_str(), "format" | "cf_protocol") && value == "protobuf"
+    });
+    Ok(Route::Client(protobuf.then_some(Encoding::Protobuf)))
 }
 
 /// One WebSocket for several channels: always envelopes, and positions channel by channel, because

@@ -1,0 +1,72 @@
+//! Publishing by clients: the same path as every publish, answered by the command's id.
+
+use super::{Client, Refusal};
+use crate::driver::ConnId;
+use crate::shard::Shard;
+use crate::shard::session_ws::After;
+use proto::answer::PublishAnswer;
+use proto::centrifuge::{Data, ErrorCode, ErrorReply, PublishRequest, PublishResult, ReplyBody};
+use proto::channel::ChannelName;
+use proto::decode::{RejectCode, Rejection};
+
+impl Shard {
+    pub(super) fn client_publish(
+        &mut self,
+        conn: ConnId,
+        client: &mut Client,
+        id: u32,
+        request: &PublishRequest<'_>,
+    ) -> Result<After, Refusal> {
+        self.stats.counters.messages_received += 1;
+        let name = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
+        if !self.settings.namespace(name.as_str()).client_publish {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        if request.data.bytes().len() > self.settings.limits.message_bytes_max as usize {
+            return Err(ErrorCode::LimitExceeded.into());
+        }
+        Self::pend(client)?;
+        // What Protobuf clients send has no type: JSON is what parses as such.
+        let data = match request.data {
+            Data::Binary(bytes)
+                if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() =>
+            {
+                Data::Json(bytes)
+            }
+            data => data,
+        };
+        Ok(if self.publish_of_client(conn, id, name, data) { After::GoOn } else { After::Park })
+    }
+
+    /// What became of a client's publish.
+    pub(in crate::shard) fn answered_client(
+        &mut self,
+        conn: ConnId,
+        id: u32,
+        answer: &PublishAnswer,
+    ) {
+        let Some(client) = self.client_mut(super::EndpointId::connection(conn.slot)) else {
+            return;
+        };
+        client.pending -= 1;
+        let encoding = client.encoding;
+        let body = match answer.first_rejection() {
+            _ if answer.accepted() > 0 => ReplyBody::Publish(PublishResult::default()),
+            Some(rejection) => ReplyBody::Error(refusal(rejection)),
+            // Not decided: the server was full before it got to it.
+            None => ReplyBody::Error(ErrorCode::TooManyRequests.into()),
+        };
+        self.reply(conn, encoding, id, body);
+    }
+}
+
+fn refusal(rejection: &Rejection) -> ErrorReply<'_> {
+    let code = match rejection.code {
+        RejectCode::Forbidden => ErrorCode::PermissionDenied,
+        RejectCode::Overloaded => ErrorCode::TooManyRequests,
+        RejectCode::Unavailable | RejectCode::NotDurable => ErrorCode::Internal,
+        RejectCode::TooLarge => ErrorCode::LimitExceeded,
+        _ => ErrorCode::BadRequest,
+    };
+    ErrorReply { message: rejection.detail.as_str().into(), ..code.into() }
+}

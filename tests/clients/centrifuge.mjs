@@ -1,0 +1,99 @@
+// centrifuge-js, unchanged, as a client: plays the steps that the test gives as JSON, and fails at
+// the first that does not go as it says. Steps: see tests/tests/it/client.rs.
+// Arguments: URL, `json` or `protobuf`, package, steps.
+import assert from "node:assert/strict";
+import WebSocket from "ws";
+
+const [url, protocol, name, script] = process.argv.slice(2);
+const binary = protocol === "protobuf";
+const { Centrifuge } = await import(binary ? `${name}/build/protobuf` : name);
+const client = new Centrifuge(url, { websocket: WebSocket, ...(binary && { protocol }) });
+const subscriptions = new Map();
+
+const arrived = [];
+let wake = () => {};
+const put = (item) => {
+  arrived.push(item);
+  wake();
+};
+
+// Protobuf carries bytes, and numbers beyond what a double holds.
+const encode = (value) => (binary ? new TextEncoder().encode(JSON.stringify(value)) : value);
+const decode = (data) => (binary ? JSON.parse(new TextDecoder().decode(data)) : data);
+const publication = ({ offset, data }) => ({ offset: Number(offset ?? 0), data: decode(data) });
+
+client.on("connecting", ({ code }) => put({ connecting: code }));
+client.on("connected", () => put({ connected: true }));
+client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
+client.on("error", ({ error }) => put({ error: error.code }));
+
+async function next(what) {
+  const late = setTimeout(() => {
+    console.error(`nothing came instead of ${what}`);
+    process.exit(1);
+  }, 60_000);
+  while (arrived.length === 0) {
+    await new Promise((resolve) => (wake = resolve));
+  }
+  clearTimeout(late);
+  return arrived.shift();
+}
+
+async function fails(promise, code) {
+  await assert.rejects(promise, (error) => {
+    assert.equal(error.code, code, JSON.stringify(error));
+    assert.ok(error.message);
+    return true;
+  });
+}
+
+const steps = {
+  connect: () => client.connect(),
+  subscribe: ([channel, options]) => {
+    const subscription = client.newSubscription(channel, options);
+    subscriptions.set(channel, subscription);
+    subscription.on("publication", (context) =>
+      put({ channel, publication: publication(context) }),
+    );
+    subscription.on("subscribed", ({ wasRecovering, recovered, recoverable }) =>
+      put({ channel, subscribed: { wasRecovering, recovered, recoverable } }),
+    );
+    subscription.on("unsubscribed", ({ code }) => put({ channel, unsubscribed: code }));
+    subscription.on("error", ({ error }) => put({ channel, error: error.code }));
+    subscription.on("join", ({ info }) => put({ channel, join: info.user }));
+    subscription.on("leave", ({ info }) => put({ channel, leave: info.user }));
+    subscription.subscribe();
+  },
+  unsubscribe: (channel) => subscriptions.get(channel).unsubscribe(),
+  publish: ([channel, data]) => client.publish(channel, encode(data)),
+  publish_fails: ([channel, data, code]) => fails(client.publish(channel, encode(data)), code),
+  rpc_fails: ([method, code]) => fails(client.rpc(method, encode({})), code),
+  history_fails: ([channel, options, code]) => fails(client.history(channel, options), code),
+  send: (data) => client.send(encode(data)),
+  history: async ([channel, options, expected]) => {
+    const got = await client.history(channel, options);
+    const { publications, epoch, offset } = got;
+    assert.deepEqual(publications.map((it) => publication(it)), expected.publications);
+    assert.equal(Number(offset), expected.offset);
+    assert.equal(epoch === "", expected.epoch === "");
+  },
+  // The connection breaks; the SDK comes back by itself.
+  cut: () => client._transport._transport.terminate(),
+  // What the test does meanwhile, when it reads this line.
+  say: async (line) => {
+    console.log(line);
+    await new Promise((resolve) => process.stdin.once("data", resolve));
+  },
+  disconnect: () => client.disconnect(),
+  expect: async (expected) => {
+    const got = await next(JSON.stringify(expected));
+    for (const [member, value] of Object.entries(expected)) {
+      assert.deepEqual(got[member], value, `expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}`);
+    }
+  },
+};
+
+for (const [step, argument] of JSON.parse(script)) {
+  await steps[step](argument);
+}
+process.exit(0);

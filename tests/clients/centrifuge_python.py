@@ -1,0 +1,106 @@
+"""centrifuge-python, unchanged, as a client: plays the steps that the test gives as JSON. The same
+steps as centrifuge.mjs, as far as this SDK has them. Arguments: URL, `json` or `protobuf`, steps."""
+
+import asyncio
+import json
+import os
+import sys
+
+from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler
+
+URL, PROTOCOL, SCRIPT = sys.argv[1:4]
+BINARY = PROTOCOL == "protobuf"
+
+
+def encode(value):
+    return json.dumps(value).encode() if BINARY else value
+
+
+def decode(data):
+    return json.loads(data) if BINARY else data
+
+
+def publication(it):
+    return {"offset": it.offset or 0, "data": decode(it.data)}
+
+
+async def main():
+    arrived = asyncio.Queue()
+
+    class Connection(ClientEventHandler):
+        async def on_connecting(self, context):
+            arrived.put_nowait({"connecting": context.code})
+
+        async def on_connected(self, context):
+            arrived.put_nowait({"connected": True})
+
+        async def on_disconnected(self, context):
+            arrived.put_nowait({"disconnected": context.code, "reason": context.reason})
+
+    class Channel(SubscriptionEventHandler):
+        def __init__(self, name):
+            self.name = name
+
+        async def on_publication(self, context):
+            arrived.put_nowait({"channel": self.name, "publication": publication(context.pub)})
+
+        async def on_subscribed(self, context):
+            subscribed = {
+                "wasRecovering": context.was_recovering,
+                "recovered": context.recovered,
+                "recoverable": context.recoverable,
+            }
+            arrived.put_nowait({"channel": self.name, "subscribed": subscribed})
+
+        async def on_unsubscribed(self, context):
+            arrived.put_nowait({"channel": self.name, "unsubscribed": context.code})
+
+        async def on_error(self, context):
+            arrived.put_nowait({"channel": self.name, "error": context.code})
+
+    client = Client(URL, events=Connection(), use_protobuf=BINARY)
+    subscriptions = {}
+
+    async def play(step, argument):
+        if step == "connect":
+            await client.connect()
+        elif step == "subscribe":
+            name = argument[0]
+            subscriptions[name] = client.new_subscription(name, events=Channel(name))
+            await subscriptions[name].subscribe()
+        elif step == "unsubscribe":
+            await subscriptions[argument].unsubscribe()
+        elif step == "publish":
+            await client.publish(argument[0], encode(argument[1]))
+        elif step == "publish_fails":
+            try:
+                await client.publish(argument[0], encode(argument[1]))
+            except ReplyError as error:
+                assert error.code == argument[2], error.code
+            else:
+                raise AssertionError("it was taken")
+        elif step == "history":
+            name, options, expected = argument
+            result = await subscriptions[name].history(limit=options["limit"])
+            assert [publication(it) for it in result.publications] == expected["publications"]
+            assert result.offset == expected["offset"]
+        elif step == "cut":
+            client._conn.transport.abort()
+        elif step == "say":
+            print(argument, flush=True)
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        elif step == "disconnect":
+            await client.disconnect()
+        elif step == "expect":
+            got = await asyncio.wait_for(arrived.get(), 60)
+            for member, value in argument.items():
+                assert got.get(member) == value, f"expected {argument}, got {got}"
+        else:
+            raise AssertionError(f"no step {step}")
+
+    for step, argument in json.loads(SCRIPT):
+        await play(step, argument)
+    os._exit(0)
+
+
+asyncio.run(main())
