@@ -9,8 +9,8 @@
 //! one of the connection's subscriptions; commands of one client are taken in order, and while a
 //! publish is parked the rest of its frame waits here and nothing more is read.
 //!
-//! Bounded: subscriptions by `channels_per_connection_max`, a frame by `message_bytes_max`, commands
-//! that wait for an answer by [`PENDING_MAX`].
+//! Bounded: subscriptions by `channels_per_connection_max`, a frame by `message_bytes_max`, and
+//! commands that wait for an answer by [`PENDING_MAX`].
 //!
 //! Deliberately absent: encodings (`format` for publications, `proto` for all else), the socket
 //! (`session_ws`), who may do what.
