@@ -15,6 +15,7 @@ mod client;
 mod demo;
 mod durability;
 mod faults;
+mod guides;
 mod h2load;
 mod http;
 mod limits;
