@@ -15,6 +15,7 @@ pub mod answer;
 pub mod centrifuge;
 pub mod channel;
 pub mod decode;
+pub mod delta;
 pub mod envelope;
 pub mod event;
 pub mod field;

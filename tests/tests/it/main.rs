@@ -12,6 +12,7 @@ mod rig;
 
 mod clickhouse;
 mod client;
+mod delta;
 mod demo;
 mod durability;
 mod faults;

@@ -97,7 +97,7 @@ fn play_step(socket: &mut WebSocket<TcpStream>, name: &str, argument: &Value) {
     }
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub fn unhex(text: &str) -> Vec<u8> {
     let digits = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
     (0..text.len()).step_by(2).map(digits).collect()
 }
