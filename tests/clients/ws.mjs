@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import WebSocket from "ws";
 
-const [url, script] = process.argv.slice(2);
-const socket = new WebSocket(url, { rejectUnauthorized: false, maxPayload: 64 << 20 });
+const [url, script, deflate] = process.argv.slice(2);
+const perMessageDeflate = deflate ? { threshold: 0 } : false;
+const options = { rejectUnauthorized: false, maxPayload: 64 << 20, perMessageDeflate };
+const socket = new WebSocket(url, options);
 const arrived = [];
 let wake = () => {};
 const put = (item) => {
@@ -19,6 +21,8 @@ await new Promise((resolve, reject) => {
   socket.once("open", resolve);
   socket.once("error", reject);
 });
+
+assert.equal(socket.extensions.includes("permessage-deflate"), Boolean(deflate));
 
 async function next() {
   while (arrived.length === 0) {

@@ -9,9 +9,11 @@ import aiohttp
 from aiohttp import WSMsgType
 
 
-async def main(url, script):
+async def main(url, script, deflate=None):
+    options = {"max_msg_size": 64 << 20, "autoping": False, "compress": 15 if deflate else 0}
     async with aiohttp.ClientSession() as session:
-        async with session.ws_connect(url, max_msg_size=64 << 20, autoping=False) as socket:
+        async with session.ws_connect(url, **options) as socket:
+            assert bool(socket.compress) == bool(deflate), socket.compress
             for name, argument in script:
                 await play(socket, name, argument)
 
@@ -54,4 +56,4 @@ async def play(socket, name, argument):
         assert got.type == kind and got.data == expected, (name, got.type, str(got.data)[:100])
 
 
-asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+asyncio.run(main(sys.argv[1], json.loads(sys.argv[2]), *sys.argv[3:]))

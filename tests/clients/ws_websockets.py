@@ -10,8 +10,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 
-async def main(url, script):
-    socket = await connect(url, max_size=64 << 20, compression=None, proxy=None)
+async def main(url, script, compression=None):
+    socket = await connect(url, max_size=64 << 20, compression=compression, proxy=None)
+    assert bool(socket.protocol.extensions) == bool(compression), socket.protocol.extensions
     for name, argument in script:
         await play(socket, name, argument)
     # Without a closing handshake: after a close in the middle of a long message the library trips
@@ -57,4 +58,4 @@ async def play(socket, name, argument):
         assert type(got) is type(expected) and got == expected, (name, got[:100], expected[:100])
 
 
-asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
+asyncio.run(main(sys.argv[1], json.loads(sys.argv[2]), *sys.argv[3:]))

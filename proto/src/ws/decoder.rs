@@ -1,5 +1,6 @@
 //! Bytes to messages.
 
+use super::deflate::Inflater;
 use super::header::{self, Context, HEADER_BYTES_MAX, Header};
 use super::{CONTROL_BYTES_MAX, FrameError, Opcode, Role, is_close_code, mask};
 use std::mem;
@@ -7,16 +8,19 @@ use std::mem;
 /// What a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest message, in bytes; beyond it 1009, at the frame head that announces it.
+    /// The longest message, in bytes; beyond it 1009, at the frame head that announces it. A
+    /// compressed message is counted as expanded.
     pub message_bytes_max: u32,
     /// The most frames of one message; beyond it 1008. At least 1.
     pub fragments_max: u16,
+    /// permessage-deflate was negotiated, without context takeover: messages may be compressed.
+    pub deflate: bool,
 }
 
 impl Default for Limits {
     /// 64 KiB as in the limits file; 256 fragments suffice for clients that flush every few bytes.
     fn default() -> Self {
-        Self { message_bytes_max: 64 * 1024, fragments_max: 256 }
+        Self { message_bytes_max: 64 * 1024, fragments_max: 256, deflate: false }
     }
 }
 
@@ -70,6 +74,14 @@ enum Open {
     None,
     Text,
     Binary,
+    CompressedText,
+    CompressedBinary,
+}
+
+impl Open {
+    const fn is_compressed(self) -> bool {
+        matches!(self, Self::CompressedText | Self::CompressedBinary)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,17 +116,28 @@ impl Decoder {
     /// a close frame, everything is ignored.
     ///
     /// `scratch` is overwritten; it may be shared by all connections of a thread. A message that
-    /// arrived in pieces replaces its allocation, so that the connection keeps none.
+    /// arrived in pieces replaces its allocation, so that the connection keeps none. A compressed
+    /// message makes an inflater of its own; see [`Self::feed_inflating`].
     pub fn feed<'s>(
         &mut self,
         input: &[u8],
         scratch: &'s mut Vec<u8>,
     ) -> Result<(usize, Option<Message<'s>>), FrameError> {
+        self.feed_inflating(input, scratch, &mut Inflater::default())
+    }
+
+    /// As [`Self::feed`], for whoever runs many connections: one inflater serves them all.
+    pub fn feed_inflating<'s>(
+        &mut self,
+        input: &[u8],
+        scratch: &'s mut Vec<u8>,
+        inflater: &mut Inflater,
+    ) -> Result<(usize, Option<Message<'s>>), FrameError> {
         scratch.clear();
         let mut consumed = 0;
         let step = loop {
             let rest = input.get(consumed..).unwrap_or_default();
-            match self.step(rest, scratch) {
+            match self.step(rest, scratch, inflater) {
                 Ok((taken, None)) if taken < rest.len() => consumed += taken,
                 step => break step,
             }
@@ -168,6 +191,7 @@ impl Decoder {
         &mut self,
         input: &[u8],
         scratch: &mut Vec<u8>,
+        inflater: &mut Inflater,
     ) -> Result<(usize, Option<Opcode>), FrameError> {
         match self.state {
             State::Closed => Ok((input.len(), None)),
@@ -176,7 +200,7 @@ impl Decoder {
                 match header {
                     // An empty payload is complete with its header; there may be no more input.
                     Some(header) if header.payload_bytes == 0 => {
-                        Ok((taken, self.take_payload(&[], scratch)?))
+                        Ok((taken, self.take_payload(&[], scratch, inflater)?))
                     }
                     _ => Ok((taken, None)),
                 }
@@ -184,7 +208,7 @@ impl Decoder {
             State::Payload { left, .. } => {
                 let wanted = usize::try_from(left).unwrap_or(usize::MAX);
                 let run = input.get(..wanted).unwrap_or(input);
-                Ok((run.len(), self.take_payload(run, scratch)?))
+                Ok((run.len(), self.take_payload(run, scratch, inflater)?))
             }
         }
     }
@@ -221,16 +245,24 @@ impl Decoder {
 
     fn context(&self) -> Context {
         let used = self.message.len() as u64;
+        let limit = u64::from(self.limits.message_bytes_max);
+        // The rest of a frame is counted in 32 bits.
+        let extra_room = (limit / 16 + 64).min(u64::from(u32::MAX) - limit);
+        let limit = limit + if self.open.is_compressed() { extra_room } else { 0 };
         Context {
             role: self.role,
             message_open: self.open != Open::None,
             fragments_left: self.limits.fragments_max.saturating_sub(self.fragments),
-            room: u64::from(self.limits.message_bytes_max).saturating_sub(used),
+            room: limit.saturating_sub(used),
+            deflate: self.limits.deflate,
+            extra_room,
         }
     }
 
     fn begin(&mut self, header: &Header) {
         match header.opcode {
+            Opcode::Text if header.compressed => self.open = Open::CompressedText,
+            Opcode::Binary if header.compressed => self.open = Open::CompressedBinary,
             Opcode::Text => self.open = Open::Text,
             Opcode::Binary => self.open = Open::Binary,
             _ => {}
@@ -252,6 +284,7 @@ impl Decoder {
         &mut self,
         run: &[u8],
         scratch: &mut Vec<u8>,
+        inflater: &mut Inflater,
     ) -> Result<Option<Opcode>, FrameError> {
         let State::Payload { left, key, opcode, fin } = self.state else { return Ok(None) };
         let left = left.saturating_sub(u32::try_from(run.len()).unwrap_or(u32::MAX));
@@ -266,7 +299,7 @@ impl Decoder {
         let finished = left == 0 && fin;
         if finished && self.message.is_empty() {
             mask::append(scratch, run, key);
-            return Ok(Some(self.finish()));
+            return self.finish(scratch, inflater).map(Some);
         }
         mask::append(&mut self.message, run, key);
         self.check_text(finished)?;
@@ -274,16 +307,26 @@ impl Decoder {
             return Ok(None);
         }
         *scratch = mem::take(&mut self.message);
-        Ok(Some(self.finish()))
+        self.finish(scratch, inflater).map(Some)
     }
 
-    /// Ends the open message and says what it is.
-    fn finish(&mut self) -> Opcode {
-        let opcode = if self.open == Open::Text { Opcode::Text } else { Opcode::Binary };
+    /// Ends the open message, whose bytes are in `scratch`, and says what it is.
+    fn finish(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        inflater: &mut Inflater,
+    ) -> Result<Opcode, FrameError> {
+        if self.open.is_compressed() {
+            inflater.inflate(scratch, self.limits.message_bytes_max)?;
+        }
+        let opcode = match self.open {
+            Open::Text | Open::CompressedText => Opcode::Text,
+            _ => Opcode::Binary,
+        };
         self.open = Open::None;
         self.fragments = 0;
         self.checked = 0;
-        opcode
+        Ok(opcode)
     }
 
     //= rfc6455#8.1

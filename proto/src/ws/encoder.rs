@@ -7,6 +7,12 @@ use bytes::Bytes;
 /// Two bytes and eight of length: a server frame has no key.
 const SERVER_HEAD_BYTES_MAX: usize = 10;
 
+/// The frame ends its message.
+const FIN: u8 = 0x80;
+
+/// The message is compressed.
+const RSV1: u8 = 0x40;
+
 /// One unmasked frame of exact size, to be shared.
 pub fn encode_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(SERVER_HEAD_BYTES_MAX + payload.len());
@@ -21,7 +27,7 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
 
 /// Appends the head of an unmasked frame whose payload is written after it.
 pub fn write_frame_head(out: &mut Vec<u8>, opcode: Opcode, payload_bytes: usize) {
-    write_head(out, opcode, true, false, payload_bytes);
+    write_head(out, FIN | opcode as u8, false, payload_bytes);
 }
 
 /// Appends one frame with every choice open: `mask` is the client's fresh random key, `fin` is
@@ -33,7 +39,8 @@ pub fn write_frame_with(
     mask: Option<[u8; 4]>,
     payload: &[u8],
 ) {
-    write_head(out, opcode, fin, mask.is_some(), payload.len());
+    let first = opcode as u8 | if fin { FIN } else { 0 };
+    write_head(out, first, mask.is_some(), payload.len());
     match mask {
         Some(key) => {
             out.extend_from_slice(&key);
@@ -62,9 +69,19 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     Bytes::from(out)
 }
 
-fn write_head(out: &mut Vec<u8>, opcode: Opcode, fin: bool, masked: bool, payload_bytes: usize) {
+/// One unmasked frame of exact size whose payload is compressed.
+pub(super) fn encode_compressed(opcode: Opcode, compressed: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(SERVER_HEAD_BYTES_MAX + compressed.len());
+    //= rfc7692#6.1
+    // RSV1 on the first frame, here the only one, says that the message is compressed.
+    write_head(&mut out, FIN | RSV1 | opcode as u8, false, compressed.len());
+    out.extend_from_slice(compressed);
+    Bytes::from(out)
+}
+
+fn write_head(out: &mut Vec<u8>, first: u8, masked: bool, payload_bytes: usize) {
     let mask_bit = if masked { 0x80 } else { 0 };
-    out.push(opcode as u8 | if fin { 0x80 } else { 0 });
+    out.push(first);
     match (u8::try_from(payload_bytes), u16::try_from(payload_bytes)) {
         (Ok(short @ 0..126), _) => out.push(short | mask_bit),
         (_, Ok(medium)) => {

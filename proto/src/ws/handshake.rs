@@ -1,5 +1,6 @@
 //! The opening handshake (RFC 6455 section 4), both sides.
 
+use super::deflate;
 use crate::http1::{self, Body, FieldError, Request, Response, tokens};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +33,9 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Protocol` is not a list of distinct tokens.
     #[error("`Sec-WebSocket-Protocol` is not a list of names")]
     Protocol,
+    /// `Sec-WebSocket-Extensions` is not a list of extensions.
+    #[error("`Sec-WebSocket-Extensions` is not a list of extensions with parameters")]
+    Extensions,
 }
 
 impl HandshakeError {
@@ -40,7 +44,12 @@ impl HandshakeError {
         match self {
             Self::Method => 405,
             Self::NotUpgrade | Self::Version => 426,
-            Self::Connection | Self::Http10 | Self::Key | Self::Body | Self::Protocol => 400,
+            Self::Connection
+            | Self::Http10
+            | Self::Key
+            | Self::Body
+            | Self::Protocol
+            | Self::Extensions => 400,
         }
     }
 
@@ -97,6 +106,11 @@ pub fn validate(request: &Request) -> Result<Accept, HandshakeError> {
     }
     if !offered_protocols(request).all(|name| name.iter().all(|b| http1::is_tchar(*b))) {
         return Err(HandshakeError::Protocol);
+    }
+    //= rfc6455#9.1
+    // A list that cannot be read fails the handshake; extensions nobody knows do not.
+    if !fields.all("sec-websocket-extensions").all(deflate::is_extension_list) {
+        return Err(HandshakeError::Extensions);
     }
     Ok(Accept { key: derive_accept_key(key) })
 }

@@ -6,10 +6,15 @@ use super::{CONTROL_BYTES_MAX, FrameError, Opcode, Role};
 /// Two bytes, eight of length, four of key.
 pub(super) const HEADER_BYTES_MAX: usize = 14;
 
+/// With permessage-deflate: the message is compressed.
+const RSV1: u8 = 0x40;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) opcode: Opcode,
+    /// RSV1: the first frame of a compressed message.
+    pub(super) compressed: bool,
     pub(super) payload_bytes: u64,
     /// Zero if the frame is not masked.
     pub(super) key: [u8; 4],
@@ -27,12 +32,17 @@ pub(super) struct Context {
     pub(super) fragments_left: u16,
     /// Bytes that the open message, or a new one, may still grow by.
     pub(super) room: u64,
+    /// permessage-deflate was negotiated.
+    pub(super) deflate: bool,
+    /// Bytes that a compressed message may have beyond `room`: what does not shrink grows a little.
+    pub(super) extra_room: u64,
 }
 
 /// Parses and checks a header. `None`: it is not complete, and nothing in it is wrong so far.
 pub(super) fn parse(bytes: &[u8], context: &Context) -> Result<Option<Header>, FrameError> {
     let Some(first) = bytes.first() else { return Ok(None) };
     let (fin, opcode) = parse_first(*first, context)?;
+    let compressed = first & RSV1 != 0;
     let Some(second) = bytes.get(1) else { return Ok(None) };
     let masked = second & 0x80 != 0;
     //= rfc6455#5.1
@@ -50,7 +60,8 @@ pub(super) fn parse(bytes: &[u8], context: &Context) -> Result<Option<Header>, F
     if opcode == Opcode::Close && payload_bytes == 1 {
         return Err(FrameError::CloseTooShort);
     }
-    if !opcode.is_control() && payload_bytes > context.room {
+    let room = context.room + if compressed { context.extra_room } else { 0 };
+    if !opcode.is_control() && payload_bytes > room {
         return Err(FrameError::MessageTooBig);
     }
     let key_at = 2 + length_bytes;
@@ -60,13 +71,16 @@ pub(super) fn parse(bytes: &[u8], context: &Context) -> Result<Option<Header>, F
     } else {
         ([0; 4], key_at)
     };
-    Ok(Some(Header { fin, opcode, payload_bytes, key, len }))
+    Ok(Some(Header { fin, opcode, compressed, payload_bytes, key, len }))
 }
 
 fn parse_first(first: u8, context: &Context) -> Result<(bool, Opcode), FrameError> {
     //= rfc6455#5.2
     // Reserved bits and opcodes fail the connection unless an extension gives them a meaning.
-    if first & 0x70 != 0 {
+    //= rfc7692#6.1
+    // RSV1 marks the first frame of a compressed message, and no other.
+    let begins_message = matches!(first & 0xf, 1 | 2);
+    if first & 0x30 != 0 || first & RSV1 != 0 && !(context.deflate && begins_message) {
         return Err(FrameError::ReservedBit);
     }
     let fin = first & 0x80 != 0;

@@ -7,13 +7,15 @@
 //!
 //! Server frames are not masked, so one encoded frame serves every subscriber.
 //!
-//! Deliberately absent: permessage-deflate and other extensions (none is negotiated, so reserved
-//! bits are errors), rates of control frames and deadlines (the shard's), and randomness: whoever
-//! plays the client passes the masking key.
+//! Of extensions there is permessage-deflate, see [`deflate`]; other reserved bits are errors.
+//!
+//! Deliberately absent: rates of control frames and deadlines (the shard's), and randomness:
+//! whoever plays the client passes the masking key.
 //! Tested: tables at every split of the bytes and against tungstenite as the other side, see
 //! `tests.rs`; fuzzed by `tests/fuzz` `ws`.
 
 mod decoder;
+pub mod deflate;
 mod encoder;
 pub mod handshake;
 mod header;
@@ -85,7 +87,7 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_BYTES_MAX - 2;
 /// What the peer did wrong. The connection is failed with [`FrameError::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FrameError {
-    /// RSV1, RSV2 or RSV3 is set, and no extension was negotiated.
+    /// RSV2 or RSV3 is set, or RSV1 where no compressed message begins or none was negotiated.
     #[error("reserved bit set without an extension")]
     ReservedBit,
     /// Opcodes 3-7 and 11-15.
@@ -118,7 +120,10 @@ pub enum FrameError {
     /// Text or a close reason that is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
-    /// A message over [`Limits::message_bytes_max`], known from its frame heads.
+    /// A compressed message that is no deflate stream, or ends inside a block.
+    #[error("compressed message is damaged")]
+    Deflate,
+    /// A message over [`Limits::message_bytes_max`], known from its frame heads or as it expands.
     #[error("message over the size limit")]
     MessageTooBig,
     /// A message in more frames than [`Limits::fragments_max`].
@@ -139,7 +144,8 @@ impl FrameError {
             | Self::MessageOpen
             | Self::LengthEncoding
             | Self::CloseTooShort
-            | Self::CloseCode => 1002,
+            | Self::CloseCode
+            | Self::Deflate => 1002,
             Self::Utf8 => 1007,
             Self::MessageTooBig => 1009,
             Self::TooManyFragments => 1008,

@@ -291,7 +291,7 @@ fn a_close_reason_is_cut_at_a_character() {
 
 #[test]
 fn each_limit_holds_to_the_byte_and_before_buffering() {
-    let limits = Limits { message_bytes_max: 10, fragments_max: 3 };
+    let limits = Limits { message_bytes_max: 10, fragments_max: 3, ..Limits::default() };
     let check = |frames: &[Vec<u8>]| check_with(Role::Server, limits, &frames.concat());
     let more = |fin, payload: &[u8]| frame(Opcode::Continuation, fin, payload);
     assert_eq!(check(&[text(&[b'a'; 10])]).1, Ok(()));
@@ -347,6 +347,7 @@ fn every_error_has_a_code_and_a_reason_that_agree() {
         CloseTooShort,
         CloseCode,
         Utf8,
+        Deflate,
         MessageTooBig,
         TooManyFragments,
     ] {
@@ -575,7 +576,7 @@ fn frames(masked: bool) -> impl Strategy<Value = Vec<Sent>> {
 }
 
 fn check_against_tungstenite(role: Role, sent: &[Sent]) {
-    let limits = Limits { message_bytes_max: 300, fragments_max: 64 };
+    let limits = Limits { message_bytes_max: 300, fragments_max: 64, ..Limits::default() };
     let mut input = Vec::new();
     sent.iter().for_each(|sent| sent.write(&mut input));
     let (ours, ended) = check_with(role, limits, &input);

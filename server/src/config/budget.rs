@@ -296,6 +296,7 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
         line(Holder::H2Sessions, u64::from(shard.h2_connections_max), shard.h2_session_bytes),
         line(Holder::Bodies, 1, shard.body_bytes),
         line(Holder::Queries, u64::from(shard.queries_max), QUERY_BYTES),
+        line(Holder::Compression, 1, COMPRESSION_BYTES),
         line(Holder::Baseline, 1, BASELINE_BYTES),
     ]
 }
@@ -427,6 +428,8 @@ const BASELINE_BYTES: u64 = 4 << 20;
 /// A count or a top at its largest (what it gathers or its answer, 8 MiB), and its part of the
 /// answers that are kept for a second (4 MiB in all).
 const QUERY_BYTES: u64 = 12 << 20;
+/// A compressor for each of the three windows, and the inflater, with what they keep of a message.
+const COMPRESSION_BYTES: u64 = 3 << 19;
 /// There are two reader threads: more at once only wait for each other.
 const QUERIES_MAX: u64 = 4;
 const MEMORY_UNKNOWN_BYTES: u64 = 1 << 30;

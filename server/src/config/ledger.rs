@@ -21,6 +21,7 @@ pub enum Holder {
     TlsSessions,
     Bodies,
     Queries,
+    Compression,
     Baseline,
 }
 
@@ -38,7 +39,7 @@ pub struct HolderRow {
 }
 
 /// Every holder, in the order of the enum.
-pub const HOLDERS: [HolderRow; 18] = [
+pub const HOLDERS: [HolderRow; 19] = [
     row(Holder::Connections, "connections", true, "connection, session and subscription state"),
     row(Holder::KernelSockets, "kernel_sockets", false, "sockets in the kernel, buffers empty"),
     row(Holder::Rings, "rings", true, "io_uring submission and completion queues"),
@@ -56,6 +57,7 @@ pub const HOLDERS: [HolderRow; 18] = [
     row(Holder::TlsSessions, "tls_sessions", true, "TLS connection state and ciphertext"),
     row(Holder::Bodies, "bodies", true, "request bodies that are being received"),
     row(Holder::Queries, "queries", true, "counts and tops under way, and answers kept a second"),
+    row(Holder::Compression, "compression", true, "compressors and the inflater of WebSockets"),
     row(Holder::Baseline, "baseline", true, "the shard's thread, stack and allocator slack"),
 ];
 

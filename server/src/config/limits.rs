@@ -61,6 +61,9 @@ pub struct Limits {
     pub ws_fragments_max: u32,
     /// Ping and pong frames a WebSocket peer may send per second.
     pub ws_control_frames_per_s_max: u32,
+    /// WebSocket messages of so many bytes and more are compressed for clients that offer it; 0
+    /// declines all offers.
+    pub ws_deflate_bytes_min: u32,
 }
 
 impl Default for Limits {
@@ -93,6 +96,7 @@ impl Default for Limits {
             query_time_s: 5,
             ws_fragments_max: 1_024,
             ws_control_frames_per_s_max: 100,
+            ws_deflate_bytes_min: 256,
         }
     }
 }

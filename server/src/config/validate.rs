@@ -143,6 +143,7 @@ impl Found {
         range("limits.ws_fragments_max", u(limits.ws_fragments_max), 1, 1_000_000);
         let pings = u(limits.ws_control_frames_per_s_max);
         range("limits.ws_control_frames_per_s_max", pings, 1, 1_000_000);
+        range("limits.ws_deflate_bytes_min", u(limits.ws_deflate_bytes_min), 0, 1 << 30);
         range("spool.segment_bytes", spool.segment_bytes, 1 << 20, 4 << 30);
         range("spool.retention_age_s", spool.retention_age_s, 1, 100 * 366 * 86_400);
         range("spool.checkpoint_bytes", spool.checkpoint_bytes, 1 << 20, 1 << 40);

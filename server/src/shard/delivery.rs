@@ -312,7 +312,7 @@ impl Shard {
             self.catching_up.push(token);
         }
         if !events.is_empty() {
-            let stretch = self.frames.encode(format, events, index);
+            let stretch = self.frames.encode(format.uncompressed(), events, index);
             self.gather(endpoint, stretch);
         }
         self.stats.counters.messages_sent += events.len() as u64;

@@ -5,9 +5,11 @@
 //! what the server says itself inside a stream (`notices`). Tested through the wire.
 
 use super::client::{opcode, publication};
+use super::frames::Compression;
 use bytes::Bytes;
 use proto::centrifuge::{Encoding, Push, PushBody, write_push};
 use proto::event::{DataKind, Event};
+use proto::ws::deflate::Window;
 use proto::{envelope, sse, ws};
 
 /// See the module: a set of independent choices.
@@ -20,12 +22,33 @@ impl Format {
     const TYPED: u8 = 4;
     const WITH_ID: u8 = 8;
     const CLIENT: u8 = 16;
+    /// How WebSocket messages are compressed: not at all, or with one of three windows.
+    const WINDOW: u8 = 3 << Self::WINDOW_SHIFT;
+    const WINDOW_SHIFT: u8 = 5;
     /// Of the client protocol: the other bits mean nothing there.
     const PROTOBUF: u8 = 1;
 
     /// WebSocket messages: the data as it is, or the JSON envelope.
     pub fn web_socket(envelope: bool) -> Self {
         Self(if envelope { Self::ENVELOPE } else { 0 })
+    }
+
+    /// The same WebSocket messages, compressed where that makes them shorter.
+    pub fn deflated(self, window: Window) -> Self {
+        debug_assert!(!self.is_sse(), "an event stream has no compressed form");
+        Self(self.uncompressed().0 | (window as u8 + 1) << Self::WINDOW_SHIFT)
+    }
+
+    /// The same without compression, which every client takes: for what is encoded for one
+    /// subscriber alone, as pages of history are. A reconnect of all of them would otherwise
+    /// compress each page once per subscriber.
+    pub fn uncompressed(self) -> Self {
+        Self(self.0 & !Self::WINDOW)
+    }
+
+    fn window(self) -> Option<Window> {
+        let number = (self.0 & Self::WINDOW) >> Self::WINDOW_SHIFT;
+        Window::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
 
     /// SSE events: envelope or data, with or without an `event:` line, with or without an `id:`.
@@ -63,12 +86,12 @@ impl Format {
     }
 
     /// Encodes one event.
-    pub fn encode(self, event: &Event) -> Bytes {
+    pub fn encode(self, event: &Event, compression: &mut Compression) -> Bytes {
         if self.is_client() {
-            return self.encode_push(event);
+            return self.encode_push(event, compression);
         }
         if !self.is_sse() {
-            return self.encode_message(event);
+            return self.encode_message(event, compression);
         }
         let mut out = Vec::with_capacity(event.data().len() + 96);
         let mut text = Vec::new();
@@ -97,25 +120,25 @@ impl Format {
     }
 
     /// The same bytes for every subscriber of the channel.
-    fn encode_push(self, event: &Event) -> Bytes {
+    fn encode_push(self, event: &Event, compression: &mut Compression) -> Bytes {
         let encoding = if self.has(Self::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json };
         let body = PushBody::Publication(publication(event));
         let push = Push { channel: event.channel().into(), body: Some(body) };
         let mut text = Vec::with_capacity(event.size() + 96);
         write_push(&mut text, encoding, &push);
-        ws::encode_frame(opcode(encoding), &text)
+        compression.encode_frame(self.window(), opcode(encoding), &text)
     }
 
-    fn encode_message(self, event: &Event) -> Bytes {
+    fn encode_message(self, event: &Event, compression: &mut Compression) -> Bytes {
         if self.has(Self::ENVELOPE) {
             let mut text = Vec::with_capacity(event.size() + 128);
             envelope::write_envelope(&mut text, event);
-            return ws::encode_frame(ws::Opcode::Text, &text);
+            return compression.encode_frame(self.window(), ws::Opcode::Text, &text);
         }
         let opcode = match event.data_kind() {
             DataKind::Json | DataKind::Text => ws::Opcode::Text,
             DataKind::Binary => ws::Opcode::Binary,
         };
-        ws::encode_frame(opcode, event.data())
+        compression.encode_frame(self.window(), opcode, event.data())
     }
 }

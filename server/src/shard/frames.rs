@@ -13,10 +13,39 @@
 use super::format::Format;
 use bytes::Bytes;
 use proto::event::Event;
+use proto::ws;
+use proto::ws::deflate::{Deflater, Window};
 use smallvec::SmallVec;
 
 /// No node.
 const NIL: u32 = u32::MAX;
+
+/// Compresses WebSocket messages. One for each shard.
+#[derive(Debug, Default)]
+pub struct Compression {
+    deflater: Deflater,
+    /// Shorter messages go as they are.
+    bytes_min: usize,
+}
+
+impl Compression {
+    /// A frame for clients with that window, if they have one: compressed if that is shorter.
+    pub(super) fn encode_frame(
+        &mut self,
+        window: Option<Window>,
+        opcode: ws::Opcode,
+        data: &[u8],
+    ) -> Bytes {
+        let window = window.filter(|_| data.len() >= self.bytes_min);
+        let compressed = window.and_then(|w| self.deflater.encode_frame(w, opcode, data));
+        compressed.unwrap_or_else(|| ws::encode_frame(opcode, data))
+    }
+
+    /// Bytes held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        self.deflater.memory_bytes()
+    }
+}
 
 /// Which event a frame carries: what a notice names when the frame is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +123,21 @@ pub struct TurnFrames {
     bytes: usize,
     /// Frames of all runs of the turn, each as often as it is in one.
     gathered: usize,
+    /// See [`Compression`].
+    pub compression: Compression,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
 const KEPT: usize = 4_096;
 
 impl TurnFrames {
+    /// Without frames. WebSocket messages shorter than `deflate_bytes_min` are not compressed.
+    pub fn new(deflate_bytes_min: u32) -> Self {
+        let bytes_min = deflate_bytes_min as usize;
+        let compression = Compression { bytes_min, ..Compression::default() };
+        Self { compression, ..Self::default() }
+    }
+
     /// Adds a frame and returns it, to be given to any number of runs.
     pub fn add(&mut self, bytes: Bytes, mark: Option<EventMark>) -> Stretch {
         self.bytes += bytes.len();
@@ -112,7 +150,8 @@ impl TurnFrames {
         let first = self.frames.len() as u32;
         for event in events {
             let mark = EventMark { channel, offset: event.offset() };
-            self.add(format.encode(event), Some(mark));
+            let bytes = format.encode(event, &mut self.compression);
+            self.add(bytes, Some(mark));
         }
         Stretch { first, count: events.len() as u32 }
     }
@@ -242,6 +281,8 @@ impl Encodings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::event::{DataKind, Draft};
+    use proto::position::{Epoch, Position};
 
     fn run_of(frames: &mut TurnFrames, parts: &[Stretch]) -> Run {
         let mut run = Run::default();
@@ -276,6 +317,44 @@ mod tests {
         let (one, many) = (frames.flatten(one), frames.flatten(many));
         assert_eq!((&one[..], &many[..]), (&[0, 1, 2, 3, 4][..], &[0, 1, 2, 3, 4][..]));
         assert_eq!(&frames.flatten(late)[..], [3, 4]);
+    }
+
+    fn event(data_kind: DataKind, data: &[u8]) -> Event {
+        let draft = Draft { channel: "a", data_kind, data, ..Draft::default() };
+        draft.build().unwrap().place(Position { epoch: Epoch(1), offset: 1 }, 0)
+    }
+
+    #[test]
+    fn an_event_is_compressed_once_for_a_window_and_only_where_that_is_shorter() {
+        let mut frames = TurnFrames::new(100);
+        let mut encodings = Encodings::default();
+        let long = [event(DataKind::Text, &b"abc ".repeat(100))];
+        let plain = Format::web_socket(false);
+        let mut get = |format: Format, events: &[Event]| {
+            let stretch = encodings.frames(format, events, 0, &mut frames);
+            frames.stretch(stretch)[0].bytes.clone()
+        };
+        let wide = get(plain.deflated(Window::Full), &long);
+        let again = get(plain.deflated(Window::Full), &long);
+        assert_eq!(wide.as_ptr(), again.as_ptr(), "the second subscriber compressed it again");
+        assert_eq!(wide[0], 0xc1);
+        assert!(wide.len() < 50);
+        assert_eq!(get(plain.deflated(Window::Small), &long)[0], 0xc1);
+        let envelope = Format::web_socket(true).deflated(Window::Medium);
+        assert!(envelope.carries_notices());
+        assert_eq!(get(envelope, &long)[0], 0xc1);
+        for format in [plain, plain.deflated(Window::Full).uncompressed()] {
+            assert_eq!(get(format, &long), ws::encode_frame(ws::Opcode::Text, long[0].data()));
+        }
+        assert_eq!(Format::sse(true, true, true).uncompressed(), Format::sse(true, true, true));
+        // Too short, or no shorter for it.
+        let noise = (0..150_u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 23) as u8).collect();
+        for data in [vec![b'a'; 99], noise] {
+            let mut compression = TurnFrames::new(100).compression;
+            let event = event(DataKind::Binary, &data);
+            let frame = plain.deflated(Window::Full).encode(&event, &mut compression);
+            assert_eq!(frame, ws::encode_frame(ws::Opcode::Binary, &data));
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ use home::Home;
 use homeside::HomeSide;
 use proto::decode::IdSource;
 use proto::reason::CloseReason;
+use proto::ws::deflate::Inflater;
 use publish::Publishes;
 use session::Session;
 use std::collections::VecDeque;
@@ -173,6 +174,8 @@ pub struct Shard {
     plain: Vec<u8>,
     /// Scratch of the WebSocket decoder.
     plain_ws: Vec<u8>,
+    /// Expands compressed WebSocket messages, of whichever connection.
+    inflater: Inflater,
     random: u64,
     drain: Option<ending::Drain>,
     ready: bool,
@@ -199,7 +202,7 @@ impl Shard {
             reads: reads::Reads::default(),
             aggregates: aggregates::Aggregates::default(),
             deferred: Vec::new(),
-            frames: TurnFrames::default(),
+            frames: TurnFrames::new(settings.limits.ws_deflate_bytes_min),
             dirty: Vec::new(),
             dirty_streams: Vec::new(),
             delivered: Vec::new(),
@@ -222,6 +225,7 @@ impl Shard {
             due: Vec::new(),
             plain: Vec::new(),
             plain_ws: Vec::new(),
+            inflater: Inflater::default(),
             random: seed | 1,
             drain: None,
             ready: false,

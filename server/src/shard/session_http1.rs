@@ -23,6 +23,7 @@ use proto::http1::{
 };
 use proto::reason::CloseReason;
 use proto::ws;
+use proto::ws::deflate::Agreement;
 
 /// Where a session stands.
 #[derive(Debug)]
@@ -395,7 +396,7 @@ impl Shard {
         conn: ConnId,
         http1: &mut Http1,
         request: &Request,
-        subscribe: SubscribeRequest,
+        mut subscribe: SubscribeRequest,
     ) -> Next {
         let accept = match handshake(request) {
             Ok(accept) => accept,
@@ -404,8 +405,13 @@ impl Shard {
         if let Err(response) = self.may_subscribe(&subscribe) {
             return self.respond_http1(conn, http1, request, response);
         }
+        let agreed = self.agree_on_deflate(request);
+        if let Some(agreed) = agreed {
+            subscribe.format = subscribe.format.deflated(agreed.window);
+        }
+        let extensions = agreed.map(|agreed| ("sec-websocket-extensions", agreed.response()));
         let mut out = Vec::new();
-        if accept.write_response(&mut out, None, &[]).is_err() {
+        if accept.write_response(&mut out, None, extensions.as_slice()).is_err() {
             self.end_connection(conn, CloseReason::Internal);
             return Next::Stay;
         }
@@ -413,7 +419,13 @@ impl Shard {
         self.say(endpoint, out);
         self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
-        Next::Become(Session::WebSocket(WebSocket::default()))
+        Next::Become(Session::WebSocket(WebSocket::new(agreed.is_some())))
+    }
+
+    /// What a WebSocket handshake offers of permessage-deflate and the configuration permits.
+    fn agree_on_deflate(&self, request: &Request) -> Option<Agreement> {
+        let offered = self.settings.limits.ws_deflate_bytes_min > 0;
+        offered.then(|| ws::deflate::negotiate(request)).flatten()
     }
 
     /// A WebSocket of the client protocol. What it may do is asked command by command.
@@ -436,19 +448,23 @@ impl Shard {
         let known = [Encoding::Protobuf, Encoding::Json].map(Encoding::subprotocol);
         let offered = ws::handshake::choose_protocol(request, &known);
         let encoding = offered.and_then(Encoding::from_subprotocol).or(encoding);
+        let agreed = self.agree_on_deflate(request);
+        let extensions = agreed.map(|agreed| ("sec-websocket-extensions", agreed.response()));
         let mut out = Vec::new();
-        if accept.write_response(&mut out, offered, &[]).is_err() {
+        if accept.write_response(&mut out, offered, extensions.as_slice()).is_err() {
             self.end_connection(conn, CloseReason::Internal);
             return Next::Stay;
         }
         let endpoint = EndpointId::connection(conn.slot);
         self.say(endpoint, out);
         let id = u128::from(self.random()) << 64 | u128::from(self.random());
-        let client = Client::new(encoding.unwrap_or(Encoding::Json), id, self.now.ms);
+        let encoding = encoding.unwrap_or(Encoding::Json);
+        let window = agreed.map(|agreed| agreed.window);
+        let client = Client::new(encoding, window, id, self.now.ms);
         self.set_subscriber(endpoint, Subscriber::changing(client.format()));
         let connect_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
         self.wheel.schedule(conn.slot, self.now.ms + connect_ms);
-        let socket = WebSocket::default();
+        let socket = WebSocket::new(agreed.is_some());
         Next::Become(Session::Client(Box::new(ClientSocket { socket, client })))
     }
 

@@ -17,9 +17,13 @@ pub struct WebSocket {
     /// A ping is unanswered since then.
     pub pinged: Option<Stamp>,
     /// Control frames in the current second, and which second that is (its low bits: a count that
-    /// goes on after exactly 65,536 seconds does no harm).
+    /// goes on after exactly 32,768 seconds does no harm); the highest bit of the latter says that
+    /// messages may be compressed.
     control_frames: (u16, u16),
 }
+
+/// In `WebSocket::control_frames`.
+const DEFLATE: u16 = 1 << 15;
 
 const _: () = assert!(size_of::<WebSocket>() <= 16, "a quiet WebSocket must stay cheap");
 
@@ -35,10 +39,11 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn new(limits: &crate::config::limits::Limits) -> Self {
+    fn new(limits: &crate::config::limits::Limits, deflate: bool) -> Self {
         let limits = Limits {
             message_bytes_max: limits.message_bytes_max,
             fragments_max: u16::try_from(limits.ws_fragments_max).unwrap_or(u16::MAX),
+            deflate,
         };
         let decoder = Decoder::new(Role::Server, limits);
         Self { decoder, parked: false, leftover: Vec::new() }
@@ -50,6 +55,15 @@ impl Unfinished {
 }
 
 impl WebSocket {
+    /// At its start. `deflate`: permessage-deflate was agreed on.
+    pub fn new(deflate: bool) -> Self {
+        Self { control_frames: (0, if deflate { DEFLATE } else { 0 }), ..Self::default() }
+    }
+
+    fn deflate(&self) -> bool {
+        self.control_frames.1 & DEFLATE != 0
+    }
+
     /// Heap held beyond the connection's slot, for the ledger; what is unfinished is counted apart.
     pub fn memory_bytes(&self) -> usize {
         self.unfinished.as_ref().map_or(0, |_| size_of::<Unfinished>())
@@ -65,7 +79,9 @@ impl WebSocket {
 
     /// Nothing more is read until [`Self::unpark`].
     pub fn park(&mut self, limits: &crate::config::limits::Limits) {
-        let unfinished = self.unfinished.get_or_insert_with(|| Box::new(Unfinished::new(limits)));
+        let deflate = self.deflate();
+        let fresh = || Box::new(Unfinished::new(limits, deflate));
+        let unfinished = self.unfinished.get_or_insert_with(fresh);
         unfinished.parked = true;
     }
 
@@ -93,7 +109,7 @@ impl WebSocket {
 
     /// Counts a control frame; `true` when the peer sends too many.
     fn floods(&mut self, now_ms: u64, max: u32) -> bool {
-        let second = (now_ms / 1_000) as u16;
+        let second = (now_ms / 1_000) as u16 & !DEFLATE | self.control_frames.1 & DEFLATE;
         if self.control_frames.1 != second {
             self.control_frames = (0, second);
         }
@@ -138,7 +154,7 @@ impl Shard {
         let mut scratch = std::mem::take(&mut self.plain_ws);
         let mut work = match socket.unfinished.take() {
             Some(unfinished) => *unfinished,
-            None => Unfinished::new(&self.settings.limits),
+            None => Unfinished::new(&self.settings.limits, socket.deflate()),
         };
         let mut used = 0;
         // Whatever it is, the peer lives.
@@ -149,7 +165,8 @@ impl Shard {
                 self.stop_receiving(conn);
                 break;
             }
-            let step = work.decoder.feed(&input[used..], &mut scratch);
+            let rest = &input[used..];
+            let step = work.decoder.feed_inflating(rest, &mut scratch, &mut self.inflater);
             let (taken, message) = match step {
                 Ok(step) => step,
                 Err(error) => {
@@ -277,10 +294,11 @@ mod tests {
     #[test]
     fn a_flood_is_found_whatever_the_limit_and_forgotten_the_next_second() {
         for (max, frames) in [(1, 2), (100, 101), (1_000_000, 65_535)] {
-            let mut socket = WebSocket::default();
+            let mut socket = WebSocket::new(max == 100);
             assert!((1..frames).all(|_| !socket.floods(5_000, max)), "early at {max}");
             assert!(socket.floods(5_999, max), "never at {max}");
             assert!(!socket.floods(6_000, max), "not forgotten at {max}");
+            assert_eq!(socket.deflate(), max == 100, "the count and the bit share a word");
         }
     }
 }

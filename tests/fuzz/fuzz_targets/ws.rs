@@ -1,5 +1,6 @@
-//! WebSocket: any bytes at any split give the same messages and error, in both roles, and what is
-//! buffered follows what was received.
+//! WebSocket: any bytes at any split give the same messages and error, in both roles, with and
+//! without permessage-deflate, and what is buffered follows what was received. What is compressed
+//! expands to what it was, whatever the inflater did before.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(not(fuzzing))]
@@ -7,23 +8,31 @@ fn main() {}
 
 #[cfg(fuzzing)]
 mod target {
+    use proto::ws::deflate::{Deflater, Inflater, Window};
     use proto::ws::{Decoder, FrameError, Limits, Message, Opcode, Role, write_close, write_frame};
 
-    const LIMITS: Limits = Limits { message_bytes_max: 1000, fragments_max: 16 };
+    const MAX: u32 = 1000;
+    const LIMITS: Limits = Limits { message_bytes_max: 1000, fragments_max: 16, deflate: false };
 
     /// The messages, written again as unmasked frames, and how the stream ended.
-    fn decode(role: Role, pieces: &[&[u8]]) -> (Vec<u8>, Option<FrameError>) {
-        let mut decoder = Decoder::new(role, LIMITS);
+    fn decode(
+        role: Role,
+        deflate: bool,
+        pieces: &[&[u8]],
+        inflater: &mut Inflater,
+    ) -> (Vec<u8>, Option<FrameError>) {
+        let mut decoder = Decoder::new(role, Limits { deflate, ..LIMITS });
         let (mut scratch, mut frames) = (Vec::new(), Vec::new());
         for piece in pieces {
             let mut rest = *piece;
             while !rest.is_empty() {
-                let (taken, message) = match decoder.feed(rest, &mut scratch) {
+                let step = decoder.feed_inflating(rest, &mut scratch, inflater);
+                let (taken, message) = match step {
                     Ok(step) => step,
                     Err(error) => return (frames, Some(error)),
                 };
                 assert!(taken > 0 && (message.is_some() || taken == rest.len()));
-                assert!(decoder.buffered_bytes() <= 2200);
+                assert!(decoder.buffered_bytes() <= 2500);
                 assert!(!decoder.is_idle() || decoder.buffered_bytes() == 0);
                 rest = &rest[taken..];
                 match message {
@@ -45,15 +54,34 @@ mod target {
 
     pub fn run(data: &[u8]) {
         let Some((split, input)) = data.split_first() else { return };
-        for role in [Role::Server, Role::Client] {
-            let whole = decode(role, &[input]);
+        let mut inflater = Inflater::default();
+        for (role, deflate) in [
+            (Role::Server, false),
+            (Role::Server, true),
+            (Role::Client, false),
+            (Role::Client, true),
+        ] {
+            let whole = decode(role, deflate, &[input], &mut inflater);
             let bytes: Vec<_> = input.chunks(1).collect();
-            assert_eq!(decode(role, &bytes), whole);
+            assert_eq!(decode(role, deflate, &bytes, &mut inflater), whole);
             let pieces: Vec<_> = input.chunks(2 + usize::from(*split)).collect();
-            assert_eq!(decode(role, &pieces), whole);
+            assert_eq!(decode(role, deflate, &pieces, &mut Inflater::default()), whole);
             // What we would send for what we understood is understood the same.
             let (frames, _) = &whole;
-            assert_eq!(decode(Role::Client, &[frames]), (frames.clone(), None));
+            let again = decode(Role::Client, deflate, &[frames], &mut inflater);
+            assert_eq!(again, (frames.clone(), None));
+        }
+        let mut message = input.to_vec();
+        if inflater.inflate(&mut message, MAX).is_ok() {
+            assert!(message.len() <= MAX as usize);
+        }
+        let window = Window::ALL[usize::from(*split) % 3];
+        if let Some(compressed) = Deflater::default().compress(window, input) {
+            let mut message = compressed.to_vec();
+            let expected =
+                if input.len() > MAX as usize { Err(FrameError::MessageTooBig) } else { Ok(()) };
+            assert_eq!(inflater.inflate(&mut message, MAX), expected);
+            assert!(expected.is_err() || message == input);
         }
     }
 }

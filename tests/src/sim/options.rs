@@ -133,6 +133,8 @@ impl Options {
         limits.heartbeat_s = self.heartbeat_s;
         limits.publish_wait_s = self.publish_wait_s;
         limits.message_bytes_max = 64 << 10;
+        // Events here are short; compression is to happen all the same.
+        limits.ws_deflate_bytes_min = 20;
         limits.channels_max = 10_000;
         config.drain_time_s = 2;
         config.spool.segment_bytes = self.segment_bytes;

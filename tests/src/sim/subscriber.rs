@@ -30,6 +30,8 @@ pub struct Subscriber {
     /// Times in a thousand it reads when it could.
     eagerness: u64,
     publishes: bool,
+    /// Offers permessage-deflate.
+    deflate: bool,
     not_before_ms: u64,
 }
 
@@ -72,6 +74,7 @@ impl Subscriber {
             link: None,
             eagerness: scene.chance.pick(&[1_000, 1_000, 300, 20]),
             publishes: scene.chance.per_mille(300),
+            deflate: scene.chance.per_mille(400),
             not_before_ms: 0,
         }
     }
@@ -160,7 +163,10 @@ impl Subscriber {
                     }
                 }
                 let mut out = Vec::new();
-                let _ = ws::handshake::write_request(&mut out, "localhost", &target, [7; 16], &[]);
+                let offer = [("sec-websocket-extensions", "permessage-deflate")];
+                let offer = if self.deflate { &offer[..] } else { &[] };
+                let _ =
+                    ws::handshake::write_request(&mut out, "localhost", &target, [7; 16], offer);
                 wire.say(&out);
             }
         }
@@ -188,7 +194,9 @@ impl Subscriber {
                     if !matches!((self.mode, status), (Mode::Stream { .. }, 200) | (_, 101)) {
                         return Err(format!("a subscription began with {status}"));
                     }
-                    link.live = Some(begin(self.mode, &self.channels, &self.resume, link.lineage));
+                    let deflate = self.deflate;
+                    let (channels, resume) = (&self.channels, &self.resume);
+                    link.live = Some(begin(self.mode, channels, resume, link.lineage, deflate));
                 }
             }
         }
@@ -268,13 +276,19 @@ impl Subscriber {
 }
 
 /// The stream begins.
-fn begin(mode: Mode, channels: &[String], resume: &Option<String>, lineage: u32) -> Live {
+fn begin(
+    mode: Mode,
+    channels: &[String],
+    resume: &Option<String>,
+    lineage: u32,
+    deflate: bool,
+) -> Live {
     if let Mode::Stream { envelope } = mode {
         return Live::Stream(EventStream::new(channels, envelope, resume.as_deref()));
     }
     let since: Option<Position> = resume.as_ref().and_then(|text| text.parse().ok());
     let garbled = resume.is_some() && since.is_none();
-    let limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1 };
+    let limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1, deflate };
     let channel = channels[0].clone();
     Live::Socket {
         decoder: Box::new(Decoder::new(Role::Client, limits)),

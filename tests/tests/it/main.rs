@@ -12,6 +12,7 @@ mod rig;
 
 mod clickhouse;
 mod client;
+mod deflate;
 mod delta;
 mod demo;
 mod durability;

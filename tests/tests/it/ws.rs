@@ -15,22 +15,28 @@ const CLIENTS: [&str; 4] = ["ws.mjs", "ws_websockets.py", "ws_aiohttp.py", "tung
 
 /// Lets every client that can play the script play it against a server of its own.
 fn check(cell: Cell, path: &str, script: &Value, prepare: impl Fn(&Site)) {
+    check_with(cell, path, script, false, prepare);
+}
+
+/// The same with every message compressed by both sides; tungstenite has no permessage-deflate.
+pub fn check_with(cell: Cell, path: &str, script: &Value, deflate: bool, prepare: impl Fn(&Site)) {
     let fragments = script.as_array().is_some_and(|s| s.iter().any(|s| s[0] == "fragments"));
     for name in CLIENTS {
-        if fragments && name == "ws_aiohttp.py" {
+        if fragments && name == "ws_aiohttp.py" || deflate && name == "tungstenite" {
             continue;
         }
         let site = Site::with(cell, |config| {
             config.limits.message_bytes_max = 16 << 20;
             config.limits.body_bytes_max = 16 << 20;
             config.spool.segment_bytes = 64 << 20;
+            config.limits.ws_deflate_bytes_min = 1;
         });
         prepare(&site);
         if name == "tungstenite" {
             play(&site, path, script);
         } else {
             let url = format!("ws://{}{path}", site.address());
-            run(client(name).arg(url).arg(script.to_string()));
+            run(client(name).arg(url).arg(script.to_string()).args(deflate.then_some("deflate")));
         }
     }
 }
@@ -124,6 +130,7 @@ fn messages_come_back_as_they_were_sent(cell: Cell) {
         ["expect_close", [1000, ""]],
     ]);
     check(cell, "/v1/channels/echo/ws", &script, |_| {});
+    check_with(cell, "/v1/channels/echo/ws", &script, true, |_| {});
 }
 
 fn fragments_become_one_message(cell: Cell) {
@@ -134,6 +141,7 @@ fn fragments_become_one_message(cell: Cell) {
         ["expect_text", "x"],
     ]);
     check(cell, "/v1/channels/parts/ws", &script, |_| {});
+    check_with(cell, "/v1/channels/parts/ws", &script, true, |_| {});
 }
 
 fn a_message_of_16_mib_passes_where_it_is_allowed(cell: Cell) {

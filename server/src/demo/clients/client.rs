@@ -227,7 +227,7 @@ impl Client {
     }
 }
 
-const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 16 };
+const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 16, deflate: false };
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,7 @@ use proto::centrifuge::{
 };
 use proto::reason::CloseReason;
 use proto::ws;
+use proto::ws::deflate::Window;
 
 /// Publishes and reads of one client whose answers are on their way; more get `too many requests`.
 const PENDING_MAX: u16 = 1_024;
@@ -55,6 +56,8 @@ pub struct ClientSocket {
 #[derive(Debug)]
 pub struct Client {
     encoding: Encoding,
+    /// How its pushes are compressed.
+    window: Option<Window>,
     /// `connect` was answered.
     connected: bool,
     /// A ping is not answered yet.
@@ -85,9 +88,10 @@ struct Sub {
 
 impl Client {
     /// A client whose connection has just begun.
-    pub fn new(encoding: Encoding, id: u128, now_ms: u64) -> Self {
+    pub fn new(encoding: Encoding, window: Option<Window>, id: u128, now_ms: u64) -> Self {
         Self {
             encoding,
+            window,
             connected: false,
             pong_due: false,
             pinged: Stamp::at(now_ms),
@@ -100,7 +104,8 @@ impl Client {
 
     /// How its events are written.
     pub fn format(&self) -> Format {
-        Format::client(self.encoding)
+        let format = Format::client(self.encoding);
+        self.window.map_or(format, |window| format.deflated(window))
     }
 
     /// What it holds of a frame that it could not finish.
@@ -253,7 +258,7 @@ mod tests {
     #[test]
     fn a_client_is_pinged_at_its_pace_and_ended_when_it_does_not_answer() {
         let (connect, beat, pong) = (10_000, 25_000, 8_000);
-        let mut client = Client::new(Encoding::Json, 1, 1_000);
+        let mut client = Client::new(Encoding::Json, None, 1, 1_000);
         let stale = client.pinged.ms() + connect;
         assert_eq!(client.due(1_000, connect, beat, pong), Beat::Later(stale));
         assert_eq!(client.due(stale, connect, beat, pong), Beat::Stale);

@@ -64,9 +64,15 @@ impl Socket {
 
     /// The next frame.
     pub fn next(&mut self) -> Frame {
+        let (first, payload) = self.next_raw();
+        assert_eq!(first & 0xf0, 0x80, "one whole frame without extensions: {first:x}");
+        Frame { opcode: first & 0xf, payload }
+    }
+
+    /// The next frame's first byte and its payload as it is.
+    pub fn next_raw(&mut self) -> (u8, Vec<u8>) {
         let head = self.wire.exactly(2);
         assert_eq!(head[1] & 0x80, 0, "a server does not mask");
-        assert_eq!(head[0] & 0xf0, 0x80, "one whole frame without extensions: {head:?}");
         let length = match head[1] {
             126 => u64::from_be_bytes(
                 [&[0; 6], &self.wire.exactly(2)[..]].concat()[..].try_into().expect("8"),
@@ -74,7 +80,7 @@ impl Socket {
             127 => u64::from_be_bytes(self.wire.exactly(8)[..].try_into().expect("8")),
             short => u64::from(short),
         };
-        Frame { opcode: head[0] & 0xf, payload: self.wire.exactly(length as usize) }
+        (head[0], self.wire.exactly(length as usize))
     }
 
     /// The next text message.
