@@ -206,10 +206,10 @@ impl Prefix {
 }
 
 /// The longest varint.
-const VARINT_BYTES_MAX: usize = 10;
+pub const VARINT_BYTES_MAX: usize = 10;
 
 /// The largest field number: 29 bits.
-const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
+pub const FIELD_NUMBER_MAX: u32 = (1 << 29) - 1;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,10 @@ pub enum ContentKind {
     Json,
     /// One envelope per line: [`super::NdjsonDecoder`].
     Ndjson,
+    /// One envelope or an array of them: [`super::MsgpackDecoder`].
+    Msgpack,
+    /// Events of our schema: [`super::ProtobufDecoder`].
+    Protobuf,
     /// One CloudEvent as JSON: [`super::BodyDecoder`] with `BodyShape::CloudEvent`.
     CloudEventStructured,
     /// An array of CloudEvents: [`super::BodyDecoder`] with `BodyShape::CloudEventBatch`.
@@ -23,9 +27,9 @@ pub enum ContentError {
     /// Not one of the types that carry a channel.
     #[error(
         "unsupported Content-Type; /v1/events takes application/json, application/x-ndjson, \
-         application/cloudevents+json, application/cloudevents-batch+json, or CloudEvents headers \
-         (ce-id, ce-source, ce-type, ce-specversion); any type may be posted to \
-         /v1/channels/{{channel}}/events"
+         application/msgpack, application/x-protobuf, application/cloudevents+json, \
+         application/cloudevents-batch+json, or CloudEvents headers (ce-id, ce-source, ce-type, \
+         ce-specversion); any type may be posted to /v1/channels/{{channel}}/events"
     )]
     Unsupported,
     /// JSON in another character set than UTF-8.
@@ -64,6 +68,10 @@ impl ContentKind {
             Self::Json
         } else if NDJSON_TYPES.iter().any(|name| is(name)) {
             Self::Ndjson
+        } else if MSGPACK_TYPES.iter().any(|name| is(name)) {
+            return Ok(Self::Msgpack);
+        } else if PROTOBUF_TYPES.iter().any(|name| is(name)) {
+            return Ok(Self::Protobuf);
         } else if channel_in_url {
             return Ok(Self::Raw);
         } else {
@@ -78,6 +86,12 @@ impl ContentKind {
 
 const NDJSON_TYPES: [&str; 4] =
     ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl"];
+
+const MSGPACK_TYPES: [&str; 3] =
+    ["application/msgpack", "application/vnd.msgpack", "application/x-msgpack"];
+
+const PROTOBUF_TYPES: [&str; 3] =
+    ["application/x-protobuf", "application/protobuf", "application/vnd.google.protobuf"];
 
 /// The type and subtype, without parameters.
 pub(super) fn essence(content_type: &str) -> &str {
@@ -135,6 +149,11 @@ mod tests {
         check("application/x-ndjson", Ok(Kind::Ndjson));
         check("application/ndjson", Ok(Kind::Ndjson));
         check("application/jsonl; x=y", Ok(Kind::Ndjson));
+        check("application/msgpack", Ok(Kind::Msgpack));
+        check("application/vnd.msgpack; x=y", Ok(Kind::Msgpack));
+        check("Application/X-MsgPack", Ok(Kind::Msgpack));
+        check("application/x-protobuf", Ok(Kind::Protobuf));
+        check("application/protobuf; charset=utf-16", Ok(Kind::Protobuf));
         check("application/jsonl; charset=utf-16", Err(ContentError::Charset));
         check("application/cloudevents+json", Ok(Kind::CloudEventStructured));
         check("application/cloudevents-batch+json; charset=utf-8", Ok(Kind::CloudEventBatch));

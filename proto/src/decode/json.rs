@@ -318,7 +318,17 @@ pub(super) fn both_data() -> Rejection {
     Rejection::new(RejectCode::DuplicateMember, "`data` and `data_base64` exclude each other")
 }
 
-fn parse_class(class: &str) -> Result<Class, Rejection> {
+/// `data_base64`: the standard alphabet with padding.
+pub(super) fn decode_base64(context: &Context<'_>, text: &str) -> Result<Vec<u8>, Rejection> {
+    // Checked before decoding, so that refused data costs no memory.
+    if text.len() / 4 * 3 > context.data_bytes_max.saturating_add(3) {
+        return Err(Rejection::data_too_large(context.data_bytes_max));
+    }
+    let bad = |_| Rejection::field("data_base64", "is not standard base64 with padding");
+    STANDARD.decode(text.as_bytes()).map_err(bad)
+}
+
+pub(super) fn parse_class(class: &str) -> Result<Class, Rejection> {
     if class.is_empty() {
         return Ok(Class::default());
     }
@@ -372,15 +382,9 @@ impl<'a> ItemText<'a> {
         }
     }
 
-    /// `data_base64`: the standard alphabet with padding.
+    /// See [`decode_base64`].
     pub fn base64(self, context: &Context<'_>, raw: Raw) -> Result<Vec<u8>, Rejection> {
-        let text = self.string(raw, "data_base64")?;
-        // Checked before decoding, so that refused data costs no memory.
-        if text.len() / 4 * 3 > context.data_bytes_max.saturating_add(3) {
-            return Err(Rejection::data_too_large(context.data_bytes_max));
-        }
-        let bad = |_| Rejection::field("data_base64", "is not standard base64 with padding");
-        STANDARD.decode(text.as_bytes()).map_err(bad)
+        decode_base64(context, &self.string(raw, "data_base64")?)
     }
 
     /// RFC 3339 text or an integer of milliseconds.

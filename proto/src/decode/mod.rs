@@ -3,7 +3,10 @@
 //! - `json`: one envelope, or an array of them, in a buffered body; CloudEvents batches too.
 //! - `ndjson`: one envelope per line, streamed in bounded memory.
 //! - `cloudevents`: the JSON and HTTP bindings of CloudEvents 1.0.
+//! - `msgpack`: one envelope, or an array of them, in a buffered body.
+//! - `protobuf`: events of our schema, in a batch or each behind its length, streamed.
 //! - `raw`: the body is the data.
+//! - `expand`: takes gzip and zstd off before any of these.
 //!
 //! An item becomes an [`Unplaced`] (its one copy) or a [`Rejection`] with index, code and a detail
 //! that names the member or the limit. A bad item never loses its neighbours, except that after a
@@ -15,19 +18,27 @@
 
 mod cloudevents;
 mod content;
+mod expand;
 mod ids;
 mod json;
+mod msgpack;
 mod ndjson;
 pub(crate) mod pick;
+mod protobuf;
 mod raw;
 mod reject;
 pub(crate) mod scan;
 
 pub use cloudevents::{decode_cloudevent_binary, has_cloudevent_headers};
 pub use content::{ContentError, ContentKind};
+pub use expand::{
+    CODINGS, Coding, CodingError, ExpandError, Expanded, Expander, GZIP_BYTES, ZSTD_WINDOW_LOG_MAX,
+};
 pub use ids::{IdSource, UUID_BYTES};
 pub use json::{BodyDecoder, BodyShape, Progress, decode_envelope};
+pub use msgpack::MsgpackDecoder;
 pub use ndjson::{Fed, NdjsonDecoder};
+pub use protobuf::{ProtobufDecoder, ProtobufFraming, decode_protobuf_event};
 pub use raw::decode_raw;
 pub use reject::{DETAIL_BYTES_MAX, RejectCode, Rejection};
 

@@ -52,11 +52,17 @@ pub enum RejectCode {
     Unavailable,
     /// Asked to be durable, ordered and perhaps seen by subscribers, but never synced.
     NotDurable,
+    /// The bytes are not what the `Content-Encoding` says: nothing after them can be read.
+    InvalidEncoding,
+    /// The bytes are not MessagePack.
+    InvalidMsgpack,
+    /// The bytes are not Protobuf, or not of the schema's types.
+    InvalidProtobuf,
 }
 
 impl RejectCode {
     /// Every code, in the order of the enum.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidJson,
         Self::InvalidUtf8,
         Self::TooDeep,
@@ -77,6 +83,9 @@ impl RejectCode {
         Self::Overloaded,
         Self::Unavailable,
         Self::NotDurable,
+        Self::InvalidEncoding,
+        Self::InvalidMsgpack,
+        Self::InvalidProtobuf,
     ];
 
     /// The name on the wire.
@@ -102,6 +111,9 @@ impl RejectCode {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "unavailable",
             Self::NotDurable => "not_durable",
+            Self::InvalidEncoding => "invalid_encoding",
+            Self::InvalidMsgpack => "invalid_msgpack",
+            Self::InvalidProtobuf => "invalid_protobuf",
         }
     }
 

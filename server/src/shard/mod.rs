@@ -237,6 +237,7 @@ impl Shard {
     /// Begins a turn.
     pub fn begin(&mut self, now: Now) {
         self.now = now;
+        self.publishes.begin_turn();
         self.ids.set_now_ms((now.wall_us / 1_000).max(0) as u64);
     }
 
@@ -401,6 +402,7 @@ impl Shard {
             || !self.flushing.is_empty()
             || !self.dirty.is_empty()
             || !self.http2_over.is_empty()
+            || self.publishes.has_yielded()
             || !self.deferred.is_empty()
             || self.homeside.has_releases(self.ring.synced_seq(self.id.0), self.ring.state())
     }

@@ -8,30 +8,31 @@
 //! accepted. The answer goes out once the body has ended and every batch has been answered.
 //!
 //! Bounded: slots by [`crate::mesh::BATCH_SLOTS`], a batch by events and bytes, a buffered body by
-//! `body_bytes_max` (413), an NDJSON body not at all, since it streams.
+//! `body_bytes_max` (413), NDJSON and Protobuf not at all, since they stream.
 
 mod admission;
+mod answering;
 mod body;
+mod expand;
 mod stored;
 mod table;
 
 pub use table::{PublishId, Publishes};
 
 use admission::{Admission, Building};
-use body::{RawRequest, Step, decode_buffered, decoder_of, feed_ndjson};
+use body::{Body, RawRequest, Step, decode_buffered, feed_ndjson, feed_protobuf};
+use expand::Expanding;
 use stored::Wanted;
 
 use super::Shard;
 use super::http::{Head, Response};
 use crate::driver::ConnId;
-use crate::mesh::{AckMode, Answer, HomeRefusal, Outcome, ShardId};
+use crate::mesh::AckMode;
 use bytes::Bytes;
 use proto::answer::PublishAnswer;
 use proto::centrifuge::Data;
 use proto::channel::ChannelName;
-use proto::decode::{
-    self, BodyDecoder, ContentKind, Context, NdjsonDecoder, RejectCode, Rejection,
-};
+use proto::decode::{self, ContentKind, Context, ProtobufFraming, RejectCode, Rejection};
 use proto::h2::StreamKey;
 use std::collections::VecDeque;
 
@@ -48,15 +49,6 @@ pub enum Asker {
     Client(ConnId, u32),
 }
 
-/// How the body is read.
-#[derive(Debug)]
-enum Body {
-    /// Streams.
-    Ndjson(NdjsonDecoder),
-    /// Buffered whole, then decoded.
-    Buffered { bytes: Vec<u8>, kind: ContentKind, decoder: Option<BodyDecoder>, done: bool },
-}
-
 /// One request.
 #[derive(Debug)]
 pub struct Publish {
@@ -65,6 +57,8 @@ pub struct Publish {
     channel: Option<ChannelName>,
     ack: AckMode,
     body: Body,
+    /// Takes the compression off before `body` sees a piece.
+    expanding: Option<Box<Expanding>>,
     content_type: String,
     traceparent: String,
     cloudevent: Vec<(String, Vec<u8>)>,
@@ -73,6 +67,8 @@ pub struct Publish {
     in_flight: u32,
     /// Batches handed over so far.
     handed: u64,
+    /// Turns in which it had to make way for others.
+    yields: u64,
     /// Input that waits while the request is parked.
     waiting: VecDeque<Bytes>,
     input_ended: bool,
@@ -101,6 +97,7 @@ impl Publish {
             channel: None,
             ack: AckMode::Accepted,
             body,
+            expanding: None,
             content_type: String::new(),
             traceparent: String::new(),
             cloudevent: Vec::new(),
@@ -108,6 +105,7 @@ impl Publish {
             batches: Vec::new(),
             in_flight: 0,
             handed: 0,
+            yields: 0,
             waiting: VecDeque::new(),
             input_ended: false,
             decoded: false,
@@ -140,13 +138,7 @@ impl Shard {
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; publish elsewhere"));
         }
-        if head
-            .text("content-encoding")
-            .is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"))
-        {
-            let text = "Content-Encoding is not supported; send the body as it is";
-            return Err(Response::error(415, "unsupported_encoding", text));
-        }
+        let coding = expand::coding_of(head)?;
         let content_type = head.text("content-type");
         let mut names = Vec::new();
         head.headers.each(&mut |name, _| {
@@ -166,16 +158,15 @@ impl Shard {
         let body_bytes_max = self.settings.limits.body_bytes_max;
         // Over HTTP/2 an answer before the body's end resets the stream, and some clients then drop
         // the answer: there the limit is found when the bytes are there.
-        if kind != ContentKind::Ndjson
+        if !matches!(kind, ContentKind::Ndjson | ContentKind::Protobuf)
+            && coding.is_none()
             && matches!(asker, Asker::Http1(_))
             && announced.is_some_and(|length| length > u64::from(body_bytes_max))
         {
             return Err(too_large(body_bytes_max));
         }
-        let body = match kind {
-            ContentKind::Ndjson => Body::Ndjson(NdjsonDecoder::new()),
-            _ => Body::Buffered { bytes: Vec::new(), kind, decoder: decoder_of(kind), done: false },
-        };
+        let expanding = coding.map(|coding| self.start_expanding(coding)).transpose()?;
+        let body = Body::new(kind, ProtobufFraming::Batch);
         let mut publish = Publish::new(asker, body, self.now.ms);
         publish.channel = channel;
         publish.ack = ack;
@@ -185,6 +176,7 @@ impl Shard {
         }
         publish.traceparent = head.text("traceparent").unwrap_or_default().to_owned();
         publish.cloudevent = cloudevent;
+        publish.expanding = expanding;
         Ok(self.publishes.insert(publish))
     }
 
@@ -203,8 +195,7 @@ impl Shard {
             (Some(_), true) => (ContentKind::Raw, "text/plain"),
             (Some(_), false) => (ContentKind::Raw, "application/octet-stream"),
         };
-        let decoder = decoder_of(kind);
-        let body = Body::Buffered { bytes: data.to_vec(), kind, decoder, done: false };
+        let body = Body::whole(kind, data.to_vec());
         let mut publish = Publish::new(Asker::WebSocket(conn), body, self.now.ms);
         publish.channel = channel;
         publish.content_type = content_type.to_owned();
@@ -235,7 +226,7 @@ impl Shard {
                 (ContentKind::Raw, "application/octet-stream", data.bytes().to_vec())
             }
         };
-        let body = Body::Buffered { bytes, kind, decoder: decoder_of(kind), done: false };
+        let body = Body::whole(kind, bytes);
         let mut publish = Publish::new(Asker::Client(conn, command), body, self.now.ms);
         publish.channel = Some(channel);
         publish.content_type = content_type.to_owned();
@@ -257,7 +248,7 @@ impl Shard {
             publish.waiting.push_back(Bytes::copy_from_slice(input));
             return false;
         }
-        let used = self.decode_publish(id, input);
+        let used = self.take_piece(id, input);
         if used < input.len()
             && let Some(publish) = self.publishes.get(id)
             && publish.stopped.is_none()
@@ -273,7 +264,7 @@ impl Shard {
         publish.input_ended = true;
         // After a stop the decoder holds half a line whose rest was thrown away.
         if publish.parked_ms.is_none() && publish.stopped.is_none() {
-            self.decode_publish(id, &[]);
+            self.take_piece(id, &[]);
         }
         self.publishes.touched.push(id);
     }
@@ -290,10 +281,7 @@ impl Shard {
         if publish.stopped.is_some() {
             return true;
         }
-        let index = match &publish.body {
-            Body::Ndjson(decoder) => decoder.items(),
-            Body::Buffered { .. } => 0,
-        };
+        let index = publish.body.items();
         let detail = "the body ended before this item was complete; send it and all after it again";
         publish.answer.stop(Rejection::new(RejectCode::InvalidJson, detail).at(index));
         publish.stopped = Some(response);
@@ -310,6 +298,7 @@ impl Shard {
             channel,
             ack,
             body,
+            expanding,
             content_type,
             traceparent,
             cloudevent,
@@ -325,7 +314,8 @@ impl Shard {
             ..
         } = &mut *publish;
         let pool_left = self.settings.body_pool_bytes.saturating_sub(self.publishes.charged);
-        let ended = *input_ended && waiting.is_empty();
+        let whole = expanding.as_ref().is_none_or(|own| own.is_finished());
+        let ended = *input_ended && waiting.is_empty() && whole;
         let mut context = Context {
             channel: channel.as_ref().map(ChannelName::as_str),
             traceparent,
@@ -360,6 +350,9 @@ impl Shard {
             Body::Ndjson(decoder) => {
                 feed_ndjson(decoder, &mut context, &mut admission, input, ended)
             }
+            Body::Protobuf(decoder) => {
+                feed_protobuf(decoder, &mut context, &mut admission, input, ended)
+            }
             Body::Buffered { bytes, kind, decoder, done } => {
                 if bytes.len() + input.len() > body_bytes_max {
                     Step::TooLarge
@@ -382,10 +375,7 @@ impl Shard {
                 }
             }
         };
-        let held = match body {
-            Body::Ndjson(decoder) => decoder.spilled_bytes(),
-            Body::Buffered { bytes, .. } => bytes.capacity(),
-        };
+        let held = body.held_bytes() + expanding.as_ref().map_or(0, |own| own.held_bytes());
         self.publishes.charged = self.publishes.charged + held - std::mem::replace(charged, held);
         let used = match step {
             Step::Used { bytes, mut parked, decoded } => {
@@ -417,18 +407,23 @@ impl Shard {
 
     /// Goes on with parked requests, first parked first, and refuses those that waited too long.
     pub(super) fn run_parked(&mut self) {
+        self.publishes.yielded = false;
         for _ in 0..self.publishes.parked.len() {
             let Some(id) = self.publishes.parked.pop_front() else { break };
+            if self.must_yield(id) {
+                self.publishes.parked.push_back(id);
+                continue;
+            }
             let Some(publish) = self.publishes.get(id) else { continue };
             let waited_ms = publish.parked_ms.map_or(0, |since| self.now.ms.saturating_sub(since));
-            let (since, handed) = (publish.parked_ms.take(), publish.handed);
+            let (since, moved) = (publish.parked_ms.take(), publish.handed + publish.yields);
             if waited_ms >= u64::from(self.settings.limits.publish_wait_s) * 1_000 {
                 self.overload(id);
                 continue;
             }
             self.go_on(id);
             if let Some(publish) = self.publishes.get(id)
-                && publish.handed == handed
+                && publish.handed + publish.yields == moved
                 && let Some(parked_ms) = &mut publish.parked_ms
             {
                 // Parked again without having moved: its clock runs on.
@@ -444,7 +439,7 @@ impl Shard {
             let Some(publish) = self.publishes.get(id) else { return };
             let next = publish.waiting.pop_front().unwrap_or_default();
             let last = publish.waiting.is_empty();
-            let used = self.decode_publish(id, &next);
+            let used = self.take_piece(id, &next);
             let Some(publish) = self.publishes.get(id) else { return };
             if used < next.len() && publish.stopped.is_none() {
                 publish.waiting.push_front(next.slice(used..));
@@ -468,10 +463,7 @@ impl Shard {
     fn overload(&mut self, id: PublishId) {
         let Some(publish) = self.publishes.get(id) else { return };
         let refused = publish.batches.iter().flat_map(|batch| &batch.indices).copied().min();
-        let index = refused.unwrap_or(match &publish.body {
-            Body::Ndjson(decoder) => decoder.items(),
-            Body::Buffered { .. } => 0,
-        });
+        let index = refused.unwrap_or(publish.body.items());
         let detail =
             "the server is full: this item and all after it were not taken; send them again";
         publish.answer.stop(Rejection::new(RejectCode::Overloaded, detail).at(index));
@@ -482,94 +474,6 @@ impl Shard {
         self.stats.counters.publishes_overloaded += 1;
         self.publishes.touched.push(id);
     }
-
-    /// Takes the answers of home shards.
-    pub(super) fn run_answers(&mut self) {
-        for from in self.mesh.peers() {
-            while let Some(answer) = self.mesh.next_answer(from) {
-                self.on_answer(from, answer);
-            }
-        }
-        self.run_touched();
-    }
-
-    fn on_answer(&mut self, from: ShardId, answer: Answer) {
-        let batch = self.publishes.in_flight.get_mut(answer.slot as usize).and_then(Option::take);
-        let batch = batch.expect("an answer for a batch slot that is not under way");
-        self.publishes.in_flight_free.push(answer.slot);
-        assert_eq!(batch.indices.len(), answer.outcomes.len(), "one outcome per item");
-        let mut numbers = std::mem::take(&mut self.publishes.numbers);
-        numbers.clear();
-        numbers.resize(answer.channels.all().len(), None);
-        let Some(publish) = self.publishes.get(batch.publish) else { return };
-        publish.in_flight -= 1;
-        if let Some(seq) = answer.store_seq {
-            publish.wanted.add(from, seq);
-        }
-        let items = batch.indices.iter().zip(answer.channels.of()).zip(&answer.outcomes);
-        for ((index, channel), outcome) in items {
-            let (position, duplicate) = match outcome {
-                Outcome::Placed(position) => (*position, false),
-                Outcome::Duplicate(position) => (*position, true),
-                Outcome::Refused(refusal) => {
-                    publish.answer.reject(refused(*refusal).at(*index));
-                    continue;
-                }
-            };
-            let channel = usize::from(*channel);
-            let name = &answer.channels.all()[channel].name;
-            let number = numbers[channel].get_or_insert_with(|| publish.answer.number(name));
-            publish.answer.accept_in(*index, *number, position, duplicate);
-        }
-        self.publishes.numbers = numbers;
-        self.publishes.touched.push(batch.publish);
-    }
-
-    /// Answers the requests that have become complete.
-    fn run_touched(&mut self) {
-        while let Some(id) = self.publishes.touched.pop() {
-            let Some(publish) = self.publishes.get(id) else { continue };
-            let read = publish.decoded && publish.input_ended && publish.waiting.is_empty();
-            let complete = (read || publish.stopped.is_some())
-                && publish.in_flight == 0
-                && publish.parked_ms.is_none()
-                && publish.batches.iter().all(|batch| batch.items.is_empty());
-            if !complete || self.waits_for_store(id) {
-                continue;
-            }
-            if let Some(publish) = self.publishes.remove(id) {
-                self.answer_publish(publish);
-            }
-        }
-    }
-
-    fn answer_publish(&mut self, publish: Box<Publish>) {
-        self.stats.counters.publishes_rejected += publish.answer.rejected();
-        if let Asker::Client(conn, id) = publish.asker {
-            return self.answered_client(conn, id, &publish.answer);
-        }
-        let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
-        let unread = !publish.input_ended;
-        let response = match publish.stopped {
-            _ if let Some(response) = publish.not_stored => response,
-            Some(response) if publish.answer.accepted() == 0 && !response.body.is_empty() => {
-                response
-            }
-            _ => {
-                let status = publish.answer.status();
-                let mut body = Vec::with_capacity(publish.answer.json_bytes());
-                publish.answer.write_json(&mut body);
-                let response = Response::json(status.code, body).with("cache-control", "no-store");
-                if status.retry { response.with("retry-after", "1") } else { response }
-            }
-        };
-        match publish.asker {
-            Asker::Http1(conn) => self.answer_http1(conn, response, unread),
-            Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
-            Asker::WebSocket(conn) => self.answered_message(conn, response.status, why),
-            Asker::Client(..) => {}
-        }
-    }
 }
 
 fn too_large(body_bytes_max: u32) -> Response {
@@ -578,22 +482,4 @@ fn too_large(body_bytes_max: u32) -> Response {
          requests"
     );
     Response::error(413, "body_too_large", &text)
-}
-
-fn refused(refusal: HomeRefusal) -> Rejection {
-    match refusal {
-        HomeRefusal::ChannelsFull => Rejection::new(
-            RejectCode::Overloaded,
-            "the limit on channels is reached; use fewer channels or raise `limits.channels_max`",
-        ),
-        HomeRefusal::StorageFull => Rejection::new(
-            RejectCode::Unavailable,
-            "the spool cannot store now (disk full, hanging, or a failed sync); see the server's log",
-        ),
-        HomeRefusal::NotSynced => Rejection::new(
-            RejectCode::NotDurable,
-            "it was ordered, but the spool failed before it was synced: send it again, with its id, \
-             once the server is ready",
-        ),
-    }
 }

@@ -17,6 +17,7 @@ mod delta;
 mod demo;
 mod durability;
 mod faults;
+mod formats;
 mod guides;
 mod h2load;
 mod http;

@@ -2,18 +2,78 @@
 
 use super::admission::Admission;
 use proto::decode::{
-    self, BodyDecoder, BodyShape, ContentKind, Context, Item, NdjsonDecoder, Progress,
+    self, BodyDecoder, BodyShape, ContentKind, Context, Item, MsgpackDecoder, NdjsonDecoder,
+    Progress, ProtobufDecoder, ProtobufFraming,
 };
 use std::ops::ControlFlow;
 
-pub(super) fn decoder_of(kind: ContentKind) -> Option<BodyDecoder> {
-    let shape = match kind {
-        ContentKind::Json => BodyShape::Envelopes,
-        ContentKind::CloudEventStructured => BodyShape::CloudEvent,
-        ContentKind::CloudEventBatch => BodyShape::CloudEventBatch,
-        ContentKind::Ndjson | ContentKind::CloudEventBinary | ContentKind::Raw => return None,
-    };
-    Some(BodyDecoder::new(shape))
+/// How the body is read.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Streams.
+    Ndjson(NdjsonDecoder),
+    /// Streams.
+    Protobuf(ProtobufDecoder),
+    /// Buffered whole, then decoded.
+    Buffered { bytes: Vec<u8>, kind: ContentKind, decoder: Decoder, done: bool },
+}
+
+/// What decodes a buffered body.
+#[derive(Debug)]
+pub(super) enum Decoder {
+    Json(BodyDecoder),
+    Msgpack(MsgpackDecoder),
+    /// The body is one event.
+    One,
+}
+
+impl Body {
+    /// At the beginning of a body.
+    pub(super) fn new(kind: ContentKind, framing: ProtobufFraming) -> Self {
+        let json = |shape| Decoder::Json(BodyDecoder::new(shape));
+        let decoder = match kind {
+            ContentKind::Ndjson => return Self::Ndjson(NdjsonDecoder::new()),
+            ContentKind::Protobuf => return Self::Protobuf(ProtobufDecoder::new(framing)),
+            ContentKind::Json => json(BodyShape::Envelopes),
+            ContentKind::CloudEventStructured => json(BodyShape::CloudEvent),
+            ContentKind::CloudEventBatch => json(BodyShape::CloudEventBatch),
+            ContentKind::Msgpack => Decoder::Msgpack(MsgpackDecoder::new()),
+            ContentKind::CloudEventBinary | ContentKind::Raw => Decoder::One,
+        };
+        Self::Buffered { bytes: Vec::new(), kind, decoder, done: false }
+    }
+
+    /// A body that is there already, of a kind that is buffered.
+    pub(super) fn whole(kind: ContentKind, body: Vec<u8>) -> Self {
+        let mut own = Self::new(kind, ProtobufFraming::Batch);
+        if let Self::Buffered { bytes, .. } = &mut own {
+            *bytes = body;
+        }
+        own
+    }
+
+    /// The index of the next item, as far as it is known before the body's end.
+    pub(super) fn items(&self) -> u64 {
+        match self {
+            Self::Ndjson(decoder) => decoder.items(),
+            Self::Protobuf(decoder) => decoder.items(),
+            Self::Buffered { .. } => 0,
+        }
+    }
+
+    /// True if it is decoded as it comes, and so has no limit as a whole.
+    pub(super) fn streams(&self) -> bool {
+        !matches!(self, Self::Buffered { .. })
+    }
+
+    /// Bytes held of what is not decoded yet.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Ndjson(decoder) => decoder.spilled_bytes(),
+            Self::Protobuf(decoder) => decoder.spilled_bytes(),
+            Self::Buffered { bytes, .. } => bytes.capacity(),
+        }
+    }
 }
 
 /// How far a body was decoded.
@@ -56,22 +116,36 @@ pub(super) fn feed_ndjson(
     Step::Used { bytes: fed.consumed, parked, decoded: finished }
 }
 
+pub(super) fn feed_protobuf(
+    decoder: &mut ProtobufDecoder,
+    context: &mut Context<'_>,
+    admission: &mut Admission<'_>,
+    input: &[u8],
+    ended: bool,
+) -> Step {
+    let fed = decoder.feed(context, input, |item| admission.item(item));
+    let parked = fed.stopped;
+    let finished = ended && fed.consumed == input.len() && !parked;
+    if finished {
+        // All that can come is the rejection of an event that is not whole.
+        decoder.finish(|item| admission.item(item));
+    }
+    Step::Used { bytes: fed.consumed, parked, decoded: finished }
+}
+
 /// Decodes a complete body; `true` when the request has to be parked.
 pub(super) fn decode_buffered(
     request: &RawRequest<'_>,
-    decoder: &mut Option<BodyDecoder>,
+    decoder: &mut Decoder,
     body: &mut Vec<u8>,
     done: &mut bool,
     context: &mut Context<'_>,
     admission: &mut Admission<'_>,
 ) -> bool {
-    let parked = match decoder {
-        Some(decoder) => {
-            let progress = decoder.decode(context, body, |item| admission.item(item));
-            *done = progress == Progress::Done;
-            progress == Progress::Stopped
-        }
-        None => {
+    let progress = match decoder {
+        Decoder::Json(decoder) => decoder.decode(context, body, |item| admission.item(item)),
+        Decoder::Msgpack(decoder) => decoder.decode(context, body, |item| admission.item(item)),
+        Decoder::One => {
             *done = true;
             let content_type = Some(request.content_type).filter(|text| !text.is_empty());
             let result = if request.kind == ContentKind::CloudEventBinary {
@@ -80,11 +154,14 @@ pub(super) fn decode_buffered(
             } else {
                 decode::decode_raw(context, content_type, body)
             };
-            admission.item(Item { index: 0, result }).is_break()
+            let flow = admission.item(Item { index: 0, result });
+            *body = Vec::new();
+            return flow.is_break();
         }
     };
+    *done = progress == Progress::Done;
     if *done {
         *body = Vec::new();
     }
-    parked
+    progress == Progress::Stopped
 }

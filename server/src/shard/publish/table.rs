@@ -4,9 +4,10 @@
 //! the request is gone meanwhile; so a home shard's answer always finds its slot, and the answer
 //! lane always has room.
 
+use super::Publish;
 use super::admission::Recent;
+use super::expand::EXPAND_BYTES_PER_TURN;
 use super::stored::Storing;
-use super::{Body, Publish};
 use bytes::Bytes;
 use proto::answer::ChannelNumber;
 use std::collections::VecDeque;
@@ -43,6 +44,12 @@ pub struct Publishes {
     pub(super) charged: usize,
     /// Requests that wait for the store.
     pub(super) storing: Storing,
+    /// Where bodies are expanded to before they are decoded.
+    pub(super) scratch: Vec<u8>,
+    /// What compressed bodies may still expand to in this turn.
+    pub(super) expand_left: usize,
+    /// Somebody is parked only because the turn's work was done.
+    pub(super) yielded: bool,
 }
 
 impl Publishes {
@@ -90,6 +97,16 @@ impl Publishes {
         self.storing.deadline_ms()
     }
 
+    /// A new turn begins.
+    pub fn begin_turn(&mut self) {
+        self.expand_left = EXPAND_BYTES_PER_TURN;
+    }
+
+    /// True if a request can go on at once, in the next turn.
+    pub fn has_yielded(&self) -> bool {
+        self.yielded
+    }
+
     /// How many wait for room.
     pub fn parked_len(&self) -> usize {
         self.parked.len()
@@ -98,10 +115,7 @@ impl Publishes {
     /// Bytes of bodies and batches held here, for the ledger.
     pub fn memory_bytes(&self) -> usize {
         let held = |publish: &Publish| {
-            let body = match &publish.body {
-                Body::Ndjson(decoder) => decoder.spilled_bytes(),
-                Body::Buffered { bytes, .. } => bytes.capacity(),
-            };
+            let body = publish.charged;
             let batches: usize = publish.batches.iter().map(|batch| batch.bytes).sum();
             let waiting: usize = publish.waiting.iter().map(Bytes::len).sum();
             size_of::<Publish>() + body + batches + waiting
@@ -109,5 +123,6 @@ impl Publishes {
         self.slots.iter().filter_map(|slot| slot.1.as_deref()).map(held).sum::<usize>()
             + self.slots.capacity() * size_of::<(u32, Option<Box<Publish>>)>()
             + self.in_flight.capacity() * size_of::<Option<InFlight>>()
+            + self.scratch.capacity()
     }
 }
