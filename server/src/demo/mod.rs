@@ -173,6 +173,7 @@ fn supervise(args: &DemoArgs, launch: Launch) -> Result<u8, String> {
     let stopped = Arc::clone(&shared);
     let stop = move || stopped.stopping.store(true, Relaxed);
     crate::cli::signals::on_stop(stop).map_err(|error| format!("signals: {error}"))?;
+    launch.addresses_are_free()?;
     introduce(&launch, clients, &launch.data_dir);
     let server = supervisor::first_start(&shared, &launch)?;
     let pid = server.pid();

@@ -6,7 +6,7 @@
 
 use super::http::Http;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -77,6 +77,20 @@ impl Launch {
             arguments.extend([flag.into(), value]);
         }
         arguments
+    }
+
+    /// An error for the user if somebody else listens where the server is going to: whoever that is
+    /// might answer in its place when it is asked whether it is ready.
+    pub fn addresses_are_free(&self) -> Result<(), String> {
+        for (flag, address) in [("--listen", self.listen), ("--admin-listen", self.admin)] {
+            TcpListener::bind(address).map_err(|error| {
+                format!(
+                    "cannot listen on {address} ({error}): stop what listens there, another demo or \
+                     server perhaps, or choose another address with {flag}"
+                )
+            })?;
+        }
+        Ok(())
     }
 
     /// Starts it. Its warnings and errors go to our standard error.
@@ -162,16 +176,35 @@ mod tests {
     use crate::cli::args::Cli;
     use clap::Parser;
 
-    #[test]
-    fn the_server_is_started_with_a_configuration_that_it_takes() {
-        let launch = Launch {
+    fn launch() -> Launch {
+        Launch {
             listen: "127.0.0.1:8000".parse().unwrap(),
             admin: "127.0.0.1:9000".parse().unwrap(),
             data_dir: "/tmp/demo".into(),
             engine: "auto".into(),
             shards: 0,
             click_house: Some("http://127.0.0.1:8123".into()),
+        }
+    }
+
+    #[test]
+    fn another_server_on_an_address_is_not_taken_for_ours() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let check = |listen, admin, expected: Option<&str>| {
+            let said = Launch { listen, admin, ..launch() }.addresses_are_free().err();
+            assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+            assert!(said.unwrap_or_default().ends_with(expected.unwrap_or_default()));
         };
+        let taken = other.local_addr().unwrap();
+        check(free, free, None);
+        check(taken, free, Some("with --listen"));
+        check(free, taken, Some("with --admin-listen"));
+    }
+
+    #[test]
+    fn the_server_is_started_with_a_configuration_that_it_takes() {
+        let launch = launch();
         let typed = std::iter::once("shardcast".to_owned()).chain(launch.arguments());
         let cli = Cli::try_parse_from(typed).unwrap();
         let crate::cli::args::Command::Serve(serve) = cli.command else { panic!("not serve") };
