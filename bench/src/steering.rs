@@ -30,9 +30,9 @@ impl Steering {
         for (path, value) in [(BACKLOG, PACKETS), (MASK, mask.as_str())] {
             let before = fs::read_to_string(path).with_context(|| path.to_owned())?;
             let before = before.trim().to_owned();
-            eprintln!("bench: {path}: {value}; after a kill: echo {before} > {path}");
             fs::write(path, value)
                 .with_context(|| format!("{path}: --apart changes it, which needs root"))?;
+            eprintln!("bench: {path}: {value}; after a kill: echo {before} > {path}");
             steering.before.push((path, before));
         }
         Ok(steering)
