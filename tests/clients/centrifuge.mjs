@@ -60,8 +60,8 @@ const steps = {
     );
     subscription.on("unsubscribed", ({ code }) => put({ channel, unsubscribed: code }));
     subscription.on("error", ({ error }) => put({ channel, error: error.code }));
-    subscription.on("join", ({ info }) => put({ channel, join: info.user }));
-    subscription.on("leave", ({ info }) => put({ channel, leave: info.user }));
+    subscription.on("join", ({ info }) => put({ channel, join: info.user ?? "" }));
+    subscription.on("leave", ({ info }) => put({ channel, leave: info.user ?? "" }));
     subscription.subscribe();
   },
   unsubscribe: (channel) => subscriptions.get(channel).unsubscribe(),
@@ -69,6 +69,21 @@ const steps = {
   publish_fails: ([channel, data, code]) => fails(client.publish(channel, encode(data)), code),
   rpc_fails: ([method, code]) => fails(client.rpc(method, encode({})), code),
   history_fails: ([channel, options, code]) => fails(client.history(channel, options), code),
+  presence: async ([channel, count]) => {
+    const { clients } = await client.presence(channel);
+    assert.equal(Object.keys(clients).length, count);
+    assert.ok(client._client in clients, "it is not listed itself");
+    for (const [id, info] of Object.entries(clients)) {
+      assert.equal(info.client, id);
+      assert.equal(info.user ?? "", "");
+    }
+  },
+  presence_stats: async ([channel, expected]) =>
+    assert.deepEqual(await client.presenceStats(channel), expected),
+  presence_fails: async ([channel, code]) => {
+    await fails(client.presence(channel), code);
+    await fails(client.presenceStats(channel), code);
+  },
   send: (data) => client.send(encode(data)),
   history: async ([channel, options, expected]) => {
     const got = await client.history(channel, options);

@@ -55,6 +55,12 @@ async def main():
         async def on_unsubscribed(self, context):
             arrived.put_nowait({"channel": self.name, "unsubscribed": context.code})
 
+        async def on_join(self, context):
+            arrived.put_nowait({"channel": self.name, "join": context.info.user})
+
+        async def on_leave(self, context):
+            arrived.put_nowait({"channel": self.name, "leave": context.info.user})
+
         async def on_error(self, context):
             arrived.put_nowait({"channel": self.name, "error": context.code})
 
@@ -66,7 +72,10 @@ async def main():
             await client.connect()
         elif step == "subscribe":
             name = argument[0]
-            subscriptions[name] = client.new_subscription(name, events=Channel(name))
+            options = argument[1] if len(argument) > 1 else {}
+            watch = options.get("joinLeave", False)
+            events = Channel(name)
+            subscriptions[name] = client.new_subscription(name, events=events, join_leave=watch)
             await subscriptions[name].subscribe()
         elif step == "unsubscribe":
             await subscriptions[argument].unsubscribe()
@@ -84,6 +93,23 @@ async def main():
             result = await subscriptions[name].history(limit=options["limit"])
             assert [publication(it) for it in result.publications] == expected["publications"]
             assert result.offset == expected["offset"]
+        elif step == "presence":
+            clients = (await client.presence(argument[0])).clients
+            assert len(clients) == argument[1], clients
+            assert all(info.client == id and info.user == "" for id, info in clients.items())
+        elif step == "presence_stats":
+            result = await client.presence_stats(argument[0])
+            expected = argument[1]
+            assert result.num_clients == expected["numClients"], result
+            assert result.num_users == expected["numUsers"], result
+        elif step == "presence_fails":
+            for ask in (client.presence, client.presence_stats):
+                try:
+                    await ask(argument[0])
+                except ReplyError as error:
+                    assert error.code == argument[1], error.code
+                else:
+                    raise AssertionError("it was answered")
         elif step == "cut":
             client._conn.transport.abort()
         elif step == "say":

@@ -11,6 +11,7 @@
 //! leaves alone is for them.
 
 use super::ledger::{self, HOLDERS, Holder};
+use super::namespace::Namespace;
 use super::{Config, Limits, ReadFrom, Storage};
 use crate::mesh::SHARDS_MAX;
 use serde::Serialize;
@@ -99,6 +100,8 @@ pub struct ShardBudget {
     pub history_bytes: u64,
     /// Bytes of dedupe windows.
     pub dedupe_bytes: u64,
+    /// Bytes of the members of channels; 0 where no namespace has any.
+    pub presence_bytes: u64,
     /// Bytes of events in each lane to another shard (one for publishes, one for deliveries).
     pub lane_bytes: u64,
     /// Batches of publishes that may wait for their acknowledgement.
@@ -167,6 +170,9 @@ impl Budget {
         let shard_memory = memory_bytes.saturating_sub(process_bytes) / u64::from(facts.shards);
 
         let mut shard = pools(limits, shard_memory, facts.shards);
+        if !config.namespaces.values().any(Namespace::has_members) {
+            shard.presence_bytes = 0;
+        }
         let per_connection = connection_lines(config, 1).iter().map(Line::bytes).sum::<u64>();
         let pooled = pool_lines(&shard, facts.shards).iter().map(Line::bytes).sum::<u64>();
         let by_memory = shard_memory.saturating_sub(pooled) / per_connection;
@@ -236,6 +242,7 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
         channels_max: limits.channels_max.div_ceil(shards).min(fits(share(3), CHANNEL_BYTES)),
         history_bytes: split(limits.history_bytes_max).min(share(6)),
         dedupe_bytes: split(limits.dedupe_bytes_max).min(share(3)),
+        presence_bytes: split(limits.presence_bytes_max).min(share(1)),
         lane_bytes: (share(1) / lanes).clamp(LANE_BYTES_MIN, LANE_BYTES_MAX),
         ack_slots: ACK_SLOTS,
         storage_ring_bytes: share(1).clamp(1 << 20, 64 << 20),
@@ -290,6 +297,7 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
         line(Holder::Channels, u64::from(shard.channels_max), CHANNEL_BYTES),
         line(Holder::Histories, 1, shard.history_bytes),
         line(Holder::Dedupe, 1, shard.dedupe_bytes),
+        line(Holder::Presence, 1, shard.presence_bytes),
         line(Holder::Lanes, u64::from(shards) * 2, shard.lane_bytes),
         line(Holder::Acks, u64::from(shard.ack_slots), ACK_SLOT_BYTES),
         line(Holder::StorageRing, 1, shard.storage_ring_bytes),
@@ -476,11 +484,13 @@ mod tests {
                     config.limits.history_bytes_max = history;
                     config.limits.outbox_bytes_max = outbox;
                     config.tls.cert = if tls { "x".into() } else { "".into() };
+                    config.namespaces.entry("default".into()).or_default().presence = tls;
                     let Ok(budget) = Budget::derive(&config, facts(shards, 1 << 20, memory)) else {
                         refused += 1;
                         continue;
                     };
                     assert!(budget.total_bytes() <= memory / 4 * 3);
+                    assert_eq!(budget.shard.presence_bytes > 0, tls, "planned where it is on");
                     assert_eq!(budget.shard.connections_max * shards, budget.connections_max);
                     assert!(budget.shard.receive_buffers.is_power_of_two());
                     assert!(connections == 0 || budget.connections_max <= connections.max(shards));

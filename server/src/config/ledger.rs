@@ -14,6 +14,7 @@ pub enum Holder {
     Channels,
     Histories,
     Dedupe,
+    Presence,
     Lanes,
     Acks,
     StorageRing,
@@ -39,7 +40,7 @@ pub struct HolderRow {
 }
 
 /// Every holder, in the order of the enum.
-pub const HOLDERS: [HolderRow; 19] = [
+pub const HOLDERS: [HolderRow; 20] = [
     row(Holder::Connections, "connections", true, "connection, session and subscription state"),
     row(Holder::KernelSockets, "kernel_sockets", false, "sockets in the kernel, buffers empty"),
     row(Holder::Rings, "rings", true, "io_uring submission and completion queues"),
@@ -50,6 +51,7 @@ pub const HOLDERS: [HolderRow; 19] = [
     row(Holder::Channels, "channels", true, "channel state and interest"),
     row(Holder::Histories, "histories", true, "events kept for resume"),
     row(Holder::Dedupe, "dedupe", true, "ids remembered to recognise duplicates"),
+    row(Holder::Presence, "presence", true, "members of channels: who is in them"),
     row(Holder::Lanes, "lanes", true, "batches between this shard and the others"),
     row(Holder::Acks, "acks", true, "batch slots of publishes that wait for acknowledgement"),
     row(Holder::StorageRing, "storage_ring", true, "events on their way to the spool"),

@@ -44,6 +44,10 @@ pub struct Limits {
     pub dedupe_age_s: u32,
     /// Bytes of dedupe windows over all shards.
     pub dedupe_bytes_max: u64,
+    /// Clients listed as members of one channel.
+    pub presence_members_max: u32,
+    /// Bytes of members over all shards.
+    pub presence_bytes_max: u64,
     /// HTTP/2 connections over all shards (each is budgeted apart: they are heavy).
     pub h2_connections_max: u32,
     /// Concurrent streams on one HTTP/2 connection.
@@ -87,6 +91,8 @@ impl Default for Limits {
             dedupe_ids_max: 100_000,
             dedupe_age_s: 600,
             dedupe_bytes_max: 128 << 20,
+            presence_members_max: 10_000,
+            presence_bytes_max: 64 << 20,
             h2_connections_max: 1_000,
             h2_streams_max: 1_000,
             heartbeat_s: 25,

@@ -40,12 +40,25 @@ pub struct Namespace {
     pub client_publish: bool,
     /// Clients may subscribe.
     pub subscribe: bool,
+    /// Clients of the client protocol may ask who is in a channel they subscribe to.
+    pub presence: bool,
+    /// Clients of the client protocol that ask for it are told who comes and goes.
+    pub join_leave: bool,
+    /// They are told without having asked.
+    pub force_push_join_leave: bool,
     /// See [`OutboxPolicy`].
     pub outbox_policy: OutboxPolicy,
     /// See [`Deliver`].
     pub deliver: Deliver,
     /// Events go to the spool (and so survive a restart).
     pub store: bool,
+}
+
+impl Namespace {
+    /// True if the clients in its channels are known there.
+    pub fn has_members(&self) -> bool {
+        self.presence || self.join_leave
+    }
 }
 
 impl Default for Namespace {
@@ -56,6 +69,9 @@ impl Default for Namespace {
             publish: true,
             client_publish: true,
             subscribe: true,
+            presence: false,
+            join_leave: false,
+            force_push_join_leave: false,
             outbox_policy: OutboxPolicy::Disconnect,
             deliver: Deliver::Live,
             store: true,

@@ -1,6 +1,6 @@
 //! What travels on the lanes. Plain data only: everything here crosses threads.
 
-use super::ShardId;
+use super::{Member, Presence, ShardId};
 use crate::driver::ConnId;
 use proto::channel::ChannelName;
 pub use proto::envelope::GapReason;
@@ -180,6 +180,12 @@ pub enum Ask {
     Leave { channel: ChannelName },
     /// A polling request: at most `limit` events, but at least one if there is one.
     Read { channel: ChannelName, ticket: u64, since: Since, select: Select, limit: u32 },
+    /// A client is in the channel. Follows its join, so the shard is interested.
+    Enter { channel: ChannelName, conn: ConnId, member: Member },
+    /// It is not any more.
+    Exit { channel: ChannelName, conn: ConnId },
+    /// Who is in the channel, or only how many.
+    Presence { channel: ChannelName, ticket: u64, counts: bool },
 }
 
 impl Ask {
@@ -189,7 +195,10 @@ impl Ask {
             Self::Join { channel, .. }
             | Self::Page { channel, .. }
             | Self::Leave { channel }
-            | Self::Read { channel, .. } => channel,
+            | Self::Read { channel, .. }
+            | Self::Enter { channel, .. }
+            | Self::Exit { channel, .. }
+            | Self::Presence { channel, .. } => channel,
         }
     }
 }
@@ -243,6 +252,10 @@ pub enum Deliver {
     },
     /// The channel could not be created: the limit on channels is reached.
     JoinRefused { channel: ChannelName, token: SubscriptionToken },
+    /// Somebody is in the channel from now on, or is not any more.
+    Membership { channel: ChannelName, joined: bool, member: Member },
+    /// The answer to a question for the channel's members.
+    Presence { ticket: u64, presence: Presence },
 }
 
 /// A connection handed from the shard that accepted it to one that holds fewer.

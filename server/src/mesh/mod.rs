@@ -3,7 +3,7 @@
 //! | lane | carries | when it is full |
 //! | --- | --- | --- |
 //! | publish | batches to the channel's home shard | the request is parked, 503 after a bound |
-//! | control | joins, leaves and reads for the home shard | the ask waits at its subscriber |
+//! | control | joins, leaves, reads, members for the home shard | the ask waits at its subscriber |
 //! | deliver | events and history to interested shards | the home shard stops taking publishes |
 //! | answer | results of publish batches to the ingress shard | cannot: one slot for each batch |
 //!
@@ -15,8 +15,10 @@
 //! a clock, so the simulated world runs the same mesh on one thread. Waking the other side is the
 //! caller's: each push is remembered in [`MeshEnd::take_wakes`].
 
+mod member;
 mod message;
 
+pub use member::{Identity, Member, Presence};
 pub use message::*;
 
 use crossbeam_queue::ArrayQueue;

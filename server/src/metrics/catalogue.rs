@@ -92,6 +92,7 @@ pub enum DropReason {
     Overloaded,
     StorageFull,
     Invalid,
+    PresenceFull,
 }
 
 /// How one reason is said.
@@ -106,7 +107,7 @@ pub struct DropRow {
 }
 
 /// Every reason, in the order of the enum.
-pub const DROP_REASONS: [DropRow; 8] = [
+pub const DROP_REASONS: [DropRow; 9] = [
     drop_row(
         DropReason::DropOldest,
         "drop_oldest",
@@ -148,6 +149,12 @@ pub const DROP_REASONS: [DropRow; 8] = [
         DropReason::Invalid,
         "invalid",
         "publishes refused as invalid or not allowed; final, the publisher was told why",
+    ),
+    drop_row(
+        DropReason::PresenceFull,
+        "presence_full",
+        "clients subscribed but not listed as members, since the channel or the table is full; final \
+         until they subscribe again",
     ),
 ];
 

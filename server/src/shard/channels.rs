@@ -16,15 +16,15 @@ use std::hash::BuildHasher;
 /// Where a subscription stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Waits for the home shard's answer to its join.
-    Joining,
-    /// Takes history pages; live events are left out until it has caught up.
-    CatchingUp,
     /// Takes live events.
     Live,
+    /// Takes history pages; live events are left out until it has caught up.
+    CatchingUp,
+    /// Waits for the home shard's answer to its join.
+    Joining,
 }
 
-/// One subscription in a channel's list. 24 bytes, read in sequence by delivery.
+/// One subscription in a channel's list. 16 bytes, read in sequence by delivery.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// Whose it is.
@@ -33,10 +33,63 @@ pub struct Entry {
     pub index: u16,
     /// How it wants its events.
     pub format: Format,
-    /// See [`Phase`].
-    pub phase: Phase,
+    /// The phase in the low bits, and flags.
+    state: u8,
     /// The next offset it gets: lower is skipped, higher is a gap.
     pub next: u64,
+}
+
+const _: () = assert!(size_of::<Entry>() == 16, "four subscriptions to a cache line");
+
+impl Entry {
+    const PHASE: u8 = 3;
+    const WATCHES: u8 = 4;
+    const MEMBER: u8 = 8;
+
+    /// A subscription that is in a phase and gets this offset next.
+    pub fn new(endpoint: EndpointId, index: u16, format: Format, phase: Phase, next: u64) -> Self {
+        Self { endpoint, index, format, state: phase as u8, next }
+    }
+
+    /// True if it takes live events.
+    #[inline]
+    pub fn is_live(&self) -> bool {
+        self.state & Self::PHASE == Phase::Live as u8
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        match self.state & Self::PHASE {
+            0 => Phase::Live,
+            1 => Phase::CatchingUp,
+            _ => Phase::Joining,
+        }
+    }
+
+    /// It stands there now.
+    pub fn set_phase(&mut self, phase: Phase) {
+        self.state = self.state & !Self::PHASE | phase as u8;
+    }
+
+    /// It gets joins and leaves.
+    pub fn set_watches(&mut self) {
+        self.state |= Self::WATCHES;
+    }
+
+    /// True if it gets joins and leaves.
+    pub fn watches(&self) -> bool {
+        self.state & Self::WATCHES != 0
+    }
+
+    /// The home shard was told that it is there, and is to be told when it leaves.
+    pub fn set_member(&mut self) {
+        self.state |= Self::MEMBER;
+    }
+
+    /// True if the home shard was told that it is there.
+    pub fn is_member(&self) -> bool {
+        self.state & Self::MEMBER != 0
+    }
 }
 
 /// A channel with subscriptions on this shard.
@@ -173,12 +226,23 @@ mod tests {
     use super::*;
 
     fn entry(slot: u32) -> Entry {
-        Entry {
-            endpoint: EndpointId::connection(slot),
-            index: 0,
-            format: Format::default(),
-            phase: Phase::Live,
-            next: 1,
+        Entry::new(EndpointId::connection(slot), 0, Format::default(), Phase::Live, 1)
+    }
+
+    #[test]
+    fn phase_and_flags_do_not_touch_each_other() {
+        for phase in [Phase::Joining, Phase::CatchingUp, Phase::Live] {
+            let mut own = entry(1);
+            own.set_phase(phase);
+            assert!(!own.watches() && !own.is_member());
+            own.set_watches();
+            assert!(own.watches() && !own.is_member() && own.phase() == phase);
+            own.set_member();
+            for next in [Phase::CatchingUp, Phase::Joining, Phase::Live] {
+                own.set_phase(next);
+                assert!(own.watches() && own.is_member() && own.phase() == next);
+                assert_eq!(own.is_live(), next == Phase::Live);
+            }
         }
     }
 

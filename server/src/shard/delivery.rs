@@ -74,7 +74,7 @@ impl Shard {
         });
         let phase = if attach.is_some() { Phase::Live } else { Phase::Joining };
         let next = attach.map_or(0, |top| top.offset + 1);
-        let at = self.local.add(channel, Entry { endpoint, index, format, phase, next });
+        let at = self.local.add(channel, Entry::new(endpoint, index, format, phase, next));
         if let Some(subscriber) = self.subscriber_mut(endpoint) {
             subscriber.push(SubscriptionKey { channel, at });
         }
@@ -103,7 +103,10 @@ impl Shard {
         let mut events: Vec<Event> = Vec::new();
         for from in self.mesh.peers() {
             let mut bytes = 0;
-            while self.undelivered.is_none() && self.frames.bytes() + bytes < ENCODED_MAX {
+            while self.undelivered.is_none()
+                && self.frames.bytes() + bytes < ENCODED_MAX
+                && self.frames.gathered() < GATHERED_MAX
+            {
                 match self.mesh.next_deliver(from) {
                     Some(Deliver::Events(more)) => {
                         bytes += more.iter().map(Event::size).sum::<usize>();
@@ -160,6 +163,10 @@ impl Shard {
                     self.end_endpoint(endpoint, CloseReason::Overload);
                 }
             }
+            Deliver::Membership { channel, joined, member } => {
+                self.on_membership(&channel, joined, &member);
+            }
+            Deliver::Presence { ticket, presence } => self.answered_presence(ticket, &presence),
         }
     }
 
@@ -197,7 +204,7 @@ impl Shard {
         let mut recipients = 0_u64;
         let mut late = 0_u64;
         for entry in &mut channel.entries {
-            if entry.phase != Phase::Live || entry.next >= after {
+            if !entry.is_live() || entry.next >= after {
                 continue;
             }
             if offset > entry.next {
@@ -307,7 +314,7 @@ impl Shard {
         let last = events.last().map_or(top.offset, Event::offset);
         assert!(more || last == top.offset, "a last page that does not reach the top");
         entry.next = last + 1;
-        entry.phase = if more { Phase::CatchingUp } else { Phase::Live };
+        entry.set_phase(if more { Phase::CatchingUp } else { Phase::Live });
         if more {
             self.catching_up.push(token);
         }
@@ -379,7 +386,7 @@ impl Shard {
                 .peek(key.channel)
                 .and_then(|channel| Some((channel.epoch(), channel.entries.get(key.at as usize)?)));
             positions.push(match (local, since) {
-                (Some((Some(epoch), entry)), _) if entry.phase != Phase::Joining => {
+                (Some((Some(epoch), entry)), _) if entry.phase() != Phase::Joining => {
                     Some(Position { epoch, offset: entry.next.saturating_sub(1) })
                 }
                 (_, Since::After(position)) => Some(*position),
@@ -407,6 +414,7 @@ impl Shard {
 
     /// Takes a subscription, that its subscriber has given up, out of its channel.
     fn leave(&mut self, endpoint: EndpointId, subscriber: &mut Subscriber, key: SubscriptionKey) {
+        self.exit(endpoint, key);
         let (moved, gone) = self.local.remove(key.channel, key.at);
         if let Some(moved) = moved {
             let owner = if moved.endpoint == endpoint {
@@ -436,7 +444,7 @@ impl Shard {
     }
 
     /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
-    /// is bounded by the number of subscriptions and polling requests.
+    /// is bounded by the number of subscriptions, polling requests and questions for members.
     pub(super) fn ask(&mut self, ask: Ask) {
         let to = home_of(ask.channel().as_str(), self.mesh.shards());
         if self.asks.is_empty() {
@@ -489,7 +497,7 @@ impl Shard {
             return None;
         }
         let entry = self.local.peek(index)?.entries.get(key.at as usize)?;
-        (entry.phase == phase).then_some((endpoint, entry.format))
+        (entry.phase() == phase).then_some((endpoint, entry.format))
     }
 
     /// Appends a frame to an endpoint's run.

@@ -66,6 +66,11 @@ impl Format {
         Self(Self::CLIENT | bits)
     }
 
+    /// The encoding of a client of the client protocol.
+    pub fn encoding(self) -> Encoding {
+        if self.has(Self::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json }
+    }
+
     /// True for the client protocol.
     pub fn is_client(self) -> bool {
         self.has(Self::CLIENT)
@@ -121,12 +126,11 @@ impl Format {
 
     /// The same bytes for every subscriber of the channel.
     fn encode_push(self, event: &Event, compression: &mut Compression) -> Bytes {
-        let encoding = if self.has(Self::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json };
         let body = PushBody::Publication(publication(event));
         let push = Push { channel: event.channel().into(), body: Some(body) };
         let mut text = Vec::with_capacity(event.size() + 96);
-        write_push(&mut text, encoding, &push);
-        compression.encode_frame(self.window(), opcode(encoding), &text)
+        write_push(&mut text, self.encoding(), &push);
+        compression.encode_frame(self.window(), opcode(self.encoding()), &text)
     }
 
     fn encode_message(self, event: &Event, compression: &mut Compression) -> Bytes {

@@ -201,8 +201,9 @@ impl Shard {
         self.homeside.turn_peer = start + 1;
         for at in 0..peers {
             let from = ShardId(((start + at) % peers) as u16);
-            // Asks first, each while its answer has room.
-            while self.mesh.deliver_room(from) > 0 {
+            // Asks first. Each sends at most one message to a shard, be it the asker or all that
+            // are interested.
+            for _ in 0..self.mesh.deliver_room_min() {
                 let Some(ask) = self.mesh.next_ask(from) else { break };
                 self.on_ask(from, ask);
             }
@@ -408,6 +409,12 @@ impl Shard {
             Ask::Read { channel, ticket, since, select, limit } => {
                 let message = self.read(&channel, ticket, since, select, limit);
                 self.mesh.deliver(from, message);
+            }
+            Ask::Enter { channel, conn, member } => self.on_enter(from, &channel, conn, member),
+            Ask::Exit { channel, conn } => self.on_exit(from, &channel, conn),
+            Ask::Presence { channel, ticket, counts } => {
+                let presence = self.presence(&channel, counts);
+                self.mesh.deliver(from, Deliver::Presence { ticket, presence });
             }
         }
     }

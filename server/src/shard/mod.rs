@@ -7,9 +7,9 @@
 //! simulated world, and every fault has a replay.
 //!
 //! Where things are: `session*` bytes to meaning, `http/` routes, `publish` requests that bring
-//! events, `homeside` + `home/` ordering and history, `delivery` + `channels` subscriptions,
-//! `frames` + `outbox` + `flush` what goes out, `ending` how connections end, `timers` deadlines,
-//! `snapshot` counters and the ledger.
+//! events, `homeside` + `home/` ordering and history, `presence` + `members` who is there,
+//! `delivery` + `channels` subscriptions, `frames` + `outbox` + `flush` what goes out, `ending` how
+//! connections end, `timers` deadlines, `snapshot` counters and the ledger.
 //!
 //! Invariants: one `Send` per connection and turn, none while a `SendArmed` is under way; every
 //! queue here is bounded by a limit of `config::limits` or a constant that says what full means.
@@ -27,8 +27,10 @@ mod frames;
 pub mod home;
 mod homeside;
 pub mod http;
+mod members;
 mod notices;
 mod outbox;
+mod presence;
 mod publish;
 mod reads;
 mod report;
@@ -56,6 +58,7 @@ use connection::{Connection, Connections, EndpointId, Stamp, Tls};
 use frames::TurnFrames;
 use home::Home;
 use homeside::HomeSide;
+use members::Members;
 use proto::decode::IdSource;
 use proto::reason::CloseReason;
 use proto::ws::deflate::Inflater;
@@ -128,6 +131,7 @@ pub struct Shard {
     local: LocalChannels,
     home: Home,
     homeside: HomeSide,
+    members: Members,
     mesh: MeshEnd,
     ring: Arc<StorageRing>,
     store: Option<Arc<dyn QueryStore>>,
@@ -194,6 +198,11 @@ impl Shard {
             local: LocalChannels::new(seed),
             home,
             homeside: HomeSide::new(),
+            members: Members::new(
+                seed,
+                settings.limits.presence_members_max,
+                settings.presence_pool_bytes,
+            ),
             publishes: Publishes::default(),
             ids: IdSource::new([seed ^ u64::from(id.0), seed.rotate_left(32)]),
             mesh,

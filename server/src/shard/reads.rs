@@ -79,6 +79,14 @@ impl Reads {
         ticket
     }
 
+    /// Who waits for the answer to a ticket of [`Self::wait`], once.
+    pub(super) fn take_client(&mut self, ticket: u64) -> Option<(ConnId, u32)> {
+        match self.waiting.remove(&ticket)?.asker {
+            Asker::Client(conn, id) => Some((conn, id)),
+            _ => None,
+        }
+    }
+
     /// True if a step waits for its client or for a free reader.
     pub fn has_steps(&self) -> bool {
         self.history.values().any(|answer| answer.next.is_some())

@@ -37,6 +37,8 @@ pub struct Settings {
     pub outbox_pool_bytes: usize,
     /// Buffered request bodies of one shard, in bytes; over it requests get 503.
     pub body_pool_bytes: usize,
+    /// Members of the channels at home on one shard, in bytes; over it clients are not listed.
+    pub presence_pool_bytes: usize,
     /// Counts and tops under way at once on one shard; more wait.
     pub queries_max: usize,
     /// Host and Origin rules.
@@ -66,6 +68,7 @@ impl Settings {
             partial_input_bytes_max: 64 << 20,
             outbox_pool_bytes: 256 << 20,
             body_pool_bytes: 256 << 20,
+            presence_pool_bytes: 32 << 20,
             queries_max: 2,
             origins: OriginRules::default(),
             sse_channels_max: 16,

@@ -76,6 +76,7 @@ impl Shard {
             + (self.dirty.capacity() + self.again.capacity()) * size_of::<u32>();
         ledger.set(Holder::Frames, turn as u64);
         ledger.set(Holder::Channels, home.channels_bytes + self.local.memory_bytes() as u64);
+        ledger.set(Holder::Presence, self.members.memory_bytes() as u64);
         ledger.set(Holder::Histories, home.history_bytes);
         ledger.set(Holder::Dedupe, home.dedupe_bytes);
         ledger.set(Holder::Lanes, Mesh::lane_bytes_per_shard(self.mesh.shards()) as u64);

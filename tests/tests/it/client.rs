@@ -24,13 +24,16 @@ const SDKS: [(&str, &[&str]); 6] = [
 
 /// Lets every SDK that knows the steps play them against a server of its own; `meanwhile` is called
 /// with what a `say` step says.
-fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site, &str)) {
+pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site, &str)) {
     for (name, arguments) in SDKS {
         if name.ends_with(".py") && !python {
             continue;
         }
         let site = Site::with(cell, |config| {
             let mut quiet = config.namespaces["default"].clone();
+            let mut room = quiet.clone();
+            (room.presence, room.join_leave) = (true, true);
+            config.namespaces.insert("room".into(), room);
             quiet.client_publish = false;
             config.namespaces.insert("quiet".into(), quiet.clone());
             quiet.subscribe = false;
@@ -51,7 +54,7 @@ fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site, &st
 }
 
 /// Sends frames and compares what comes, message by message; `null` stands for anything.
-fn converse(site: &Site, steps: &[(&str, &[Value])]) -> Socket {
+pub fn converse(site: &Site, steps: &[(&str, &[Value])]) -> Socket {
     let mut socket = Socket::open(site.address(), PATH);
     for (sent, expected) in steps {
         socket.send_text(sent);
@@ -68,7 +71,7 @@ fn publish(site: &Site, channel: &str, body: &str) {
     assert_eq!(answer.status, 202, "{}", answer.text());
 }
 
-fn matches(got: &Value, expected: &Value) -> bool {
+pub fn matches(got: &Value, expected: &Value) -> bool {
     match (got, expected) {
         (_, Value::Null) => true,
         (Value::Object(got), Value::Object(expected)) => {
@@ -81,9 +84,9 @@ fn matches(got: &Value, expected: &Value) -> bool {
     }
 }
 
-const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
+pub const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 
-fn connected() -> Value {
+pub fn connected() -> Value {
     json!({"id": 1, "connect": {"client": null, "version": null, "ping": 25, "pong": true}})
 }
 

@@ -22,6 +22,7 @@ mod guides;
 mod h2load;
 mod http;
 mod limits;
+mod presence;
 mod query;
 mod query_clickhouse;
 mod s3;

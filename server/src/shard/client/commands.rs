@@ -85,10 +85,13 @@ impl Shard {
                 Err(ErrorCode::NotAvailable.into())
             }
             Request::Rpc(_) => Err(ErrorCode::MethodNotFound.into()),
-            Request::Presence(_)
-            | Request::PresenceStats(_)
-            | Request::Refresh(_)
-            | Request::SubRefresh(_) => Err(ErrorCode::NotAvailable.into()),
+            Request::Presence(request) => {
+                self.client_presence(conn, client, id, &request.channel, false)
+            }
+            Request::PresenceStats(request) => {
+                self.client_presence(conn, client, id, &request.channel, true)
+            }
+            Request::Refresh(_) | Request::SubRefresh(_) => Err(ErrorCode::NotAvailable.into()),
         };
         match carried_out {
             Ok(after) => after,
@@ -126,7 +129,7 @@ impl Shard {
 }
 
 /// A random UUID (RFC 9562 section 5.4) from 128 random bits, as text.
-fn uuid(bits: u128) -> String {
+pub(super) fn uuid(bits: u128) -> String {
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();

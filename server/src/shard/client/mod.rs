@@ -19,10 +19,12 @@
 //! in the simulated world.
 
 mod commands;
+mod presence;
 mod publish;
 mod reads;
 mod subscriptions;
 
+pub(super) use presence::membership;
 pub use subscriptions::Joined;
 pub(super) use subscriptions::publication;
 
@@ -32,6 +34,7 @@ use super::format::Format;
 use super::session::Session;
 use super::session_ws::{After, WebSocket};
 use crate::driver::ConnId;
+use crate::mesh::Identity;
 use bytes::Bytes;
 use proto::centrifuge::{
     DisconnectCode, Encoding, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply,
@@ -39,6 +42,7 @@ use proto::centrifuge::{
 use proto::reason::CloseReason;
 use proto::ws;
 use proto::ws::deflate::Window;
+use std::sync::Arc;
 
 /// Publishes and reads of one client whose answers are on their way; more get `too many requests`.
 const PENDING_MAX: u16 = 1_024;
@@ -66,6 +70,8 @@ pub struct Client {
     pinged: Stamp,
     /// A random UUID.
     id: u128,
+    /// Its user; `None` if anonymous.
+    identity: Option<Arc<Identity>>,
     subs: Vec<Sub>,
     /// Commands whose answers are on their way.
     pending: u16,
@@ -96,6 +102,7 @@ impl Client {
             pong_due: false,
             pinged: Stamp::at(now_ms),
             id,
+            identity: None,
             subs: Vec::new(),
             pending: 0,
             held: Vec::new(),

@@ -66,6 +66,14 @@ impl Shard {
             command: id,
         });
         let attached = self.join(endpoint, number, &name, since(request), client.format());
+        let namespace = self.settings.namespace(name.as_str());
+        if namespace.join_leave && (request.join_leave || namespace.force_push_join_leave) {
+            self.watch(endpoint, number);
+        }
+        let may_fail = request.recover && request.flag & REJECT_UNRECOVERED != 0;
+        if attached.is_some() || !may_fail {
+            self.enter(conn, number, client.member());
+        }
         if let Some((_, top, continuity)) = attached {
             // At the newest event already: nothing is missing and nothing has to be asked.
             let joined = Joined { top, continuity, events: &[], more: false };
@@ -85,7 +93,7 @@ impl Shard {
     }
 
     /// Where a client's subscription of a channel stands.
-    fn client_sub(
+    pub(super) fn client_sub(
         &mut self,
         endpoint: EndpointId,
         client: &Client,
@@ -116,7 +124,7 @@ impl Shard {
         let last = joined.events.last().filter(|_| !gap).map_or(joined.top.offset, Event::offset);
         entry.next = last + 1;
         let more = joined.more && !gap;
-        entry.phase = if more { Phase::CatchingUp } else { Phase::Live };
+        entry.set_phase(if more { Phase::CatchingUp } else { Phase::Live });
         if more {
             self.catching_up.push(token);
         }
@@ -129,7 +137,12 @@ impl Shard {
             self.reply_error(token.conn, encoding, id, ErrorCode::UnrecoverablePosition);
             return;
         }
+        let member = client.member();
         self.say_subscribed(token.conn, encoding, id, recover, joined);
+        // The others have entered behind their join.
+        if strict {
+            self.enter(token.conn, token.index, member);
+        }
     }
 
     fn say_subscribed(

@@ -1,0 +1,105 @@
+//! Presence for clients: who is in a channel of theirs, how many, and what pushes say of them.
+
+use super::commands::uuid;
+use super::{Client, Refusal};
+use crate::driver::ConnId;
+use crate::mesh::{Ask, Member, Presence};
+use crate::shard::Shard;
+use crate::shard::connection::EndpointId;
+use crate::shard::publish::Asker;
+use crate::shard::session_ws::After;
+use proto::centrifuge::{
+    ClientInfo, Data, ErrorCode, Join, Leave, PresenceResult, PresenceStatsResult, Push, PushBody,
+    ReplyBody,
+};
+use proto::channel::ChannelName;
+
+impl Client {
+    /// What others see of it in a channel.
+    pub(super) fn member(&self) -> Member {
+        Member {
+            client: self.id.to_be_bytes(),
+            identity: self.identity.clone(),
+            channel_info: None,
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn client_presence(
+        &mut self,
+        conn: ConnId,
+        client: &mut Client,
+        id: u32,
+        channel: &str,
+        counts: bool,
+    ) -> Result<After, Refusal> {
+        let channel = ChannelName::new(channel).map_err(|_| ErrorCode::BadRequest)?;
+        if !self.settings.namespace(channel.as_str()).presence {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let endpoint = EndpointId::connection(conn.slot);
+        if self.client_sub(endpoint, client, channel.as_str()).is_none() {
+            return Err(ErrorCode::PermissionDenied.into());
+        }
+        if self.reads.is_full() {
+            return Err(ErrorCode::TooManyRequests.into());
+        }
+        Self::pend(client)?;
+        let ticket = self.reads.wait(Asker::Client(conn, id), false);
+        self.ask(Ask::Presence { channel, ticket, counts });
+        Ok(After::GoOn)
+    }
+
+    /// The home shard's answer to a question for a channel's members.
+    pub(in crate::shard) fn answered_presence(&mut self, ticket: u64, presence: &Presence) {
+        let Some((conn, id)) = self.reads.take_client(ticket) else { return };
+        let endpoint = EndpointId::connection(conn.slot);
+        // Lists are long and quickly asked for: whoever does not take them gets no more.
+        let full = self.queued_bytes(endpoint) > self.settings.limits.outbox_bytes_max as usize;
+        let Some(client) = self.client_mut(endpoint) else { return };
+        client.pending -= 1;
+        let encoding = client.encoding;
+        let body = match presence {
+            Presence::Members(_) if full => ReplyBody::Error(ErrorCode::TooManyRequests.into()),
+            Presence::Members(members) => {
+                let listed = members.iter().map(|member| (name(member).into(), info(member)));
+                ReplyBody::Presence(PresenceResult { presence: listed.collect() })
+            }
+            Presence::TooMany => ReplyBody::Error(ErrorCode::LimitExceeded.into()),
+            Presence::Counts { clients, users } => ReplyBody::PresenceStats(PresenceStatsResult {
+                num_clients: *clients,
+                num_users: *users,
+            }),
+        };
+        self.reply(conn, encoding, id, body);
+    }
+}
+
+/// The push that says that somebody came or went.
+pub(in crate::shard) fn membership<'a>(
+    channel: &'a ChannelName,
+    joined: bool,
+    member: &'a Member,
+) -> Push<'a> {
+    let info = Some(info(member));
+    let body = if joined { PushBody::Join(Join { info }) } else { PushBody::Leave(Leave { info }) };
+    Push { channel: channel.as_str().into(), body: Some(body) }
+}
+
+fn info(member: &Member) -> ClientInfo<'_> {
+    ClientInfo {
+        user: member.user().into(),
+        client: name(member).into(),
+        conn_info: json(member.connection_info()),
+        chan_info: json(member.channel_info()),
+    }
+}
+
+fn name(member: &Member) -> String {
+    uuid(u128::from_be_bytes(member.client))
+}
+
+fn json(text: &[u8]) -> Data<'_> {
+    if text.is_empty() { Data::None } else { Data::Json(text) }
+}
