@@ -10,6 +10,7 @@ use super::format::Format;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use proto::channel::ChannelName;
+use proto::event::Event;
 use proto::position::{Epoch, Position};
 use std::hash::BuildHasher;
 
@@ -104,9 +105,20 @@ pub struct LocalChannel {
     pub top: Option<Position>,
     /// The subscriptions.
     pub entries: Vec<Entry>,
+    /// How many of them take deltas.
+    deltas: u32,
+    /// The newest event, as long as somebody takes deltas: what the next one's is taken from.
+    pub newest: Option<Event>,
 }
 
 impl LocalChannel {
+    /// Keeps what the next event's delta is taken from, if anybody takes deltas.
+    pub fn keep(&mut self, event: &Event) {
+        if self.deltas > 0 {
+            self.newest = Some(event.clone());
+        }
+    }
+
     /// The current epoch, if known.
     pub fn epoch(&self) -> Option<Epoch> {
         self.top.map(|top| top.epoch)
@@ -146,8 +158,14 @@ impl LocalChannels {
         if let Some(index) = self.find(name.as_str()) {
             return (index, false);
         }
-        let channel =
-            LocalChannel { name: name.clone(), namespace, top: None, entries: Vec::new() };
+        let channel = LocalChannel {
+            name: name.clone(),
+            namespace,
+            top: None,
+            entries: Vec::new(),
+            deltas: 0,
+            newest: None,
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
@@ -178,6 +196,7 @@ impl LocalChannels {
     pub fn add(&mut self, index: u32, entry: Entry) -> u32 {
         let channel = self.slots[index as usize].as_mut().expect("subscribed to a dead channel");
         channel.entries.push(entry);
+        channel.deltas += u32::from(entry.format.is_delta());
         self.subscriptions += 1;
         (channel.entries.len() - 1) as u32
     }
@@ -186,7 +205,11 @@ impl LocalChannels {
     /// and the channel's name if nobody is left: the channel is gone then.
     pub fn remove(&mut self, index: u32, at: u32) -> (Option<Entry>, Option<ChannelName>) {
         let channel = self.slots[index as usize].as_mut().expect("left a dead channel");
-        channel.entries.swap_remove(at as usize);
+        let gone = channel.entries.swap_remove(at as usize);
+        channel.deltas -= u32::from(gone.format.is_delta());
+        if channel.deltas == 0 {
+            channel.newest = None;
+        }
         self.subscriptions -= 1;
         let moved = channel.entries.get(at as usize).copied();
         if !channel.entries.is_empty() {
@@ -211,7 +234,10 @@ impl LocalChannels {
     pub fn memory_bytes(&self) -> usize {
         let entries: usize =
             self.slots.iter().flatten().map(|channel| channel.entries.capacity()).sum();
-        entries * size_of::<Entry>()
+        let newest: usize =
+            self.slots.iter().flatten().filter_map(|c| c.newest.as_ref()).map(Event::size).sum();
+        newest
+            + entries * size_of::<Entry>()
             + self.slots.capacity() * size_of::<Option<LocalChannel>>()
             + self.names.capacity() * size_of::<u32>()
     }

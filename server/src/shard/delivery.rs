@@ -202,7 +202,8 @@ impl Shard {
         let mut encodings = Encodings::default();
         let mut broken: SmallVec<[EndpointId; 4]> = SmallVec::new();
         let mut recipients = 0_u64;
-        let mut late = 0_u64;
+        // What some of them do not get, because they have it already or filter it out.
+        let mut less = 0_u64;
         for entry in &mut channel.entries {
             if !entry.is_live() || entry.next >= after {
                 continue;
@@ -211,14 +212,35 @@ impl Shard {
                 broken.push(entry.endpoint);
                 continue;
             }
-            let mut stretch = encodings.frames(entry.format, events, index, frames);
-            if offset < entry.next {
-                // It has had the first of them already.
-                late += entry.next - offset;
-                stretch = stretch.after((entry.next - offset) as u32);
-            }
+            // It may have had the first of them already.
+            let late = entry.next - offset;
+            let format = entry.format.unfiltered();
+            let newest = channel.newest.as_ref();
+            let stretch = if late > 0 && format.is_delta() && format == format.based(false) {
+                // It holds no publication yet, so its first one has to be whole.
+                frames.encode(format, &events[late as usize..], None, index)
+            } else {
+                encodings.frames(format, events, newest, index, frames).after(late as u32)
+            };
+            less += late;
             entry.next = after;
+            entry.format = entry.format.based(true);
             recipients += 1;
+            if entry.format.is_filtered() {
+                let Err(slot) = entry.endpoint.split() else { continue };
+                let Some(connection) = connections.slot(slot) else { continue };
+                let fresh = &events[late as usize..];
+                let Some(filter) = connection.session.filter(entry.index) else { continue };
+                let passes = filter.passing(fresh);
+                less += (fresh.len() - passes.len()) as u64;
+                for at in passes {
+                    let one = Stretch { first: stretch.first + at, count: 1 };
+                    if frames.gather(&mut connection.outbox.run, one) {
+                        dirty.push(slot);
+                    }
+                }
+                continue;
+            }
             match entry.endpoint.split() {
                 Err(slot) => {
                     let Some(connection) = connections.slot(slot) else { continue };
@@ -234,7 +256,8 @@ impl Shard {
                 }
             }
         }
-        self.stats.counters.messages_sent += recipients * events.len() as u64 - late;
+        channel.keep(last);
+        self.stats.counters.messages_sent += recipients * events.len() as u64 - less;
         if recipients > 0 {
             self.delivered.extend(events.iter().map(|event| (event.accepted_us(), recipients)));
         }
@@ -306,23 +329,56 @@ impl Shard {
         more: bool,
     ) {
         let Some((endpoint, key)) = self.key_of(token) else { return };
-        let Some(entry) = self.local.get(index).and_then(|c| c.entries.get_mut(key.at as usize))
-        else {
-            return;
-        };
-        let format = entry.format;
         let last = events.last().map_or(top.offset, Event::offset);
         assert!(more || last == top.offset, "a last page that does not reach the top");
-        entry.next = last + 1;
-        entry.set_phase(if more { Phase::CatchingUp } else { Phase::Live });
+        let Some(format) = self.move_on(key, last, more, events.last()) else { return };
         if more {
             self.catching_up.push(token);
         }
+        let passing = self.passing(endpoint, token.index, events);
+        let events = passing.as_deref().unwrap_or(events);
         if !events.is_empty() {
-            let stretch = self.frames.encode(format.uncompressed(), events, index);
+            // What came before is not kept: the first one is whole.
+            let format = format.unfiltered().based(false).uncompressed();
+            let stretch = self.frames.encode(format, events, None, index);
             self.gather(endpoint, stretch);
         }
         self.stats.counters.messages_sent += events.len() as u64;
+    }
+
+    /// A subscription has got everything up to an offset; `newest` is the last event of that, if
+    /// there was any. Gives its format.
+    pub(super) fn move_on(
+        &mut self,
+        key: SubscriptionKey,
+        last: u64,
+        more: bool,
+        newest: Option<&Event>,
+    ) -> Option<Format> {
+        let channel = self.local.get(key.channel)?;
+        if let Some(event) = newest
+            && !more
+            && channel.newest.as_ref().is_none_or(|held| held.offset() < event.offset())
+        {
+            channel.keep(event);
+        }
+        let entry = channel.entries.get_mut(key.at as usize)?;
+        entry.next = last + 1;
+        entry.set_phase(if more { Phase::CatchingUp } else { Phase::Live });
+        entry.format = entry.format.based(!more && newest.is_some());
+        Some(entry.format)
+    }
+
+    /// The events that pass a subscription's filter; `None` if it has none.
+    pub(super) fn passing(
+        &mut self,
+        endpoint: EndpointId,
+        number: u16,
+        events: &[Event],
+    ) -> Option<Vec<Event>> {
+        let connection = self.connections.slot(endpoint.split().err()?)?;
+        let passing = connection.session.filter(number)?.passing(events);
+        Some(passing.into_iter().map(|at| events[at as usize].clone()).collect())
     }
 
     /// Asks for the next page of every subscription whose outbox has drained.

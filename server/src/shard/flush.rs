@@ -163,6 +163,13 @@ impl Shard {
 
     /// Applies the outbox policy of an endpoint's namespace.
     fn police(&mut self, endpoint: EndpointId) -> Verdict {
+        if let Err(slot) = endpoint.split()
+            && let Some(connection) = self.connections.slot(slot)
+            && matches!(connection.session, Session::Http1(_))
+        {
+            // An answer is no subscription: it is made piece by piece as its client takes it.
+            return Verdict::Keep;
+        }
         let budget = self.settings.limits.outbox_bytes_max as usize;
         let Some(backlog) = self.outbox_mut(endpoint).and_then(|outbox| outbox.backlog.as_ref())
         else {

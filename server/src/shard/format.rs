@@ -4,8 +4,8 @@
 //! differs between two subscribers of one format must not be in the bytes. Deliberately absent:
 //! what the server says itself inside a stream (`notices`). Tested through the wire.
 
-use super::client::{opcode, publication};
-use super::frames::Compression;
+use super::client::{opcode, publication, with_delta};
+use super::coders::Coders;
 use bytes::Bytes;
 use proto::centrifuge::{Encoding, Push, PushBody, write_push};
 use proto::event::{DataKind, Event};
@@ -25,8 +25,11 @@ impl Format {
     /// How WebSocket messages are compressed: not at all, or with one of three windows.
     const WINDOW: u8 = 3 << Self::WINDOW_SHIFT;
     const WINDOW_SHIFT: u8 = 5;
-    /// Of the client protocol: the other bits mean nothing there.
+    // Of the client protocol; what the same bits mean elsewhere has no meaning there.
     const PROTOBUF: u8 = 1;
+    const DELTA: u8 = 2;
+    const BASED: u8 = 4;
+    const FILTERED: u8 = 8;
 
     /// WebSocket messages: the data as it is, or the JSON envelope.
     pub fn web_socket(envelope: bool) -> Self {
@@ -71,6 +74,63 @@ impl Format {
         if self.has(Self::PROTOBUF) { Encoding::Protobuf } else { Encoding::Json }
     }
 
+    /// The same with deltas; the first publication is whole.
+    pub fn delta(self) -> Self {
+        Self(self.0 | Self::DELTA)
+    }
+
+    /// True if publications may be deltas.
+    pub fn is_delta(self) -> bool {
+        self.is_client() && self.has(Self::DELTA)
+    }
+
+    /// The same, once the subscriber holds the publication before the next one, or not any more.
+    pub fn based(self, based: bool) -> Self {
+        match (self.is_delta(), based) {
+            (false, _) => self,
+            (true, true) => Self(self.0 | Self::BASED),
+            (true, false) => Self(self.0 & !Self::BASED),
+        }
+    }
+
+    /// The same for a subscriber that gets only what passes its filter.
+    pub fn filtered(self) -> Self {
+        Self(self.0 | Self::FILTERED)
+    }
+
+    /// True if the subscriber has a filter.
+    pub fn is_filtered(self) -> bool {
+        self.is_client() && self.has(Self::FILTERED)
+    }
+
+    /// What it is encoded as: a filter leaves out, it does not change.
+    pub fn unfiltered(self) -> Self {
+        if self.is_client() { Self(self.0 & !Self::FILTERED) } else { self }
+    }
+
+    /// What the delta of an event is taken from, among the events before it.
+    fn base(self, event: &Event, before: Option<&Event>, first: bool) -> Option<Event> {
+        let wanted = self.is_delta() && (self.has(Self::BASED) || !first);
+        let next = |base: &&Event| base.offset() + 1 == event.offset();
+        before.filter(|_| wanted).filter(next).cloned()
+    }
+
+    /// Encodes events that follow each other; `before` is the one before them, if it is known.
+    pub fn encode_all(
+        self,
+        events: &[Event],
+        before: Option<&Event>,
+        coders: &mut Coders,
+        mut each: impl FnMut(&Event, Bytes),
+    ) {
+        let mut last = before;
+        for (at, event) in events.iter().enumerate() {
+            let base = self.base(event, last, at == 0);
+            each(event, self.encode(event, base.as_ref(), coders));
+            last = Some(event);
+        }
+    }
+
     /// True for the client protocol.
     pub fn is_client(self) -> bool {
         self.has(Self::CLIENT)
@@ -91,12 +151,12 @@ impl Format {
     }
 
     /// Encodes one event.
-    pub fn encode(self, event: &Event, compression: &mut Compression) -> Bytes {
+    pub fn encode(self, event: &Event, base: Option<&Event>, coders: &mut Coders) -> Bytes {
         if self.is_client() {
-            return self.encode_push(event, compression);
+            return self.encode_push(event, base, coders);
         }
         if !self.is_sse() {
-            return self.encode_message(event, compression);
+            return self.encode_message(event, coders);
         }
         let mut out = Vec::with_capacity(event.data().len() + 96);
         let mut text = Vec::new();
@@ -125,24 +185,47 @@ impl Format {
     }
 
     /// The same bytes for every subscriber of the channel.
-    fn encode_push(self, event: &Event, compression: &mut Compression) -> Bytes {
-        let body = PushBody::Publication(publication(event));
+    fn encode_push(self, event: &Event, base: Option<&Event>, coders: &mut Coders) -> Bytes {
+        let encoding = self.encoding();
+        let mut publication = publication(event);
+        let delta = base.and_then(|base| coders.delta(base, event, encoding));
+        if self.is_delta() {
+            with_delta(&mut publication, delta.as_deref(), encoding);
+        }
+        let body = PushBody::Publication(publication);
         let push = Push { channel: event.channel().into(), body: Some(body) };
         let mut text = Vec::with_capacity(event.size() + 96);
-        write_push(&mut text, self.encoding(), &push);
-        compression.encode_frame(self.window(), opcode(self.encoding()), &text)
+        write_push(&mut text, encoding, &push);
+        coders.encode_frame(self.window(), opcode(encoding), &text)
     }
 
-    fn encode_message(self, event: &Event, compression: &mut Compression) -> Bytes {
+    fn encode_message(self, event: &Event, coders: &mut Coders) -> Bytes {
         if self.has(Self::ENVELOPE) {
             let mut text = Vec::with_capacity(event.size() + 128);
             envelope::write_envelope(&mut text, event);
-            return compression.encode_frame(self.window(), ws::Opcode::Text, &text);
+            return coders.encode_frame(self.window(), ws::Opcode::Text, &text);
         }
         let opcode = match event.data_kind() {
             DataKind::Json | DataKind::Text => ws::Opcode::Text,
             DataKind::Binary => ws::Opcode::Binary,
         };
-        compression.encode_frame(self.window(), opcode, event.data())
+        coders.encode_frame(self.window(), opcode, event.data())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_protocol_knows_leaves_other_formats_as_they_are() {
+        for format in [Format::sse(true, true, true), Format::sse(false, true, false)] {
+            assert_eq!((format.based(true), format.based(false)), (format, format));
+            assert_eq!((format.unfiltered(), format.is_delta()), (format, false));
+        }
+        let client = Format::client(Encoding::Json);
+        assert_eq!(client.based(true), client, "without deltas there is no base");
+        assert_ne!(client.delta().based(true), client.delta());
+        assert_eq!(client.delta().based(true).based(false), client.delta());
     }
 }

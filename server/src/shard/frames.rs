@@ -10,42 +10,14 @@
 //!
 //! Lives and dies within one turn of one shard. Deliberately absent: who gets what (`delivery`).
 
+use super::coders::Coders;
 use super::format::Format;
 use bytes::Bytes;
 use proto::event::Event;
-use proto::ws;
-use proto::ws::deflate::{Deflater, Window};
 use smallvec::SmallVec;
 
 /// No node.
 const NIL: u32 = u32::MAX;
-
-/// Compresses WebSocket messages. One for each shard.
-#[derive(Debug, Default)]
-pub struct Compression {
-    deflater: Deflater,
-    /// Shorter messages go as they are.
-    bytes_min: usize,
-}
-
-impl Compression {
-    /// A frame for clients with that window, if they have one: compressed if that is shorter.
-    pub(super) fn encode_frame(
-        &mut self,
-        window: Option<Window>,
-        opcode: ws::Opcode,
-        data: &[u8],
-    ) -> Bytes {
-        let window = window.filter(|_| data.len() >= self.bytes_min);
-        let compressed = window.and_then(|w| self.deflater.encode_frame(w, opcode, data));
-        compressed.unwrap_or_else(|| ws::encode_frame(opcode, data))
-    }
-
-    /// Bytes held, for the ledger.
-    pub fn memory_bytes(&self) -> usize {
-        self.deflater.memory_bytes()
-    }
-}
 
 /// Which event a frame carries: what a notice names when the frame is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,19 +95,17 @@ pub struct TurnFrames {
     bytes: usize,
     /// Frames of all runs of the turn, each as often as it is in one.
     gathered: usize,
-    /// See [`Compression`].
-    pub compression: Compression,
+    /// See [`Coders`].
+    pub coders: Coders,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
 const KEPT: usize = 4_096;
 
 impl TurnFrames {
-    /// Without frames. WebSocket messages shorter than `deflate_bytes_min` are not compressed.
-    pub fn new(deflate_bytes_min: u32) -> Self {
-        let bytes_min = deflate_bytes_min as usize;
-        let compression = Compression { bytes_min, ..Compression::default() };
-        Self { compression, ..Self::default() }
+    /// Without frames.
+    pub fn new(coders: Coders) -> Self {
+        Self { coders, ..Self::default() }
     }
 
     /// Adds a frame and returns it, to be given to any number of runs.
@@ -145,14 +115,21 @@ impl TurnFrames {
         Stretch { first: (self.frames.len() - 1) as u32, count: 1 }
     }
 
-    /// Encodes events that follow each other in a channel.
-    pub fn encode(&mut self, format: Format, events: &[Event], channel: u32) -> Stretch {
-        let first = self.frames.len() as u32;
-        for event in events {
-            let mark = EventMark { channel, offset: event.offset() };
-            let bytes = format.encode(event, &mut self.compression);
-            self.add(bytes, Some(mark));
-        }
+    /// Encodes events that follow each other in a channel; `before` is the one before them.
+    pub fn encode(
+        &mut self,
+        format: Format,
+        events: &[Event],
+        before: Option<&Event>,
+        channel: u32,
+    ) -> Stretch {
+        let Self { frames, coders, bytes: sum, .. } = self;
+        let first = frames.len() as u32;
+        format.encode_all(events, before, coders, |event, bytes| {
+            *sum += bytes.len();
+            let mark = Some(EventMark { channel, offset: event.offset() });
+            frames.push(Frame { bytes, mark });
+        });
         Stretch { first, count: events.len() as u32 }
     }
 
@@ -266,13 +243,14 @@ impl Encodings {
         &mut self,
         format: Format,
         events: &[Event],
+        before: Option<&Event>,
         channel: u32,
         frames: &mut TurnFrames,
     ) -> Stretch {
         if let Some((_, stretch)) = self.0.iter().find(|(known, _)| *known == format) {
             return *stretch;
         }
-        let stretch = frames.encode(format, events, channel);
+        let stretch = frames.encode(format, events, before, channel);
         self.0.push((format, stretch));
         stretch
     }
@@ -283,6 +261,8 @@ mod tests {
     use super::*;
     use proto::event::{DataKind, Draft};
     use proto::position::{Epoch, Position};
+    use proto::ws;
+    use proto::ws::deflate::Window;
 
     fn run_of(frames: &mut TurnFrames, parts: &[Stretch]) -> Run {
         let mut run = Run::default();
@@ -326,12 +306,12 @@ mod tests {
 
     #[test]
     fn an_event_is_compressed_once_for_a_window_and_only_where_that_is_shorter() {
-        let mut frames = TurnFrames::new(100);
+        let mut frames = TurnFrames::new(Coders::new(100, 1 << 20));
         let mut encodings = Encodings::default();
         let long = [event(DataKind::Text, &b"abc ".repeat(100))];
         let plain = Format::web_socket(false);
         let mut get = |format: Format, events: &[Event]| {
-            let stretch = encodings.frames(format, events, 0, &mut frames);
+            let stretch = encodings.frames(format, events, None, 0, &mut frames);
             frames.stretch(stretch)[0].bytes.clone()
         };
         let wide = get(plain.deflated(Window::Full), &long);
@@ -350,9 +330,9 @@ mod tests {
         // Too short, or no shorter for it.
         let noise = (0..150_u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 23) as u8).collect();
         for data in [vec![b'a'; 99], noise] {
-            let mut compression = TurnFrames::new(100).compression;
+            let mut coders = Coders::new(100, 1 << 20);
             let event = event(DataKind::Binary, &data);
-            let frame = plain.deflated(Window::Full).encode(&event, &mut compression);
+            let frame = plain.deflated(Window::Full).encode(&event, None, &mut coders);
             assert_eq!(frame, ws::encode_frame(ws::Opcode::Binary, &data));
         }
     }

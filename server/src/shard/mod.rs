@@ -17,6 +17,7 @@
 mod aggregates;
 mod channels;
 mod client;
+mod coders;
 mod connection;
 mod delivery;
 mod doing;
@@ -211,7 +212,10 @@ impl Shard {
             reads: reads::Reads::default(),
             aggregates: aggregates::Aggregates::default(),
             deferred: Vec::new(),
-            frames: TurnFrames::new(settings.limits.ws_deflate_bytes_min),
+            frames: TurnFrames::new(coders::Coders::new(
+                settings.limits.ws_deflate_bytes_min,
+                settings.limits.message_bytes_max,
+            )),
             dirty: Vec::new(),
             dirty_streams: Vec::new(),
             delivered: Vec::new(),

@@ -6,7 +6,7 @@
 //! publish's answer) comes in a later step of the turn.
 
 use super::Shard;
-use super::client::ClientSocket;
+use super::client::{ClientSocket, TagsFilter};
 use super::connection::{EndpointId, Subscriber};
 use super::session_http1::Http1;
 use super::session_http2::Http2;
@@ -48,6 +48,14 @@ impl Session {
             Self::Client(_) => "client",
             Self::Sse => "sse",
             Self::Silent => "closing",
+        }
+    }
+
+    /// The filter of a client's subscription.
+    pub fn filter(&self, number: u16) -> Option<&TagsFilter> {
+        match self {
+            Self::Client(own) => own.client.filter(number),
+            _ => None,
         }
     }
 

@@ -371,3 +371,129 @@ fn the_subprotocol_is_echoed_and_chooses_the_encoding() {
         assert_eq!(head.header("sec-websocket-protocol"), expected, "{offer}");
     }
 }
+
+/// Publishes a CloudEvent with one extension attribute, which subscribers see as a tag.
+fn publish_tagged(site: &Site, region: &str, data: u32) {
+    let event = json!({"specversion": "1.0", "type": "t", "source": "s", "id": data.to_string(),
+        "region": region, "data": data});
+    let kind = "application/cloudevents+json";
+    let answer = site.post("/v1/channels/a/events", kind, event.to_string());
+    assert_eq!(answer.status, 202, "{}", answer.text());
+}
+
+#[test]
+fn a_subscriber_with_a_filter_gets_what_passes_and_nothing_else() {
+    let site = Site::start(Cell::URING_2);
+    publish_tagged(&site, "eu", 1);
+    publish_tagged(&site, "us", 2);
+    let filter = json!({"key": "region", "cmp": "eq", "val": "eu"});
+    let subscribe = |offset: u64| {
+        let request = json!({"channel": "a", "recover": true, "offset": offset, "tf": filter,
+            "delta": "fossil"});
+        json!({"id": 2, "subscribe": request}).to_string()
+    };
+    let mut socket = converse(&site, &[(CONNECT, &[connected()])]);
+    socket.send_text(&subscribe(0));
+    let reply: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert_eq!(reply["subscribe"]["publications"], json!([{"data": 1, "offset": 1}]), "{reply}");
+    assert!(reply["subscribe"].get("delta").is_none(), "a filter excludes deltas: {reply}");
+    for (region, data) in [("us", 3), ("eu", 4), ("us", 5), ("eu", 6)] {
+        publish_tagged(&site, region, data);
+    }
+    for offset in [4, 6] {
+        let push: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+        assert_eq!(push["push"]["pub"], json!({"data": offset, "offset": offset}));
+    }
+    // Offsets go on over what was left out.
+    let mut socket = converse(&site, &[(CONNECT, &[connected()])]);
+    socket.send_text(&subscribe(4));
+    let reply: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert_eq!(reply["subscribe"]["recovered"], true);
+    assert_eq!(reply["subscribe"]["publications"], json!([{"data": 6, "offset": 6}]), "{reply}");
+}
+
+/// A feed like those that deltas are for: much stays, little changes.
+fn feed(step: u64) -> Value {
+    let level = |at: u64| json!({"price": 100 + at, "size": 1000 + at, "venue": "XÜTRA"});
+    let mut book: Vec<Value> = (0..20).map(level).collect();
+    book[(step % 20) as usize]["size"] = (5000 + step).into();
+    json!({"symbol": "ABC", "seq": step, "book": book})
+}
+
+#[test]
+fn a_delta_subscriber_downloads_a_quarter_and_sees_the_same() {
+    let site = Site::start(Cell::URING_2);
+    let publish_step = |step| publish(&site, "a", &json!({"data": feed(step)}).to_string());
+    (1..=3).for_each(publish_step);
+    let mut socket = converse(&site, &[(CONNECT, &[connected()])]);
+    let request = json!({"channel": "a", "recover": true, "offset": 1, "delta": "fossil"});
+    socket.send_text(&json!({"id": 2, "subscribe": request}).to_string());
+    let reply: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert_eq!(reply["subscribe"]["delta"], true, "{reply}");
+    let mut held = String::new();
+    let mut apply = |publication: &Value, step: u64| {
+        let data = publication["data"].as_str().expect("always a string");
+        let delta = publication["delta"] == true;
+        held = if delta {
+            let applied = proto::delta::apply(held.as_bytes(), data.as_bytes(), 1 << 20);
+            String::from_utf8(applied.expect("it applies")).expect("UTF-8")
+        } else {
+            data.to_owned()
+        };
+        assert_eq!(serde_json::from_str::<Value>(&held).expect("JSON"), feed(step));
+        delta
+    };
+    let found = reply["subscribe"]["publications"].as_array().expect("publications");
+    let deltas: Vec<bool> = found.iter().zip(2..).map(|(p, step)| apply(p, step)).collect();
+    assert_eq!(deltas, [false, true], "first whole, then what changed");
+    let (mut bytes, mut whole) = (0, 0);
+    for step in 4..=20 {
+        publish_step(step);
+        let text = socket.next_text();
+        let push: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(apply(&push["push"]["pub"], step), "{text}");
+        bytes += text.len();
+        whole += feed(step).to_string().len();
+    }
+    assert!(bytes * 4 <= whole, "{bytes} of {whole} bytes");
+    // One that comes later begins with a whole one, while the first goes on.
+    let mut late = converse(&site, &[(CONNECT, &[connected()])]);
+    late.send_text(r#"{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}"#);
+    late.next_text();
+    publish_step(21);
+    let push: Value = serde_json::from_str(&late.next_text()).expect("JSON");
+    assert!(push["push"]["pub"].get("delta").is_none(), "{push}");
+    let push: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert!(apply(&push["push"]["pub"], 21));
+}
+
+#[test]
+fn an_sdk_applies_our_deltas_and_filters() {
+    let whole: Vec<Value> =
+        (1..=6).map(|step| json!({"offset": step, "data": feed(step)})).collect();
+    let script = json!([
+        ["connect", null],
+        ["expect", {"connecting": 0}],
+        ["expect", {"connected": true}],
+        ["subscribe", ["a", {"delta": "fossil", "since": {"offset": 0, "epoch": ""}}]],
+        ["expect", {"channel": "a"}],
+        ["say", "three"],
+        ["expect", {"publication": whole[0]}],
+        ["expect", {"publication": whole[1]}],
+        ["expect", {"publication": whole[2]}],
+        ["cut", null],
+        ["expect", {"connecting": 1}],
+        ["say", "three more"],
+        ["expect", {"connected": true}],
+        ["expect", {"channel": "a"}],
+        ["expect", {"publication": whole[3]}],
+        ["expect", {"publication": whole[4]}],
+        ["expect", {"publication": whole[5]}],
+    ]);
+    check(Cell::URING_2, &script, false, |site, line| {
+        let steps = if line == "three" { 1..=3 } else { 4..=6 };
+        for step in steps {
+            publish(site, "a", &json!({"data": feed(step)}).to_string());
+        }
+    });
+}

@@ -214,6 +214,7 @@ fn a_long_answer_comes_whole_to_a_slow_reader_over_both_versions(cell: Cell) {
 }
 
 cells!(
+    a_long_history_is_whole_however_small_the_outbox,
     a_bucket_and_a_type_narrow_a_count,
     a_long_answer_comes_whole_to_a_slow_reader_over_both_versions,
     a_thousand_askers_and_changing_queries_are_all_answered,
@@ -222,3 +223,17 @@ cells!(
     the_last_five_minutes_are_the_default_and_hold_what_was_just_stored,
     wrong_and_forbidden_queries_are_told_why,
 );
+
+fn a_long_history_is_whole_however_small_the_outbox(cell: Cell) {
+    let site = Site::with(cell, |config| {
+        config.limits.message_bytes_max = 8 << 10;
+        config.limits.outbox_bytes_max = 32 << 10;
+    });
+    // As JSON six times as long as in the store.
+    let line = format!("{}\n", serde_json::json!({"data": "\u{1}".repeat(500)}));
+    let body = line.repeat(1_000);
+    let answer = site.post("/v1/channels/a/events?ack=durable", "application/x-ndjson", body);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let answer = site.get("/v1/history?channel=a&limit=1000");
+    assert_eq!(answer.json()["events"].as_array().map(Vec::len), Some(1_000));
+}

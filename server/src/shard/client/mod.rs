@@ -19,14 +19,16 @@
 //! in the simulated world.
 
 mod commands;
+mod filter;
 mod presence;
 mod publish;
 mod reads;
 mod subscriptions;
 
+pub use filter::TagsFilter;
 pub(super) use presence::membership;
 pub use subscriptions::Joined;
-pub(super) use subscriptions::publication;
+pub(super) use subscriptions::{publication, with_delta};
 
 use super::Shard;
 use super::connection::{EndpointId, Stamp};
@@ -90,6 +92,10 @@ struct Sub {
     strict: bool,
     /// The command to answer; 0 once it was.
     command: u32,
+    /// Its publications may be deltas.
+    delta: bool,
+    /// It gets only what passes.
+    filter: Option<Box<TagsFilter>>,
 }
 
 impl Client {
@@ -122,7 +128,14 @@ impl Client {
 
     /// Heap beyond its own bytes, for the ledger.
     pub fn memory_bytes(&self) -> usize {
+        let filters = self.subs.iter().filter_map(|sub| sub.filter.as_deref());
         self.subs.capacity() * size_of::<Sub>()
+            + filters.map(|it| size_of::<TagsFilter>() + it.memory_bytes()).sum::<usize>()
+    }
+
+    /// The filter of a subscription.
+    pub fn filter(&self, number: u16) -> Option<&TagsFilter> {
+        self.subs.iter().find(|sub| sub.number == number)?.filter.as_deref()
     }
 
     /// When to look at it next, and what for.

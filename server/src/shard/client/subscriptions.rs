@@ -1,20 +1,23 @@
 //! Subscribing and recovering. The answer to `subscribe` waits for the home shard's answer to the
 //! join and carries what was missed; what does not fit in it follows as pushes, in order.
 
-use super::{Client, Refusal, Sub};
+use super::{Client, Refusal, Sub, TagsFilter};
 use crate::driver::ConnId;
 use crate::mesh::{Continuity, Since, SubscriptionToken};
 use crate::shard::Shard;
-use crate::shard::channels::Phase;
 use crate::shard::connection::EndpointId;
 use crate::shard::session_ws::After;
+use bytes::Bytes;
 use proto::centrifuge::{
     Data, DisconnectCode, Encoding, ErrorCode, Publication, ReplyBody, SubscribeRequest,
     SubscribeResult,
 };
 use proto::channel::ChannelName;
-use proto::event::Event;
+use proto::event::{DataKind, Event};
 use proto::position::{Epoch, Position};
+
+/// The only delta format there is.
+const FOSSIL: &str = "fossil";
 
 /// Bit of a subscribe's flags: answer an error instead of `recovered: false`.
 const REJECT_UNRECOVERED: i64 = 2;
@@ -59,13 +62,24 @@ impl Shard {
         let Some(number) = self.subscriber_mut(endpoint).map(|own| own.claim()) else {
             return Ok(After::Over);
         };
+        let filter = request.tf.clone().map(|node| Box::new(TagsFilter::new(node)));
+        let mut format = client.format();
+        // They exclude each other: a delta leads from the event before, which may be left out.
+        let delta = filter.is_none() && request.delta == FOSSIL;
+        if delta {
+            format = format.delta();
+        } else if filter.is_some() {
+            format = format.filtered();
+        }
         client.subs.push(Sub {
             number,
             recover: request.recover.then_some(request.offset),
             strict: request.flag & REJECT_UNRECOVERED != 0,
             command: id,
+            delta,
+            filter,
         });
-        let attached = self.join(endpoint, number, &name, since(request), client.format());
+        let attached = self.join(endpoint, number, &name, since(request), format);
         let namespace = self.settings.namespace(name.as_str());
         if namespace.join_leave && (request.join_leave || namespace.force_push_join_leave) {
             self.watch(endpoint, number);
@@ -78,8 +92,8 @@ impl Shard {
             // At the newest event already: nothing is missing and nothing has to be asked.
             let joined = Joined { top, continuity, events: &[], more: false };
             let encoding = client.encoding;
-            if let Some((id, recover, _)) = client.sub_mut(number).map(Sub::answer) {
-                self.say_subscribed(conn, encoding, id, recover, &joined);
+            if let Some(answer) = client.sub_mut(number).map(Sub::answer) {
+                self.say_subscribed(conn, encoding, &answer, &joined);
             }
         }
         Ok(After::GoOn)
@@ -113,34 +127,33 @@ impl Shard {
     ) {
         let endpoint = EndpointId::connection(token.conn.slot);
         let Some((_, key)) = self.key_of(token) else { return };
-        let Some(entry) =
-            self.local.get(key.channel).and_then(|c| c.entries.get_mut(key.at as usize))
-        else {
-            return;
-        };
         // After a gap the client begins with what comes now: the protocol has it load the state
         // itself.
         let gap = matches!(joined.continuity, Continuity::Gap(_));
-        let last = joined.events.last().filter(|_| !gap).map_or(joined.top.offset, Event::offset);
-        entry.next = last + 1;
+        let newest = joined.events.last().filter(|_| !gap);
+        let last = newest.map_or(joined.top.offset, Event::offset);
         let more = joined.more && !gap;
-        entry.set_phase(if more { Phase::CatchingUp } else { Phase::Live });
+        if self.move_on(key, last, more, newest).is_none() {
+            return;
+        }
         if more {
             self.catching_up.push(token);
         }
+        let passing = self.passing(endpoint, token.index, joined.events);
         let Some(client) = self.client_mut(endpoint) else { return };
         let (encoding, sub) = (client.encoding, client.sub_mut(token.index));
-        let Some((id, recover, strict)) = sub.map(Sub::answer) else { return };
-        if gap && strict {
+        let Some(answer) = sub.map(Sub::answer) else { return };
+        if gap && answer.strict {
             client.subs.retain(|sub| sub.number != token.index);
             self.unsubscribe_one(endpoint, token.index);
-            self.reply_error(token.conn, encoding, id, ErrorCode::UnrecoverablePosition);
+            self.reply_error(token.conn, encoding, answer.id, ErrorCode::UnrecoverablePosition);
             return;
         }
         let member = client.member();
-        self.say_subscribed(token.conn, encoding, id, recover, joined);
+        let events = passing.as_deref().unwrap_or(joined.events);
+        self.say_subscribed(token.conn, encoding, &answer, &Joined { events, ..*joined });
         // The others have entered behind their join.
-        if strict {
+        if answer.strict {
             self.enter(token.conn, token.index, member);
         }
     }
@@ -149,12 +162,26 @@ impl Shard {
         &mut self,
         conn: ConnId,
         encoding: Encoding,
-        id: u32,
-        recover: Option<u64>,
+        answer: &Answer,
         joined: &Joined<'_>,
     ) {
+        let &Answer { id, recover, delta, .. } = answer;
         let recovered = recover.is_some() && !matches!(joined.continuity, Continuity::Gap(_));
         let events = if recovered { joined.events } else { &[] };
+        // The first one is whole, each of the others leads on from the one before.
+        let deltas: Vec<Option<Bytes>> = std::iter::once(None)
+            .chain(events.windows(2).map(|pair| {
+                let coders = &mut self.frames.coders;
+                delta.then(|| coders.delta(&pair[0], &pair[1], encoding)).flatten()
+            }))
+            .collect();
+        let publications = events.iter().zip(&deltas).map(|(event, change)| {
+            let mut publication = publication(event);
+            if delta {
+                with_delta(&mut publication, change.as_deref(), encoding);
+            }
+            publication
+        });
         let result = SubscribeResult {
             recoverable: true,
             positioned: true,
@@ -164,9 +191,10 @@ impl Shard {
                 Some(offset) if recovered => offset,
                 _ => joined.top.offset,
             },
-            publications: events.iter().map(publication).collect(),
+            publications: publications.collect(),
             recovered,
             was_recovering: recover.is_some(),
+            delta,
             ..SubscribeResult::default()
         };
         self.stats.counters.messages_sent += events.len() as u64;
@@ -185,10 +213,19 @@ impl Shard {
     }
 }
 
+/// What the answer to a subscribe needs of it.
+struct Answer {
+    id: u32,
+    recover: Option<u64>,
+    strict: bool,
+    delta: bool,
+}
+
 impl Sub {
-    /// What the answer to its command needs; it is answered now.
-    fn answer(&mut self) -> (u32, Option<u64>, bool) {
-        (std::mem::take(&mut self.command), self.recover.take(), self.strict)
+    /// Its command is answered now.
+    fn answer(&mut self) -> Answer {
+        let (id, recover) = (std::mem::take(&mut self.command), self.recover.take());
+        Answer { id, recover, strict: self.strict, delta: self.delta }
     }
 }
 
@@ -210,4 +247,20 @@ fn since(request: &SubscribeRequest<'_>) -> Since {
 /// An event as the answer to a subscribe or a history holds it.
 pub(in crate::shard) fn publication(event: &Event) -> Publication<'_> {
     Publication { data: Data::of(event), offset: event.offset(), ..Publication::default() }
+}
+
+/// Puts a delta into a publication of a subscription that takes them. In JSON its data is a string
+/// in any case: the whole text, or the delta's.
+pub(in crate::shard) fn with_delta<'a>(
+    publication: &mut Publication<'a>,
+    delta: Option<&'a [u8]>,
+    encoding: Encoding,
+) {
+    publication.delta = delta.is_some();
+    publication.data = match (delta, encoding) {
+        (Some(delta), Encoding::Json) => Data::new(DataKind::Text, delta),
+        (Some(delta), Encoding::Protobuf) => Data::Binary(delta),
+        (None, Encoding::Json) => publication.data.as_text().unwrap_or(publication.data),
+        (None, Encoding::Protobuf) => publication.data,
+    };
 }
