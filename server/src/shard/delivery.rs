@@ -15,7 +15,9 @@ use super::frames::{Encodings, Stretch};
 use super::http::SubscribeRequest;
 use super::notices;
 use crate::driver::ConnId;
-use crate::mesh::{Ask, Continuity, Deliver, GapReason, Since, SubscriptionToken, home_of};
+use crate::mesh::{
+    Ask, Continuity, Deliver, GapReason, ShardId, Since, SubscriptionToken, home_of,
+};
 use crate::metrics::DropReason;
 use proto::channel::ChannelName;
 use proto::event::Event;
@@ -89,8 +91,9 @@ impl Shard {
     }
 
     /// Takes what is on the deliver lanes, up to what one turn may gather; the rest follows in the
-    /// next turn, before anything else. Events that follow each other on a lane are delivered
-    /// together, whoever published them.
+    /// next turn, before anything else, and then the lane behind the one that filled the turn has
+    /// its go: a home shard that always has more must not keep out the others. Events that follow
+    /// each other on a lane are delivered together, whoever published them.
     pub(super) fn run_deliveries(&mut self) {
         if let Some((events, at)) = self.undelivered.take() {
             self.deliver_events(events, at);
@@ -101,12 +104,15 @@ impl Shard {
             self.on_deliver(message);
         }
         let mut events: Vec<Event> = Vec::new();
-        for from in self.mesh.peers() {
+        let (peers, start) = (self.mesh.shards(), self.deliver_peer);
+        for at in 0..peers {
+            if self.turn_is_full(0) {
+                break;
+            }
+            let from = ShardId(((start + at) % peers) as u16);
+            self.deliver_peer = (start + at + 1) % peers;
             let mut bytes = 0;
-            while self.undelivered.is_none()
-                && self.frames.bytes() + bytes < ENCODED_MAX
-                && self.frames.gathered() < GATHERED_MAX
-            {
+            while !self.turn_is_full(bytes) {
                 match self.mesh.next_deliver(from) {
                     Some(Deliver::Events(more)) => {
                         bytes += more.iter().map(Event::size).sum::<usize>();
@@ -131,6 +137,13 @@ impl Shard {
             }
             self.deliver_events(std::mem::take(&mut events), 0);
         }
+    }
+
+    /// True if nothing more may be taken off a lane in this turn, with so many bytes taken already.
+    fn turn_is_full(&self, bytes: usize) -> bool {
+        self.undelivered.is_some()
+            || self.frames.bytes() + bytes >= ENCODED_MAX
+            || self.frames.gathered() >= GATHERED_MAX
     }
 
     fn on_deliver(&mut self, message: Deliver) {

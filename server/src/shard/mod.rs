@@ -43,6 +43,8 @@ mod settings;
 mod snapshot;
 mod store;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod wheel;
 
@@ -156,6 +158,8 @@ pub struct Shard {
     undelivered: Option<(Vec<proto::event::Event>, usize)>,
     /// What was taken off the lane behind them.
     postponed: Option<crate::mesh::Deliver>,
+    /// Whose deliver lane is looked at first next turn.
+    deliver_peer: usize,
     catching_up: Vec<SubscriptionToken>,
     /// HTTP/1.1 connections that can go on with what they had received already.
     resumable: Vec<ConnId>,
@@ -224,6 +228,7 @@ impl Shard {
             asks: VecDeque::new(),
             undelivered: None,
             postponed: None,
+            deliver_peer: 0,
             catching_up: Vec::new(),
             resumable: Vec::new(),
             flushing: Vec::new(),

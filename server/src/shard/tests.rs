@@ -1,0 +1,137 @@
+//! A shard without sockets, and lanes that the test fills: what turns take, copy and keep.
+
+use super::*;
+use crate::config::limits::Limits;
+use crate::config::namespace::{Namespace, OutboxPolicy};
+use crate::mesh::{Continuity, Deliver, Mesh, home_of};
+use proto::event::{Draft, Event};
+use proto::position::{Epoch, Position};
+use std::collections::BTreeMap;
+
+struct Bed {
+    shard: Shard,
+    now: Now,
+    /// The other ends of the lanes, by shard.
+    ends: Vec<MeshEnd>,
+    /// Everything sent to a slot.
+    heard: BTreeMap<u32, Vec<u8>>,
+    armed: Vec<(ConnId, Bytes)>,
+}
+
+impl Bed {
+    fn new(shards: u16, set: impl FnOnce(&mut Settings)) -> Self {
+        let dropping =
+            Namespace { outbox_policy: OutboxPolicy::DropOldest, ..Namespace::default() };
+        let namespaces = [("default", Namespace::default()), ("drop", dropping)];
+        let namespaces = namespaces.map(|(name, namespace)| (name.to_owned(), namespace));
+        let limits = Limits::default();
+        let home = Home::fresh(&limits, 1);
+        let mut settings = Settings::new(namespaces, limits);
+        set(&mut settings);
+        let mesh = Mesh::new(usize::from(shards));
+        let parts = Parts {
+            id: ShardId(0),
+            settings: Arc::new(settings),
+            mesh: mesh.end(ShardId(0)),
+            home,
+            ring: Arc::new(StorageRing::new(shards, 4, 1 << 20)),
+            store: None,
+            seed: 1,
+        };
+        let now = Now { ms: 1_000, wall_us: 1_000_000_000_000_000 };
+        let mut shard = Shard::new(parts, now);
+        shard.set_ready(true);
+        let ends = (0..shards).map(|shard| mesh.end(ShardId(shard))).collect();
+        Self { shard, now, ends, heard: BTreeMap::new(), armed: Vec::new() }
+    }
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId { slot, generation: 0 }
+    }
+
+    /// A turn in which nothing comes; every send is taken whole.
+    fn turn(&mut self) {
+        self.shard.begin(self.now);
+        self.shard.run();
+        self.shard.flush();
+        for command in self.shard.take_commands() {
+            if let Command::SendArmed(conn, bytes) = command {
+                self.armed.push((conn, bytes));
+            }
+        }
+        for send in self.shard.sends() {
+            self.heard.entry(send.conn.slot).or_default().extend_from_slice(&send.bytes);
+        }
+    }
+
+    /// A connection asks for this and gets its answer.
+    fn open(&mut self, slot: u32, path: &str) {
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let fields = if path.contains("/sse") { "" } else { upgrade };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        self.shard.begin(self.now);
+        self.shard.accepted(Self::conn(slot));
+        self.shard.received(Self::conn(slot), request.as_bytes());
+        for _ in 0..4 {
+            self.turn();
+            self.answer_joins();
+        }
+        let heard = String::from_utf8_lossy(&self.heard.remove(&slot).unwrap()).into_owned();
+        assert!(heard.starts_with("HTTP/1.1 101") || heard.starts_with("HTTP/1.1 200"), "{heard}");
+    }
+
+    /// What the other shards say to joins: live from the beginning.
+    fn answer_joins(&mut self) {
+        for end in &mut self.ends[1..] {
+            while let Some(ask) = end.next_ask(ShardId(0)) {
+                let Ask::Join { channel, token, .. } = ask else { continue };
+                let top = Position { epoch: Epoch(1), offset: 0 };
+                let (continuity, events, more) = (Continuity::Live, Vec::new(), false);
+                let joined = Deliver::Joined { channel, token, top, continuity, events, more };
+                end.deliver(ShardId(0), joined);
+            }
+        }
+    }
+
+    /// Puts events on the lane of their home shard.
+    fn deliver(&mut self, events: Vec<Event>) {
+        let home = home_of(events[0].channel(), self.ends.len());
+        self.ends[home.index()].deliver(ShardId(0), Deliver::Events(events));
+    }
+}
+
+fn event(channel: &str, offset: u64, data: &[u8]) -> Event {
+    let draft = Draft { channel, data, ..Draft::default() };
+    draft.build().unwrap().place(Position { epoch: Epoch(1), offset }, 0)
+}
+
+/// A channel whose home is that shard of two.
+fn channel_of(home: u16) -> String {
+    let names = (0..).map(|at| format!("c{at}"));
+    names.into_iter().find(|name| home_of(name, 2) == ShardId(home)).unwrap()
+}
+
+#[test]
+fn a_home_shard_that_always_has_more_does_not_keep_out_the_others() {
+    for flooding in [0, 1] {
+        let mut bed = Bed::new(2, |_| {});
+        let (flood, calm) = (channel_of(flooding), channel_of(1 - flooding));
+        bed.open(0, &format!("/v1/channels/{flood}/ws"));
+        bed.open(1, &format!("/v1/channels/{calm}/ws"));
+        bed.deliver(vec![event(&calm, 1, b"here")]);
+        let (data, mut offset) = (vec![b'x'; 1 << 20], 0);
+        let mut turns = 0;
+        while !bed.heard.contains_key(&1) {
+            // More than one turn encodes is always there.
+            while bed.ends[usize::from(flooding)].deliver_room(ShardId(0)) > 216 {
+                offset += 1;
+                bed.deliver(vec![event(&flood, offset, &data)]);
+            }
+            bed.turn();
+            bed.heard.remove(&0);
+            turns += 1;
+            assert!(turns < 4, "shard {flooding} keeps out the other");
+        }
+    }
+}
