@@ -307,6 +307,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.h2_connections_max = budget.shard.h2_connections_max;
     settings.partial_input_bytes_max = budget.shard.partial_input_bytes as usize;
     settings.outbox_pool_bytes = budget.shard.outbox_bytes as usize;
+    settings.frame_bytes_max = budget.shard.frame_bytes as usize;
     settings.body_pool_bytes = budget.shard.body_bytes as usize;
     settings.presence_pool_bytes = budget.shard.presence_bytes as usize;
     settings.queries_max = budget.shard.queries_max as usize;

@@ -5,6 +5,10 @@
 //! connection whose socket was full keeps its frames by reference in its backlog; when that is over
 //! its budget the namespace's policy decides. TLS encrypts here, HTTP/2 frames here, and the cursor
 //! of an event stream with several channels is appended here.
+//!
+//! What is copied for one connection (a run that nobody shares, ciphertext, a cursor) is held until
+//! the sends are made. One turn copies [`Settings::frame_bytes_max`](super::Settings) and what its
+//! last connection needs; who comes after that keeps its frames by reference for the next turn.
 
 use super::Shard;
 use super::channels::LocalChannels;
@@ -50,6 +54,7 @@ impl Shard {
         }
         self.dirty.clear();
         std::mem::swap(&mut self.dirty, &mut self.again);
+        self.copied_bytes = self.frames.copied();
         self.frames.clear();
         self.take_carried();
         for (accepted_us, recipients) in self.delivered.drain(..) {
@@ -69,10 +74,18 @@ impl Shard {
             self.keep_for_next_turn(slot);
             return;
         }
-        let run = std::mem::take(&mut connection.outbox.run);
         let simple = connection.tls.is_none()
             && !matches!(connection.session, Session::Http2(_))
             && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor);
+        if self.frames.copied() >= self.settings.frame_bytes_max
+            && connection.end == End::Open
+            && !(simple && self.frames.is_flat(connection.outbox.run))
+        {
+            self.keep_for_next_turn(slot);
+            self.again.push(slot);
+            return;
+        }
+        let run = std::mem::take(&mut connection.outbox.run);
         if simple {
             if run.is_empty() {
                 return;
@@ -144,6 +157,7 @@ impl Shard {
             self.end_connection(conn, CloseReason::Internal);
             return;
         };
+        self.frames.count_copy(bytes.len());
         connection.outbox.attempt = self.sends.len() as u32;
         connection.said = Stamp::at(self.now.ms);
         connection.sent_bytes += bytes.len() as u64;

@@ -97,6 +97,9 @@ pub struct TurnFrames {
     gathered: usize,
     /// See [`Coders`].
     pub coders: Coders,
+    /// Bytes that this turn's sends hold beside the frames: flat runs, and what was made for one
+    /// connection alone.
+    copied: usize,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
@@ -155,6 +158,26 @@ impl TurnFrames {
         self.gathered
     }
 
+    /// Bytes copied so far this turn, see [`Self::count_copy`].
+    #[inline]
+    pub fn copied(&self) -> usize {
+        self.copied
+    }
+
+    /// So many bytes were made for one connection alone: encrypted, or with a cursor behind them.
+    pub fn count_copy(&mut self, bytes: usize) {
+        self.copied += bytes;
+    }
+
+    /// True if [`Self::flatten`] would copy nothing for this run.
+    pub fn is_flat(&self, run: Run) -> bool {
+        let mut stretches = self.stretches(run);
+        match (stretches.next(), stretches.next()) {
+            (None | Some(Stretch { count: 1, .. }), None) => true,
+            _ => self.stretches(run).eq(self.flat_key.iter().copied()),
+        }
+    }
+
     /// Bytes encoded so far this turn.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -162,13 +185,16 @@ impl TurnFrames {
 
     /// The frames of a run, in order.
     pub fn frames(&self, run: Run) -> impl Iterator<Item = &Frame> {
+        self.stretches(run).flat_map(|stretch| self.stretch(stretch))
+    }
+
+    fn stretches(&self, run: Run) -> impl Iterator<Item = Stretch> {
         let mut at = run.head;
-        let nodes = std::iter::from_fn(move || {
+        std::iter::from_fn(move || {
             let node = self.nodes.get(at as usize)?;
             at = node.next;
             Some(node.stretch)
-        });
-        nodes.flat_map(|stretch| self.stretch(stretch))
+        })
     }
 
     fn stretch(&self, stretch: Stretch) -> &[Frame] {
@@ -206,6 +232,7 @@ impl TurnFrames {
         let frames = || self.key.iter().flat_map(|stretch| self.stretch(*stretch));
         let mut flat = Vec::with_capacity(frames().map(|frame| frame.bytes.len()).sum());
         frames().for_each(|frame| flat.extend_from_slice(&frame.bytes));
+        self.copied += flat.len();
         std::mem::swap(&mut self.key, &mut self.flat_key);
         self.flat = flat.into();
         self.flat.clone()
@@ -216,7 +243,7 @@ impl TurnFrames {
         self.frames.clear();
         self.nodes.clear();
         self.flat_key.clear();
-        (self.bytes, self.gathered) = (0, 0);
+        (self.bytes, self.gathered, self.copied) = (0, 0, 0);
         self.flat = Bytes::new();
         self.frames.shrink_to(KEPT);
         self.nodes.shrink_to(KEPT * 8);

@@ -158,6 +158,8 @@ pub struct Shard {
     undelivered: Option<(Vec<proto::event::Event>, usize)>,
     /// What was taken off the lane behind them.
     postponed: Option<crate::mesh::Deliver>,
+    /// What the last flush copied, see `flush`.
+    copied_bytes: usize,
     /// Whose deliver lane is looked at first next turn.
     deliver_peer: usize,
     catching_up: Vec<SubscriptionToken>,
@@ -228,6 +230,7 @@ impl Shard {
             asks: VecDeque::new(),
             undelivered: None,
             postponed: None,
+            copied_bytes: 0,
             deliver_peer: 0,
             catching_up: Vec::new(),
             resumable: Vec::new(),

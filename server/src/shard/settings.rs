@@ -35,6 +35,9 @@ pub struct Settings {
     pub partial_input_bytes_max: usize,
     /// All outboxes of one shard, in bytes; over it the largest are closed as slow.
     pub outbox_pool_bytes: usize,
+    /// Copies that one turn of a shard makes for its sends, in bytes; over it connections wait for
+    /// the next turn.
+    pub frame_bytes_max: usize,
     /// Buffered request bodies of one shard, in bytes; over it requests get 503.
     pub body_pool_bytes: usize,
     /// Members of the channels at home on one shard, in bytes; over it clients are not listed.
@@ -67,6 +70,7 @@ impl Settings {
             h2_connections_max: 1_000,
             partial_input_bytes_max: 64 << 20,
             outbox_pool_bytes: 256 << 20,
+            frame_bytes_max: 64 << 20,
             body_pool_bytes: 256 << 20,
             presence_pool_bytes: 32 << 20,
             queries_max: 2,

@@ -72,6 +72,7 @@ impl Shard {
         ledger.set(Holder::Connections, connections as u64);
         ledger.set(Holder::Outboxes, (outboxes + overhead) as u64);
         let turn = self.frames.memory_bytes()
+            + self.copied_bytes
             + self.sends.capacity() * size_of::<super::Send>()
             + (self.dirty.capacity() + self.again.capacity()) * size_of::<u32>();
         ledger.set(Holder::Frames, turn as u64);

@@ -6,7 +6,7 @@ use crate::config::namespace::{Namespace, OutboxPolicy};
 use crate::mesh::{Continuity, Deliver, Mesh, home_of};
 use proto::event::{Draft, Event};
 use proto::position::{Epoch, Position};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 struct Bed {
     shard: Shard,
@@ -133,5 +133,46 @@ fn a_home_shard_that_always_has_more_does_not_keep_out_the_others() {
             turns += 1;
             assert!(turns < 4, "shard {flooding} keeps out the other");
         }
+    }
+}
+
+#[test]
+fn what_a_turn_copies_is_bounded_and_everybody_gets_everything_in_order() {
+    const BYTES: usize = 10_000;
+    for path in ["/v1/ws", "/v1/sse"] {
+        let mut bed = Bed::new(1, |settings| settings.frame_bytes_max = 100_000);
+        let rooms: Vec<String> = (0..8).map(|room| format!("r{room}")).collect();
+        let mut pairs = Vec::new();
+        for first in 0..8 {
+            pairs.extend((first + 1..8).map(|second| (first, second)));
+        }
+        for (slot, (one, other)) in pairs.iter().enumerate() {
+            bed.open(slot as u32, &format!("{path}?channel=r{one}&channel=r{other}"));
+        }
+        for offset in 1..=3 {
+            for room in &rooms {
+                let mut data = vec![b'x'; BYTES];
+                let label = format!("<{room} {offset}>");
+                data[..label.len()].copy_from_slice(label.as_bytes());
+                bed.deliver(vec![event(room, offset, &data)]);
+            }
+        }
+        for _ in 0..40 {
+            bed.turn();
+            let buffers: HashSet<*const u8> =
+                bed.shard.sends().iter().map(|send| send.bytes.as_ptr()).collect();
+            let each = 6 * (BYTES + BYTES / 10);
+            assert!(buffers.len() * each < 100_000 + 2 * each, "{} copies", buffers.len());
+        }
+        for (slot, (one, other)) in pairs.iter().enumerate() {
+            let heard = bed.heard.remove(&(slot as u32)).unwrap();
+            let heard = String::from_utf8_lossy(&heard);
+            for room in [one, other] {
+                let at = |offset| heard.find(&format!("<r{room} {offset}>"));
+                assert!(at(1).is_some() && at(1) < at(2) && at(2) < at(3), "{slot}");
+            }
+            assert_eq!(heard.matches("<r").count(), 6, "{slot}: something came twice");
+        }
+        assert!(!bed.shard.has_work());
     }
 }

@@ -94,6 +94,7 @@ impl Host {
         let settings = boot::settings(&config, &budget, Page::new());
         let mut settings = settings.map_err(|error| error.to_string())?;
         settings.outbox_pool_bytes = options.pool_bytes;
+        settings.frame_bytes_max = options.frame_bytes;
         let settings = Arc::new(settings);
         let mut spool_options = boot::spool_options(&config, &budget);
         spool_options.round_bytes_max = options.round_bytes_max;

@@ -48,6 +48,8 @@ pub struct Options {
     pub slow_steps: u64,
     pub policies: [OutboxPolicy; 4],
     pub completions: Completions,
+    /// What one turn of a shard copies for its sends.
+    pub frame_bytes: usize,
 }
 
 /// What the ring does beside what it must. Off in half the worlds, which run as they did before
@@ -120,6 +122,7 @@ impl Options {
             policies: [policy(chance), policy(chance), policy(chance), policy(chance)],
             // Last, so that what stands above is drawn as before.
             completions: Completions::draw(chance),
+            frame_bytes: chance.pick(&[1 << 30, 1 << 30, 1_000]),
         }
     }
 
