@@ -25,6 +25,7 @@ use crate::metrics::DropReason;
 use bytes::Bytes;
 use proto::position::Position;
 use proto::reason::CloseReason;
+use smallvec::SmallVec;
 
 /// Control frames do not count against the budget, but a peer that makes us say more and more and
 /// never reads is closed when they alone are over the budget; looked at once the outbox holds this
@@ -197,11 +198,19 @@ impl Shard {
         if !backlog.is_over(budget) {
             return Verdict::Keep;
         }
-        let Some(subscriber) = self.subscriber_mut(endpoint) else { return Verdict::Close };
-        let (format, first) = (subscriber.format, subscriber.keys().first().copied());
-        let namespace = first.and_then(|key| self.local.peek(key.channel));
-        let policy = namespace.map(|c| self.settings.namespace_at(c.namespace).outbox_policy);
-        if policy != Some(OutboxPolicy::DropOldest) || !format.carries_notices() {
+        // Without subscriptions it ends: nothing is added any more, and who throws away now loses
+        // the word that says why.
+        let Some(subscriber) = self.subscriber_mut(endpoint) else { return Verdict::Keep };
+        let format = subscriber.format;
+        let channels: SmallVec<[u32; 16]> = subscriber.keys().iter().map(|k| k.channel).collect();
+        // With several channels the strictest decides: what may not be dropped is not.
+        let drops = |channel: &u32| {
+            let namespace = self.local.peek(*channel).map(|channel| channel.namespace);
+            let namespace = namespace.map(|namespace| self.settings.namespace_at(namespace));
+            namespace.is_some_and(|it| it.outbox_policy == OutboxPolicy::DropOldest)
+        };
+        let may_drop = !channels.is_empty() && channels.iter().all(drops);
+        if !format.carries_notices() || !may_drop {
             return Verdict::Close;
         }
         let Some(outbox) = self.outbox_mut(endpoint) else { return Verdict::Keep };

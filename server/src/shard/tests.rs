@@ -176,3 +176,75 @@ fn what_a_turn_copies_is_bounded_and_everybody_gets_everything_in_order() {
         assert!(!bed.shard.has_work());
     }
 }
+
+/// Blocks a slot's socket, and gives it more than its budget, in events of these channels.
+fn overwhelm(bed: &mut Bed, slot: u32, channels: &[&str]) {
+    let mut offsets = BTreeMap::new();
+    for round in 0..30 {
+        for channel in channels {
+            let offset = offsets.entry(*channel).or_insert(0);
+            *offset += 1;
+            bed.deliver(vec![event(channel, *offset, &[b'x'; 1_000])]);
+        }
+        bed.turn();
+        if round == 0 {
+            bed.shard.begin(bed.now);
+            bed.shard.send_stopped(Bed::conn(slot), 10, SendStop::Full);
+        }
+    }
+}
+
+#[test]
+fn with_several_channels_the_strictest_policy_decides() {
+    for (channels, closes) in
+        [(["a", "drop:a"], true), (["drop:a", "a"], true), (["drop:a", "drop:b"], false)]
+    {
+        let mut bed = Bed::new(1, |settings| settings.limits.outbox_bytes_max = 20_000);
+        bed.open(0, &format!("/v1/ws?channel={}&channel={}", channels[0], channels[1]));
+        overwhelm(&mut bed, 0, &channels);
+        let connection = bed.shard.connections.slot(0).unwrap();
+        let reason = connection.closing;
+        assert_eq!(reason, closes.then_some(CloseReason::Slow), "{channels:?}");
+        assert_eq!(connection.dropped_events > 0, !closes, "{channels:?}");
+    }
+}
+
+#[test]
+fn who_reads_slowly_and_is_sent_away_gets_what_waits_and_the_last_word() {
+    let mut bed = Bed::new(1, |settings| settings.limits.outbox_bytes_max = 10_000);
+    bed.open(0, "/v1/channels/a/ws");
+    bed.deliver(vec![event("a", 1, &[b'x'; 1_000])]);
+    bed.turn();
+    bed.shard.begin(bed.now);
+    bed.shard.send_stopped(Bed::conn(0), 1_004, SendStop::Full);
+    let room = |bed: &mut Bed| {
+        let outbox = &bed.shard.connections.slot(0).unwrap().outbox;
+        10_000 - outbox.backlog.as_ref().unwrap().bytes()
+    };
+    bed.turn();
+    bed.heard.clear();
+    // As much as may wait, to the byte.
+    let mut offset = 1;
+    while room(&mut bed) > 1_004 {
+        offset += 1;
+        bed.deliver(vec![event("a", offset, &[b'y'; 1_000])]);
+        bed.turn();
+    }
+    offset += 1;
+    let last = vec![b'z'; room(&mut bed) - 4];
+    bed.deliver(vec![event("a", offset, &last)]);
+    bed.turn();
+    assert_eq!(room(&mut bed), 0);
+    bed.shard.start_drain(10);
+    bed.now.ms += 1_000;
+    bed.turn();
+    // Now it reads.
+    while let Some((conn, bytes)) = bed.armed.pop() {
+        bed.heard.entry(conn.slot).or_default().extend_from_slice(&bytes);
+        bed.shard.begin(bed.now);
+        bed.shard.send_armed_done(conn, Ok(()));
+        bed.turn();
+    }
+    let heard = bed.heard.remove(&0).unwrap();
+    assert!(heard.ends_with(format!("position={}:{offset}", Epoch(1)).as_bytes()), "the last word");
+}
