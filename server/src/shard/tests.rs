@@ -248,3 +248,19 @@ fn who_reads_slowly_and_is_sent_away_gets_what_waits_and_the_last_word() {
     let heard = bed.heard.remove(&0).unwrap();
     assert!(heard.ends_with(format!("position={}:{offset}", Epoch(1)).as_bytes()), "the last word");
 }
+
+#[test]
+fn a_query_of_a_thousand_channels_is_refused_at_the_first_too_many() {
+    let names: Vec<String> = (0..17).map(|at| format!("channel=c{at}")).collect();
+    for path in ["/v1/ws", "/v1/sse"] {
+        let mut bed = Bed::new(1, |_| {});
+        let request =
+            format!("GET {path}?{}&channel=%20 HTTP/1.1\r\nHost: x\r\n\r\n", names.join("&"));
+        bed.shard.begin(bed.now);
+        bed.shard.accepted(Bed::conn(0));
+        bed.shard.received(Bed::conn(0), request.as_bytes());
+        bed.turn();
+        let heard = String::from_utf8_lossy(&bed.heard[&0]).into_owned();
+        assert!(heard.starts_with("HTTP/1.1 400") && heard.contains("more than 16"), "{heard}");
+    }
+}

@@ -186,6 +186,7 @@ fn web_socket_of_several(head: &Head<'_>, channels_max: usize) -> Result<Route, 
                     return Err(bad_parameter("channel", &format!("`{name}` stands there twice")));
                 }
                 channels.push(name);
+                not_too_many(&channels, channels_max)?;
             }
             ("since", "") => since.push(Since::Now),
             ("since", _) => {
@@ -224,6 +225,7 @@ fn sse(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
                 let name = ChannelName::new(&value).map_err(|e| bad_channel(&e.to_string()))?;
                 if !channels.contains(&name) {
                     channels.push(name);
+                    not_too_many(&channels, channels_max)?;
                 }
             }
             ("format", "data") => envelope = false,
@@ -252,14 +254,21 @@ fn subscribe(
     format: Format,
     channels_max: usize,
 ) -> Result<SubscribeRequest, Response> {
-    if channels.len() > channels_max {
-        let message = format!("{} channels; one stream may have {channels_max}", channels.len());
-        return Err(bad_parameter("channel", &message));
-    }
+    not_too_many(&channels, channels_max)?;
     let channels_hash = Cursor::hash_channels(channels.iter().map(ChannelName::as_str));
     let since = starts(&channels, since, channels_hash);
     let several = channels.len() > 1;
     Ok(SubscribeRequest { channels, since, format, channels_hash, several })
+}
+
+/// Looked at while they are read: a query names a thousand of them, and each is compared with all
+/// before it.
+fn not_too_many(channels: &[ChannelName], channels_max: usize) -> Result<(), Response> {
+    if channels.len() > channels_max {
+        let message = format!("more than {channels_max}; one stream may have so many");
+        return Err(bad_parameter("channel", &message));
+    }
+    Ok(())
 }
 
 /// One start per channel. What is not ours becomes a gap, never an error.
@@ -386,7 +395,7 @@ fn not_allowed(remedy: &str, methods: &'static str) -> Response {
 fn not_found(path: &str) -> Response {
     let shown: String = path.chars().filter(char::is_ascii_graphic).take(100).collect();
     let message = format!(
-        "nothing at {shown}; there are /v1/events, /v1/sse, /v1/history and, under \
+        "nothing at {shown}; there are /v1/events, /v1/sse, /v1/ws, /v1/history and, under \
          /v1/channels/{{channel}}, events, last, counts, top and ws"
     );
     Response::error(404, "not_found", &message)
