@@ -223,9 +223,13 @@ impl Unplaced {
     /// The same, with the image beside those of its neighbours.
     pub fn place_in(mut self, room: &mut ImageRoom, position: Position, accepted_us: i64) -> Event {
         self.stamp(position, accepted_us);
-        if room.bytes.capacity() < self.0.len() {
-            room.bytes = BytesMut::with_capacity(room.planned_bytes.max(self.0.len()));
+        let bytes = self.0.len();
+        room.piece_is_new = room.bytes.capacity() < bytes;
+        if room.piece_is_new {
+            room.piece_bytes = room.left_bytes.min(ImageRoom::PIECE_BYTES).max(bytes);
+            room.bytes = BytesMut::with_capacity(room.piece_bytes);
         }
+        room.left_bytes = room.left_bytes.saturating_sub(bytes);
         room.bytes.extend_from_slice(&self.0);
         Event(room.bytes.split().freeze())
     }
@@ -269,25 +273,34 @@ impl Unplaced {
     }
 }
 
-/// Room for the images of several events of one channel, side by side in one allocation, which
-/// lives as long as any of them: so it is for events that also go together, as those of a batch do
-/// in a history that drops its oldest first. Allocating and freeing each image by itself, in memory
-/// that no cache held any more, was over a tenth of the process in NDJSON.
+/// Room for the images of several events of one channel, side by side in few allocations. Each
+/// lives as long as any image in it: so this is for events that also go together, as those of a
+/// batch do in a history that drops its oldest first. Allocating and freeing each image by itself,
+/// in memory that no cache held any more, was over a tenth of the process in NDJSON.
+///
+/// The allocations are pieces of at most [`Self::PIECE_BYTES`] (or one image): whatever part of the
+/// planned images never comes because they were duplicates, one that does keeps no more alive.
 #[derive(Debug, Default)]
 pub struct ImageRoom {
-    planned_bytes: usize,
+    /// Planned, and not placed yet.
+    left_bytes: usize,
     bytes: BytesMut,
+    piece_bytes: usize,
+    piece_is_new: bool,
 }
 
 impl ImageRoom {
+    /// Most bytes of one allocation, unless one image alone is larger.
+    pub const PIECE_BYTES: usize = 8 << 10;
+
     /// Room for images of so many bytes together. Allocates nothing before the first one comes.
     pub fn new(planned_bytes: usize) -> Self {
-        Self { planned_bytes, bytes: BytesMut::new() }
+        Self { left_bytes: planned_bytes, ..Self::default() }
     }
 
-    /// What was planned: the bytes that the images together keep alive.
-    pub fn planned_bytes(&self) -> usize {
-        self.planned_bytes
+    /// The allocation that holds the newest image: its bytes, and whether it was made for it.
+    pub fn piece(&self) -> (usize, bool) {
+        (self.piece_bytes, self.piece_is_new)
     }
 }
 
@@ -564,6 +577,23 @@ mod tests {
                 assert_eq!(Event::decode(beside.as_bytes().clone()), Ok(alone));
             }
         }
+    }
+
+    #[test]
+    fn an_image_keeps_little_alive_whatever_was_planned_beside_it() {
+        let place = |room: &mut ImageRoom, bytes: usize| {
+            let data = vec![b'x'; bytes];
+            let draft = Draft { data: &data, ..draft() };
+            draft.build().unwrap().place_in(room, Position { epoch: Epoch(7), offset: 1 }, 77);
+            room.piece()
+        };
+        let mut room = ImageRoom::new(64 << 10);
+        assert_eq!(place(&mut room, 100), (ImageRoom::PIECE_BYTES, true));
+        assert_eq!(place(&mut room, 100), (ImageRoom::PIECE_BYTES, false));
+        let (bytes, new) = place(&mut room, 50_000);
+        assert!(new && (50_000..51_000).contains(&bytes), "one image of any size, alone");
+        let (rest, new) = place(&mut room, 8_000);
+        assert!(new && rest > 8_000 && rest < 64 << 10, "{rest}");
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! admission never fall from front to back. The events are references to the images that frames
 //! and the spool share.
 //!
-//! The images of one batch stand in one allocation, and it lives as long as the last of them. So it
-//! is charged as a whole, and given back with the newest of its events: what is charged is never
-//! less than what is held.
+//! The images of one batch stand several in one allocation, and it lives as long as the last of
+//! them. So it is charged as a whole, and given back with the newest of its events: what is charged
+//! is never less than what is held.
 
 use super::PageLimit;
 use proto::event::{Event, ImageRoom, Unplaced};
@@ -30,7 +30,6 @@ struct Kept {
 pub struct Room {
     /// `None`: a single event, whose image stays where it is.
     images: Option<ImageRoom>,
-    used: bool,
 }
 
 /// What an event keeps alive.
@@ -45,12 +44,12 @@ pub(super) enum Held {
 impl Room {
     /// For one event.
     pub fn alone() -> Self {
-        Self { images: None, used: false }
+        Self { images: None }
     }
 
     /// For several events of so many bytes together.
     pub fn of(events: u32, bytes: usize) -> Self {
-        Self { images: (events > 1).then(|| ImageRoom::new(bytes)), used: false }
+        Self { images: (events > 1).then(|| ImageRoom::new(bytes)) }
     }
 
     pub(super) fn place(
@@ -66,10 +65,10 @@ impl Room {
                 (event, Held::New(bytes))
             }
             Some(images) => {
-                let bytes = images.planned_bytes() + EVENT_OVERHEAD_BYTES;
-                let held = if self.used { Held::Shared(bytes) } else { Held::New(bytes) };
-                self.used = true;
-                (event.place_in(images, position, accepted_us), held)
+                let event = event.place_in(images, position, accepted_us);
+                let (bytes, is_new) = images.piece();
+                let bytes = bytes + EVENT_OVERHEAD_BYTES;
+                (event, if is_new { Held::New(bytes) } else { Held::Shared(bytes) })
             }
         }
     }
