@@ -200,6 +200,21 @@ impl PublishAnswer {
         self.rejected.iter().sum()
     }
 
+    /// Where an item stands, if it was taken and accepted ones are named one by one.
+    pub fn position(&self, index: u64) -> Option<Position> {
+        self.positions.iter().find(|accepted| accepted.index == index).map(|it| it.position)
+    }
+
+    /// Why an item was refused, if it is one of those that are named.
+    pub fn rejection(&self, index: u64) -> Option<&Rejection> {
+        self.rejections.iter().find(|rejection| rejection.index == index)
+    }
+
+    /// The first item of those that were not looked at any more.
+    pub fn stopped_at(&self) -> Option<u64> {
+        self.stopped_at
+    }
+
     /// Why the first of the rejected items was.
     pub fn first_rejection(&self) -> Option<&Rejection> {
         self.rejections.iter().min_by_key(|rejection| rejection.index)

@@ -20,7 +20,11 @@ const put = (item) => {
 // Protobuf carries bytes, and numbers beyond what a double holds.
 const encode = (value) => (binary ? new TextEncoder().encode(JSON.stringify(value)) : value);
 const decode = (data) => (binary ? JSON.parse(new TextDecoder().decode(data)) : data);
-const publication = ({ offset, data }) => ({ offset: Number(offset ?? 0), data: decode(data) });
+const publication = ({ offset, data, tags }) => ({
+  offset: Number(offset ?? 0),
+  data: decode(data),
+  ...(Object.keys(tags ?? {}).length > 0 && { tags }),
+});
 
 client.on("connecting", ({ code }) => put({ connecting: code }));
 client.on("connected", () => put({ connected: true }));

@@ -21,7 +21,8 @@ def decode(data):
 
 
 def publication(it):
-    return {"offset": it.offset or 0, "data": decode(it.data)}
+    tags = {"tags": dict(it.tags)} if it.tags else {}
+    return {"offset": it.offset or 0, "data": decode(it.data), **tags}
 
 
 async def main():

@@ -9,7 +9,7 @@
 
 use super::fault::{DecodeError, Fault};
 use super::json::{JsonSink, JsonSource};
-use super::push::Push;
+use super::push::{Publication, Push};
 use super::reply::{Reply, ReplyBody};
 use super::request::{Command, EmulationRequest};
 use super::value::{Field, Message, Sink};
@@ -236,6 +236,11 @@ pub fn write_push(out: &mut Vec<u8>, encoding: Encoding, push: &Push<'_>) {
         Encoding::Json => JsonSink::object(out, |sink| write(sink, push)),
         Encoding::Protobuf => prefixed(out, push.guess(), |sink| write(sink, push)),
     }
+}
+
+/// Appends a publication by itself, in JSON, as an answer of the server API holds it.
+pub fn write_publication(out: &mut Vec<u8>, publication: &Publication<'_>) {
+    JsonSink::object(out, |sink| publication.write_fields(sink));
 }
 
 fn prefixed(out: &mut Vec<u8>, guess: usize, write: impl FnOnce(&mut ProtobufSink<'_>)) {

@@ -29,6 +29,7 @@ mod macros;
 mod push;
 mod reply;
 mod request;
+mod tags;
 mod value;
 mod wire;
 
@@ -44,7 +45,9 @@ pub use extension::{
 };
 pub use fault::{DecodeError, Fault, Outcome};
 pub use filter::{Compare, FilterError, FilterNode, FilterTest};
-pub use frame::{Commands, Replies, read_emulation, write_command, write_push, write_reply};
+pub use frame::{
+    Commands, Replies, read_emulation, write_command, write_publication, write_push, write_reply,
+};
 pub use push::{
     ClientInfo, Disconnect, Join, Leave, MessagePush, Publication, Push, PushBody, Refresh,
     Subscribe, Unsubscribe,
@@ -59,6 +62,7 @@ pub use request::{
     PresenceStatsRequest, PublishRequest, RefreshRequest, Request, RpcRequest, SendRequest,
     StreamPosition, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest,
 };
+pub use tags::tags;
 
 use value::Budget;
 

@@ -318,6 +318,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.sse_channels_max = config.sse.channels_max;
     settings.sse_retry_ms = (config.sse.retry_ms_min, config.sse.retry_ms_max);
     settings.page = page;
+    settings.node_name = config.server_label();
     if config.tls.is_on() {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|error| {

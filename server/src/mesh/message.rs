@@ -2,10 +2,12 @@
 
 use super::{Member, Presence, ShardId};
 use crate::driver::ConnId;
+use crate::shard::api::survey::{Survey, Tally};
 use proto::channel::ChannelName;
 pub use proto::envelope::GapReason;
 use proto::event::{Event, Unplaced};
 use proto::position::{Epoch, Position};
+use std::sync::Arc;
 
 /// Most events in one publish batch.
 pub const BATCH_EVENTS_MAX: usize = 256;
@@ -163,7 +165,7 @@ pub enum Select {
     Newest,
 }
 
-/// What a shard asks of a channel's home shard.
+/// What a shard asks of a channel's home shard, or of every shard.
 #[derive(Debug)]
 pub enum Ask {
     /// A subscription joins; from now on the shard is interested.
@@ -186,11 +188,13 @@ pub enum Ask {
     Exit { channel: ChannelName, conn: ConnId },
     /// Who is in the channel, or only how many.
     Presence { channel: ChannelName, ticket: u64, counts: bool },
+    /// What concerns every shard.
+    Survey { ticket: u64, survey: Arc<Survey> },
 }
 
 impl Ask {
-    /// The channel it is about.
-    pub fn channel(&self) -> &ChannelName {
+    /// The channel it is about, if it is about one.
+    pub fn channel(&self) -> Option<&ChannelName> {
         match self {
             Self::Join { channel, .. }
             | Self::Page { channel, .. }
@@ -198,7 +202,8 @@ impl Ask {
             | Self::Read { channel, .. }
             | Self::Enter { channel, .. }
             | Self::Exit { channel, .. }
-            | Self::Presence { channel, .. } => channel,
+            | Self::Presence { channel, .. } => Some(channel),
+            Self::Survey { .. } => None,
         }
     }
 }
@@ -250,6 +255,8 @@ pub enum Deliver {
         events: Vec<Event>,
         more: bool,
     },
+    /// The answer to a survey.
+    Tally { ticket: u64, tally: Box<Tally> },
     /// The channel could not be created: the limit on channels is reached.
     JoinRefused { channel: ChannelName, token: SubscriptionToken },
     /// Somebody is in the channel from now on, or is not any more.

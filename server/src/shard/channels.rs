@@ -225,6 +225,11 @@ impl LocalChannels {
         (None, Some(name))
     }
 
+    /// Indices there may be channels at, from 0.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// Subscriptions on this shard.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions

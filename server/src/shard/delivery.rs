@@ -166,6 +166,7 @@ impl Shard {
             Deliver::Read { ticket, top, continuity, events, more } => {
                 self.on_read(ticket, top, continuity, &events, more);
             }
+            Deliver::Tally { ticket, tally } => self.on_tally(ticket, *tally),
             Deliver::JoinRefused { channel: _, token } => {
                 let Some((endpoint, key)) = self.key_of(token) else { return };
                 let entry =
@@ -513,9 +514,15 @@ impl Shard {
     }
 
     /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
-    /// is bounded by the number of subscriptions, polling requests and questions for members.
+    /// is bounded by the number of subscriptions, polling requests, questions for members and calls.
     pub(super) fn ask(&mut self, ask: Ask) {
-        let to = home_of(ask.channel().as_str(), self.mesh.shards());
+        let home = |channel: &ChannelName| home_of(channel.as_str(), self.mesh.shards());
+        let to = ask.channel().map_or(self.id, home);
+        self.ask_shard(to, ask);
+    }
+
+    /// The same to a shard of the caller's choice.
+    pub(super) fn ask_shard(&mut self, to: ShardId, ask: Ask) {
         if self.asks.is_empty() {
             if let Err(ask) = self.mesh.ask(to, ask) {
                 self.asks.push_back((to, ask));

@@ -416,6 +416,7 @@ impl Shard {
                 let presence = self.presence(&channel, counts);
                 self.mesh.deliver(from, Deliver::Presence { ticket, presence });
             }
+            Ask::Survey { ticket, survey } => self.on_survey(from, ticket, survey),
         }
     }
 

@@ -15,6 +15,7 @@
 //! queue here is bounded by a limit of `config::limits` or a constant that says what full means.
 
 mod aggregates;
+pub mod api;
 mod channels;
 mod client;
 mod coders;
@@ -129,6 +130,8 @@ pub struct Shard {
     id: ShardId,
     settings: Arc<Settings>,
     now: Now,
+    /// When it was made, monotonic milliseconds.
+    started_ms: u64,
     connections: Connections,
     streams: Streams,
     local: LocalChannels,
@@ -139,6 +142,8 @@ pub struct Shard {
     ring: Arc<StorageRing>,
     store: Option<Arc<dyn QueryStore>>,
     reads: reads::Reads,
+    calls: api::Calls,
+    surveys: api::survey::Surveys,
     aggregates: aggregates::Aggregates,
     /// Answers to reads that must not be given while their session is at work.
     deferred: Vec<(u64, http::Response)>,
@@ -216,6 +221,9 @@ impl Shard {
             ring,
             store,
             reads: reads::Reads::default(),
+            calls: api::Calls::default(),
+            surveys: api::survey::Surveys::default(),
+            started_ms: now.ms,
             aggregates: aggregates::Aggregates::default(),
             deferred: Vec::new(),
             frames: TurnFrames::new(coders::Coders::new(
@@ -403,6 +411,7 @@ impl Shard {
         self.run_http2_over();
         self.run_acks();
         self.run_home();
+        self.run_surveys();
         self.run_deliveries();
         self.run_answers();
         self.run_history();
@@ -425,6 +434,7 @@ impl Shard {
             || !self.http2_over.is_empty()
             || self.publishes.has_yielded()
             || !self.deferred.is_empty()
+            || self.surveys.has_work()
             || self.homeside.has_releases(self.ring.synced_seq(self.id.0), self.ring.state())
     }
 

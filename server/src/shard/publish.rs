@@ -13,6 +13,7 @@
 mod admission;
 mod answering;
 mod body;
+mod call;
 mod expand;
 mod stored;
 mod table;
@@ -25,6 +26,7 @@ use expand::Expanding;
 use stored::Wanted;
 
 use super::Shard;
+use super::api::{CallSlot, Method};
 use super::http::{Head, Response};
 use crate::driver::ConnId;
 use crate::mesh::AckMode;
@@ -47,6 +49,8 @@ pub enum Asker {
     WebSocket(ConnId),
     /// A command of a client, by its id.
     Client(ConnId, u32),
+    /// A command of a call of the server API.
+    Api(CallSlot),
 }
 
 /// One request.
@@ -54,6 +58,8 @@ pub enum Asker {
 pub struct Publish {
     /// Who asked.
     pub asker: Asker,
+    /// The body is a call of the server API, not events.
+    call: Option<Method>,
     channel: Option<ChannelName>,
     ack: AckMode,
     body: Body,
@@ -94,6 +100,7 @@ impl Publish {
     fn new(asker: Asker, body: Body, now_ms: u64) -> Self {
         Self {
             asker,
+            call: None,
             channel: None,
             ack: AckMode::Accepted,
             body,
@@ -295,6 +302,7 @@ impl Shard {
         let Some(mut publish) = self.publishes.take(id) else { return input.len() };
         let Publish {
             asker,
+            call,
             channel,
             ack,
             body,
@@ -361,6 +369,7 @@ impl Shard {
                 } else {
                     bytes.extend_from_slice(input);
                     let request = RawRequest { kind: *kind, content_type, headers: cloudevent };
+                    *done |= ended && call.is_some();
                     let parked = ended
                         && !*done
                         && decode_buffered(

@@ -128,9 +128,13 @@ impl Shard {
         more: bool,
     ) {
         let Some(waiting) = self.reads.waiting.remove(&ticket) else { return };
-        if let Asker::Client(conn, id) = waiting.asker {
-            let events = if waiting.bare { &[] } else { events };
-            return self.answered_history(conn, id, top, continuity, events);
+        let shown = if waiting.bare { &[] } else { events };
+        match waiting.asker {
+            Asker::Client(conn, id) => {
+                return self.answered_history(conn, id, top, continuity, shown);
+            }
+            Asker::Api(slot) => return self.answered_call_history(slot, top, continuity, shown),
+            Asker::Http1(_) | Asker::Http2(..) | Asker::WebSocket(_) => {}
         }
         let response = if waiting.last {
             last_response(events.first(), waiting.tag.as_deref())
@@ -144,7 +148,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.answer_http1(conn, response, false),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
-            Asker::WebSocket(_) | Asker::Client(..) => {}
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => {}
         }
     }
 
@@ -241,7 +245,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.queued_bytes(EndpointId::connection(conn.slot)),
             Asker::Http2(conn, stream) => self.queued_on_stream(conn, stream),
-            Asker::WebSocket(_) | Asker::Client(..) => 0,
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => 0,
         }
     }
 
@@ -294,7 +298,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.start_chunked(conn, response),
             Asker::Http2(conn, stream) => self.start_stream_http2(conn, stream, response),
-            Asker::WebSocket(_) | Asker::Client(..) => {}
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => {}
         }
     }
 
@@ -302,7 +306,7 @@ impl Shard {
         match asker {
             Asker::Http1(conn) => self.chunk_http1(conn, &text, last),
             Asker::Http2(conn, stream) => self.piece_http2(conn, stream, text.into(), last),
-            Asker::WebSocket(_) | Asker::Client(..) => {}
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => {}
         }
     }
 
@@ -312,6 +316,7 @@ impl Shard {
                 self.close_now(conn);
             }
             Asker::Http2(conn, stream) => self.reset_http2(conn, stream),
+            Asker::Api(_) => {}
         }
     }
 
@@ -322,6 +327,8 @@ impl Shard {
             | Asker::Http2(own, _)
             | Asker::WebSocket(own)
             | Asker::Client(own, _) => *own == conn,
+            // A call is carried out to its end, whoever waits for it.
+            Asker::Api(_) => false,
         };
         if !self.reads.waiting.is_empty() {
             self.reads.waiting.retain(|_, waiting| !of(&waiting.asker));

@@ -290,7 +290,7 @@ impl Shard {
         });
         //= rfc9112#6.3
         // A body belongs to its request: where none is taken, none may be left for the parser.
-        let unwanted = !matches!(found, Ok(Route::Publish { .. }) | Err(_))
+        let unwanted = !matches!(found, Ok(Route::Publish { .. } | Route::Api(_)) | Err(_))
             && !BodyReader::new(request.body).is_finished();
         if unwanted {
             let text = "this resource takes no body; send the request without one";
@@ -305,6 +305,10 @@ impl Shard {
                     Ok(publish) => self.start_body(conn, http1, request, publish),
                 }
             }
+            Ok(Route::Api(method)) => match self.open_call(Asker::Http1(conn), &head, method) {
+                Err(response) => return self.respond_http1(conn, http1, request, response),
+                Ok(call) => self.start_body(conn, http1, request, call),
+            },
             Ok(Route::WebSocket(subscribe)) => {
                 return self.upgrade(conn, http1, request, subscribe);
             }
@@ -509,6 +513,7 @@ impl Shard {
                 }
                 self.resumable.push(conn);
             }
+            Asker::Api(_) => {}
         }
     }
 

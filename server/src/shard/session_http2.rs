@@ -237,8 +237,15 @@ impl Shard {
         let asker = Asker::Http2(conn, stream);
         let refused = match found {
             Err(response) => Some(response),
-            Ok(Route::Publish { channel, ack }) => {
-                match self.open_publish(asker, &head, channel, ack) {
+            Ok(route @ (Route::Publish { .. } | Route::Api(_))) => {
+                let opened = match route {
+                    Route::Publish { channel, ack } => {
+                        self.open_publish(asker, &head, channel, ack)
+                    }
+                    Route::Api(method) => self.open_call(asker, &head, method),
+                    other => Err(self.simple(&other)),
+                };
+                match opened {
                     Err(response) => Some(response),
                     Ok(publish) => {
                         http2

@@ -54,6 +54,8 @@ pub struct Settings {
     pub tls: Option<TlsConfig>,
     /// The page at `/`.
     pub page: Page,
+    /// What this server is called where there may be several.
+    pub node_name: String,
 }
 
 impl Settings {
@@ -79,6 +81,7 @@ impl Settings {
             sse_retry_ms: (1_000, 5_000),
             tls: None,
             page: Page::new(),
+            node_name: "shardcast".to_owned(),
         }
     }
 

@@ -90,7 +90,45 @@ pub fn connected() -> Value {
     json!({"id": 1, "connect": {"client": null, "version": null, "ping": 25, "pong": true}})
 }
 
-cells!(an_sdk_publishes_reads_history_and_gets_what_it_missed, a_drain_sends_clients_away_politely);
+cells!(
+    what_the_server_api_publishes_reaches_an_sdk_with_its_tags,
+    an_sdk_publishes_reads_history_and_gets_what_it_missed,
+    a_drain_sends_clients_away_politely,
+);
+
+fn what_the_server_api_publishes_reaches_an_sdk_with_its_tags(cell: Cell) {
+    let tags = json!({"kind": "trade", "symbol": "ü\n"});
+    let first = json!({"offset": 1, "data": {"price": 1.5}, "tags": tags});
+    let script = json!([
+        ["connect", null],
+        ["expect", {"connecting": 0}],
+        ["expect", {"connected": true}],
+        ["subscribe", ["news"]],
+        ["expect", {"channel": "news"}],
+        ["say", "publish"],
+        ["expect", {"channel": "news", "publication": first}],
+        ["expect", {"publication": {"offset": 2, "data": null}}],
+        ["history", ["news", {"limit": 1}, {"publications": [first], "offset": 2}]],
+        ["say", "count"],
+        ["disconnect", null],
+    ]);
+    check(cell, &script, true, |site, line| {
+        let call = |method: &str, body: Value| {
+            let answer = site.post(&format!("/api/{method}"), "application/json", body.to_string());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answer.json()["result"].clone()
+        };
+        if line == "publish" {
+            let publish = json!({"channel": "news", "data": {"price": 1.5}, "tags": tags});
+            assert_eq!(call("publish", publish)["offset"], 1);
+            assert_eq!(call("publish", json!({"channel": "news", "data": null}))["offset"], 2);
+        }
+        if line == "count" {
+            let channels = call("channels", json!({"pattern": "n*"}));
+            assert_eq!(channels, json!({"channels": {"news": {"num_clients": 1}}}));
+        }
+    });
+}
 
 fn an_sdk_publishes_reads_history_and_gets_what_it_missed(cell: Cell) {
     let fresh = json!({"wasRecovering": false, "recovered": false, "recoverable": true});

@@ -10,6 +10,7 @@
 #[macro_use]
 mod rig;
 
+mod api;
 mod clickhouse;
 mod client;
 mod deflate;

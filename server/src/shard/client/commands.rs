@@ -128,10 +128,22 @@ impl Shard {
     }
 }
 
+/// Random bits with the version and the variant of a random UUID.
+pub(super) fn version_4(bits: u128) -> u128 {
+    (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
+}
+
+/// The bits of a UUID's text.
+pub(in crate::shard) fn uuid_bits(text: &str) -> Option<u128> {
+    let dashed = text.len() == 36 && [8, 13, 18, 23].map(|at| text.as_bytes()[at]) == *b"----";
+    let digits: String = text.split('-').collect();
+    let hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if dashed && hex { u128::from_str_radix(&digits, 16).ok() } else { None }
+}
+
 /// A random UUID (RFC 9562 section 5.4) from 128 random bits, as text.
 pub(super) fn uuid(bits: u128) -> String {
-    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
+    let hex = format!("{:032x}", version_4(bits));
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
     [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-")
 }
@@ -142,5 +154,11 @@ mod tests {
     fn a_client_is_named_by_a_random_uuid() {
         assert_eq!(super::uuid(0), "00000000-0000-4000-8000-000000000000");
         assert_eq!(super::uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(super::uuid_bits(&super::uuid(7)), Some(super::version_4(7)));
+        for text in
+            ["", "7", "00000000000040008000000000000007", "g0000000-0000-4000-8000-000000000000"]
+        {
+            assert_eq!(super::uuid_bits(text), None, "{text}");
+        }
     }
 }

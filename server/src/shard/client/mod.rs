@@ -23,8 +23,10 @@ mod filter;
 mod presence;
 mod publish;
 mod reads;
+mod remote;
 mod subscriptions;
 
+pub(super) use commands::uuid_bits;
 pub use filter::TagsFilter;
 pub(super) use presence::membership;
 pub use subscriptions::Joined;

@@ -10,7 +10,7 @@ use crate::shard::session_ws::After;
 use bytes::Bytes;
 use proto::centrifuge::{
     Data, DisconnectCode, Encoding, ErrorCode, Publication, ReplyBody, SubscribeRequest,
-    SubscribeResult,
+    SubscribeResult, tags,
 };
 use proto::channel::ChannelName;
 use proto::event::{DataKind, Event};
@@ -246,7 +246,12 @@ fn since(request: &SubscribeRequest<'_>) -> Since {
 
 /// An event as the answer to a subscribe or a history holds it.
 pub(in crate::shard) fn publication(event: &Event) -> Publication<'_> {
-    Publication { data: Data::of(event), offset: event.offset(), ..Publication::default() }
+    Publication {
+        data: Data::of(event),
+        offset: event.offset(),
+        tags: tags(event.attributes()),
+        ..Publication::default()
+    }
 }
 
 /// Puts a delta into a publication of a subscription that takes them. In JSON its data is a string

@@ -145,6 +145,8 @@ pub struct Home {
     sweep_at: u32,
     tops_bytes: usize,
     restored: bool,
+    /// Channels that some shard has subscribers of.
+    subscribed: usize,
     counters: HomeCounters,
 }
 
@@ -176,6 +178,7 @@ impl Home {
             sweep_at: 0,
             tops_bytes: 0,
             restored: false,
+            subscribed: 0,
             counters: HomeCounters::default(),
             config,
         }
@@ -185,6 +188,16 @@ impl Home {
     /// highest over all shards), so that the next run of the same lineage starts above it.
     pub fn incarnation_next(&self) -> u64 {
         self.incarnation_next
+    }
+
+    /// The run lineage that its positions are under.
+    pub fn lineage(&self) -> u32 {
+        self.config.lineage
+    }
+
+    /// Channels that anybody subscribes.
+    pub fn channels_subscribed(&self) -> usize {
+        self.subscribed
     }
 
     /// Bytes held, for the ledger.
@@ -305,6 +318,7 @@ impl Orderer for Home {
         assert!(shard < 64, "interest is a set of 64 shards");
         let index = self.open(now_ms, name, namespace)?;
         if let Some(channel) = self.directory.get_mut(index) {
+            self.subscribed += usize::from(channel.interest == 0);
             channel.interest |= 1 << shard;
             channel.touched_ms = now_ms as i64;
         }
@@ -314,7 +328,9 @@ impl Orderer for Home {
     fn unsubscribe(&mut self, now_ms: u64, channel: ChannelIndex, shard: u8) {
         assert!(shard < 64, "interest is a set of 64 shards");
         if let Some(channel) = self.directory.get_mut(channel) {
+            let before = channel.interest;
             channel.interest &= !(1 << shard);
+            self.subscribed -= usize::from(before != 0 && channel.interest == 0);
             channel.touched_ms = now_ms as i64;
         }
     }

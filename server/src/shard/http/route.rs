@@ -4,6 +4,7 @@ use super::aggregate::{self, AggregateRequest};
 use super::head::Head;
 use super::response::Response;
 use crate::mesh::{AckMode, Since};
+use crate::shard::api::Method;
 use crate::shard::format::Format;
 use proto::centrifuge::Encoding;
 use proto::channel::ChannelName;
@@ -19,6 +20,8 @@ pub const HISTORY_LIMIT_MAX: u32 = 100_000;
 pub enum Route {
     /// Publish; the channel if the URL names it.
     Publish { channel: Option<ChannelName>, ack: AckMode },
+    /// A call of the server API.
+    Api(Method),
     /// Upgrade to a WebSocket subscription.
     WebSocket(SubscribeRequest),
     /// Upgrade to a WebSocket of the client protocol; the encoding if the URL says one.
@@ -93,9 +96,10 @@ pub fn route(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
         (Some("v1"), Some("ws"), None, ..) => web_socket_of_several(head, channels_max),
         (Some("v1"), Some("history"), None, ..) => history(head),
         (Some("connection"), Some("websocket"), None, ..) => client(head),
+        (Some("api"), method, None, ..) => api(head, method.unwrap_or_default()),
         (Some("health"), Some("live"), None, ..) => get(head, Route::Live),
         (Some("health"), Some("ready"), None, ..) => get(head, Route::Ready),
-        (Some("v1" | "health"), ..) => Err(not_found(head.path)),
+        (Some("v1" | "health" | "api"), ..) => Err(not_found(head.path)),
         _ => page(head),
     }
 }
@@ -135,6 +139,16 @@ fn publish(head: &Head<'_>, channel: Option<ChannelName>) -> Result<Route, Respo
         }
     }
     Ok(Route::Publish { channel, ack })
+}
+
+fn api(head: &Head<'_>, name: &str) -> Result<Route, Response> {
+    let Some(method) = Method::parse(name) else {
+        let shown: String = name.chars().filter(char::is_ascii_graphic).take(60).collect();
+        let message = format!("no API method `{shown}`; POST to /api/ and {}", Method::names());
+        return Err(Response::error(404, "unknown_method", &message));
+    };
+    only(head, "POST")?;
+    Ok(Route::Api(method))
 }
 
 fn web_socket(

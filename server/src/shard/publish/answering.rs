@@ -1,9 +1,11 @@
 //! What home shards answer, and what a request is answered with once all of them have.
 
+use super::body::Body;
 use super::{Asker, Publish};
 use crate::mesh::{Answer, HomeRefusal, Outcome, ShardId};
 use crate::shard::Shard;
 use crate::shard::http::Response;
+use bytes::Bytes;
 use proto::decode::{RejectCode, Rejection};
 
 impl Shard {
@@ -67,10 +69,18 @@ impl Shard {
         }
     }
 
-    fn answer_publish(&mut self, publish: Box<Publish>) {
+    fn answer_publish(&mut self, mut publish: Box<Publish>) {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
-        if let Asker::Client(conn, id) = publish.asker {
-            return self.answered_client(conn, id, &publish.answer);
+        match publish.asker {
+            Asker::Client(conn, id) => return self.answered_client(conn, id, &publish.answer),
+            Asker::Api(slot) => return self.answered_call_publish(slot, &publish.answer),
+            Asker::Http1(_) | Asker::Http2(..) | Asker::WebSocket(_) => {}
+        }
+        if let (Some(method), Body::Buffered { bytes, .. }, None) =
+            (publish.call, &mut publish.body, &publish.stopped)
+        {
+            let body = Bytes::from(std::mem::take(bytes));
+            return self.start_call(publish.asker, method, body);
         }
         let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;
@@ -91,7 +101,7 @@ impl Shard {
             Asker::Http1(conn) => self.answer_http1(conn, response, unread),
             Asker::Http2(conn, stream) => self.answer_http2(conn, stream, response),
             Asker::WebSocket(conn) => self.answered_message(conn, response.status, why),
-            Asker::Client(..) => {}
+            Asker::Client(..) | Asker::Api(_) => {}
         }
     }
 }
