@@ -51,8 +51,12 @@ impl Shard {
     pub(in crate::shard) fn unsubscribe_client(&mut self, conn: ConnId, channel: &str) -> bool {
         let endpoint = EndpointId::connection(conn.slot);
         let Some(connection) = self.connections.get(conn) else { return false };
-        let Session::Client(mut own) = std::mem::take(&mut connection.session) else {
-            return false;
+        let mut own = match std::mem::take(&mut connection.session) {
+            Session::Client(own) => own,
+            other => {
+                connection.session = other;
+                return false;
+            }
         };
         let client = &mut own.client;
         let before = client.subs.len();
