@@ -159,7 +159,7 @@ fn a_command_that_cannot_be_carried_out_says_why(cell: Cell) {
         ("batch", r#"{"commands":{}}"#, 107, "batch"),
         ("batch", r#"{"commands":[{"what":{}}]}"#, 104, "what"),
         ("history", "{}", 107, "channel"),
-        ("history", r#"{"channel":"a","limit":"x"}"#, 107, "limit"),
+        ("history", r#"{"channel":"a","limit":"x"}"#, 107, "column 26"),
         ("history", r#"{"channel":"a","limit":1,"since":{"epoch":"_"}}"#, 112, "since"),
         ("channels", r#"{"pattern":"[a]"}"#, 107, "pattern"),
         ("disconnect", "{}", 107, "user"),
