@@ -514,7 +514,8 @@ impl Shard {
     }
 
     /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
-    /// is bounded by the number of subscriptions, polling requests, questions for members and calls.
+    /// is bounded by the number of subscriptions, polling requests, questions for members and
+    /// calls.
     pub(super) fn ask(&mut self, ask: Ask) {
         let home = |channel: &ChannelName| home_of(channel.as_str(), self.mesh.shards());
         let to = ask.channel().map_or(self.id, home);
