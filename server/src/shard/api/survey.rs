@@ -407,7 +407,7 @@ mod tests {
         let [one, two, three] = parts();
         // What comes behind an end is not taken up by a later shard either.
         let mut late = sum([two, three, one]);
-        assert_eq!(names(&late).1, true);
+        assert!(names(&late).1);
         late.add(tally(&[], false));
         assert_eq!(names(&late), expected);
     }
