@@ -3,7 +3,7 @@
 //! A delta is `<target length>\n`, then `<count>@<offset>,` for bytes copied from the base and
 //! `<count>:<bytes>` for bytes inserted, then `<checksum>;`. Numbers are in base 64, most
 //! significant digit first; the checksum is the sum of the target's big-endian 32-bit words.
-//! Written by [`Differ`], read by [`apply`]; what either writes, Fossil and the `fossil-delta`
+//! Written by [`Differ`], read by [`apply()`]; what either writes, Fossil and the `fossil-delta`
 //! JavaScript package (which SDKs carry) read, and the other way round.
 //!
 //! For JSON a delta travels as a JSON string, so it has to be text: [`Differ::create_text`] begins
@@ -11,7 +11,7 @@
 //!
 //! Bounded: base and target up to the limit that [`Differ::new`] was given, a hash table and a
 //! chain whose sizes follow the base, at most [`PROBES_MAX`] candidates looked at per position, a
-//! delta shorter than its target or none. [`apply`] ends at its caller's limit.
+//! delta shorter than its target or none. [`apply()`] ends at its caller's limit.
 //!
 //! Deliberately absent: when a delta may be sent and to whom (the subscription's), and how the JSON
 //! string around it is escaped.
