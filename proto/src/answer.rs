@@ -20,11 +20,17 @@
 //! body was. Positions may arrive in any order: shards answer when they can.
 //! Deliberately absent: headers and framing, which status text belongs to a code.
 
+mod line;
+mod text;
+
+pub use line::{AnswerFormat, StreamEnd, Totals};
+
 use crate::channel::ChannelName;
 use crate::decode::{RejectCode, Rejection};
 use crate::envelope::{write_json_string, write_number};
 use crate::position::{Epoch, Position};
 use std::collections::BTreeMap;
+use text::{middle_of, write_array, write_position};
 
 /// Accepted items that are named one by one.
 pub const POSITIONS_MAX: usize = 1000;
@@ -60,6 +66,8 @@ pub struct PublishAnswer {
     omitted: u64,
     rejections: Vec<Rejection>,
     stopped_at: Option<u64>,
+    /// See [`POSITIONS_MAX`]; none in a line of a stream.
+    positions_max: u64,
 }
 
 /// A channel of one answer, see [`PublishAnswer::number`].
@@ -96,6 +104,7 @@ impl Default for PublishAnswer {
             omitted: 0,
             rejections: Vec::new(),
             stopped_at: None,
+            positions_max: POSITIONS_MAX as u64,
         }
     }
 }
@@ -155,7 +164,7 @@ impl PublishAnswer {
                 *last = (*last).max(place);
             }
         }
-        if self.accepted <= POSITIONS_MAX as u64 {
+        if self.accepted <= self.positions_max {
             self.positions.push(Accepted { index, channel: id, position, duplicate });
         } else {
             self.positions = Vec::new();
@@ -255,13 +264,19 @@ impl PublishAnswer {
 
     /// Appends the body.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"accepted\":");
+        out.push(b'{');
+        self.write_members(out);
+        out.push(b'}');
+    }
+
+    fn write_members(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"accepted\":");
         write_number(out, self.accepted);
         out.extend_from_slice(b",\"rejected\":");
         write_number(out, self.rejected());
         out.extend_from_slice(b",\"duplicates\":");
         write_number(out, self.duplicates);
-        if self.accepted <= POSITIONS_MAX as u64 {
+        if self.is_named() {
             self.write_positions(out);
         } else {
             self.write_channels(out);
@@ -273,14 +288,29 @@ impl PublishAnswer {
             out.extend_from_slice(b",\"stopped_at\":");
             write_number(out, index);
         }
-        out.push(b'}');
     }
 
-    fn write_positions(&self, out: &mut Vec<u8>) {
+    /// True if the accepted items are named one by one.
+    fn is_named(&self) -> bool {
+        self.positions_max > 0 && self.accepted <= self.positions_max
+    }
+
+    fn positions_in_order(&self) -> Vec<&Accepted> {
         let mut positions: Vec<&Accepted> = self.positions.iter().collect();
         if !positions.is_sorted_by_key(|accepted| accepted.index) {
             positions.sort_unstable_by_key(|accepted| accepted.index);
         }
+        positions
+    }
+
+    fn rejections_in_order(&self) -> Vec<&Rejection> {
+        let mut rejections: Vec<&Rejection> = self.rejections.iter().collect();
+        rejections.sort_by_key(|rejection| rejection.index);
+        rejections
+    }
+
+    fn write_positions(&self, out: &mut Vec<u8>) {
+        let positions = self.positions_in_order();
         // All but the numbers is the same for every position of a channel and epoch.
         let mut middles: Vec<Option<(Epoch, Vec<u8>)>> = Vec::new();
         middles.resize_with(self.channels.len(), || None);
@@ -325,10 +355,8 @@ impl PublishAnswer {
     }
 
     fn write_rejections(&self, out: &mut Vec<u8>) {
-        let mut rejections: Vec<&Rejection> = self.rejections.iter().collect();
-        rejections.sort_by_key(|rejection| rejection.index);
         out.extend_from_slice(b",\"rejections\":");
-        write_array(out, rejections, |out, rejection| {
+        write_array(out, self.rejections_in_order(), |out, rejection| {
             out.extend_from_slice(b"{\"index\":");
             write_number(out, rejection.index);
             out.extend_from_slice(b",\"code\":");
@@ -350,187 +378,5 @@ impl PublishAnswer {
     }
 }
 
-/// What stands between an index and an offset.
-fn middle_of(channel: &str, epoch: Epoch) -> Vec<u8> {
-    let mut middle = b",\"channel\":".to_vec();
-    write_json_string(&mut middle, channel);
-    write_position(&mut middle, "position", Position { epoch, offset: 0 });
-    // Without the offset and the quote behind it.
-    middle.truncate(middle.len().saturating_sub(2));
-    middle
-}
-
-fn write_position(out: &mut Vec<u8>, name: &str, position: Position) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
-    position.write_to(out);
-    out.push(b'"');
-}
-
-fn write_array<T>(
-    out: &mut Vec<u8>,
-    items: impl IntoIterator<Item = T>,
-    mut write: impl FnMut(&mut Vec<u8>, T),
-) {
-    out.push(b'[');
-    for (at, item) in items.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write(out, item);
-    }
-    out.push(b']');
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Value;
-
-    impl PublishAnswer {
-        fn accept(&mut self, index: u64, channel: &str, position: Position, duplicate: bool) {
-            let number = self.number(&ChannelName::new(channel).unwrap());
-            self.accept_in(index, number, position, duplicate);
-        }
-    }
-
-    fn at(offset: u64) -> Position {
-        Position { epoch: Epoch(1), offset }
-    }
-
-    fn text(answer: &PublishAnswer) -> String {
-        let mut out = Vec::new();
-        answer.write_json(&mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    fn json(answer: &PublishAnswer) -> Value {
-        serde_json::from_str(&text(answer)).unwrap()
-    }
-
-    #[test]
-    fn the_text_of_an_answer_is_stable_and_in_the_order_of_the_body() {
-        let mut answer = PublishAnswer::new();
-        answer.accept(3, "b", at(9), true);
-        answer.accept(0, "a", at(7), false);
-        answer.reject(Rejection::new(RejectCode::MissingData, "`data` is missing").at(2));
-        answer.reject(Rejection::new(RejectCode::Forbidden, "no").at(1));
-        assert_eq!(
-            text(&answer),
-            concat!(
-                r#"{"accepted":2,"rejected":2,"duplicates":1,"positions":["#,
-                r#"{"index":0,"channel":"a","position":"0000000000000001:7","duplicate":false},"#,
-                r#"{"index":3,"channel":"b","position":"0000000000000001:9","duplicate":true}],"#,
-                r#""rejections":[{"index":1,"code":"forbidden","detail":"no"},"#,
-                r#"{"index":2,"code":"missing_data","detail":"`data` is missing"}],"#,
-                r#""rejected_by_code":{"missing_data":1,"forbidden":1}}"#
-            )
-        );
-    }
-
-    #[test]
-    fn every_position_names_its_own_channel_and_epoch() {
-        let mut answer = PublishAnswer::new();
-        let mut expected = Vec::new();
-        for index in (0..300_u64).rev() {
-            let (channel, epoch) = (format!("c\"{}", index % 13), Epoch(1 + index % 3));
-            answer.accept(index, &channel, Position { epoch, offset: index + 9 }, index % 5 == 0);
-            expected.push(serde_json::json!({
-                "index": index,
-                "channel": channel,
-                "position": format!("{epoch}:{}", index + 9),
-                "duplicate": index % 5 == 0,
-            }));
-        }
-        expected.reverse();
-        assert_eq!(json(&answer)["positions"], Value::from(expected));
-        assert_eq!(answer.channels.len(), 13);
-    }
-
-    #[test]
-    fn the_status_follows_from_what_was_accepted_then_from_what_can_be_retried() {
-        let check = |accepted: u64, codes: &[RejectCode], code: u16, retry: bool| {
-            let mut answer = PublishAnswer::new();
-            for index in 0..accepted {
-                answer.accept(index, "c", at(index + 1), false);
-            }
-            for code in codes {
-                answer.reject(Rejection::new(*code, ""));
-            }
-            assert_eq!(answer.status(), PublishStatus { code, retry }, "{accepted} {codes:?}");
-        };
-        use RejectCode::*;
-        check(0, &[], 202, false);
-        check(1, &[InvalidJson, Forbidden, Overloaded], 202, false);
-        check(0, &[InvalidJson], 400, false);
-        check(0, &[Forbidden], 403, false);
-        check(0, &[TooLarge], 413, false);
-        check(0, &[TooLarge, TooLarge, InvalidJson], 413, false);
-        check(0, &[Forbidden, TooLarge], 403, false);
-        check(0, &[Forbidden, UnknownMember], 400, false);
-        check(0, &[Forbidden, Forbidden, UnknownMember, MissingData], 400, false);
-        check(0, &[InvalidJson, InvalidJson, RateLimited], 429, true);
-        check(0, &[RateLimited, RateLimited, Overloaded], 503, true);
-        check(0, &[Unavailable], 503, true);
-    }
-
-    #[test]
-    fn a_stop_names_the_first_item_that_was_not_taken() {
-        let mut answer = PublishAnswer::new();
-        answer.accept(0, "c", at(1), false);
-        answer.stop(Rejection::new(RejectCode::Overloaded, "full").at(5));
-        answer.stop(Rejection::new(RejectCode::Overloaded, "full").at(4));
-        assert_eq!(json(&answer)["stopped_at"], 4);
-        assert_eq!(answer.status(), PublishStatus { code: 202, retry: true });
-    }
-
-    #[test]
-    fn item_number_1001_turns_positions_into_sums_per_channel() {
-        let mut answer = PublishAnswer::new();
-        for index in (0..1000).rev() {
-            answer.accept(index, if index % 2 == 0 { "even" } else { "odd" }, at(index + 1), false);
-        }
-        assert_eq!(json(&answer)["positions"].as_array().unwrap().len(), 1000);
-        answer.accept(1000, "even", at(4), true);
-        let value = json(&answer);
-        assert_eq!(value.get("positions"), None);
-        let even = &value["channels"].as_array().unwrap()[1];
-        assert_eq!(
-            even.to_string(),
-            concat!(
-                r#"{"channel":"even","count":501,"duplicates":1,"first":"0000000000000001:1","#,
-                r#""last":"0000000000000001:999"}"#
-            )
-        );
-    }
-
-    #[test]
-    fn a_channel_of_duplicates_alone_has_no_first_and_last() {
-        let mut answer = PublishAnswer::new();
-        for index in 0..1001 {
-            answer.accept(index, "c", at(1), true);
-        }
-        let value = json(&answer);
-        assert_eq!(value["channels"][0].get("first"), None);
-        assert_eq!(value["duplicates"], 1001);
-    }
-
-    #[test]
-    fn an_answer_to_any_number_of_items_is_bounded() {
-        let mut answer = PublishAnswer::new();
-        for index in 0..100_000 {
-            let channel = format!("{index:0255}");
-            answer.accept(index, &channel, at(1), false);
-            let detail = "\u{1}".repeat(400);
-            answer.reject(Rejection::new(RejectCode::UnknownMember, detail).at(200_000 - index));
-        }
-        let value = json(&answer);
-        assert_eq!(value["channels"].as_array().unwrap().len(), CHANNELS_MAX);
-        assert_eq!(value["channels_omitted_events"], 99_000);
-        assert_eq!(value["rejected"], 100_000);
-        assert_eq!(value["rejections"].as_array().unwrap().len(), REJECTIONS_MAX);
-        assert_eq!(value["rejections"][0]["index"], 100_001);
-        assert!(text(&answer).len() < 700_000);
-    }
-}
+mod tests;

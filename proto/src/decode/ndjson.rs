@@ -46,6 +46,11 @@ impl NdjsonDecoder {
         self.spill.capacity()
     }
 
+    /// True if a line has begun and not ended.
+    pub fn is_inside(&self) -> bool {
+        self.skipping || !self.spill.is_empty()
+    }
+
     /// Decodes what has arrived. Unless the sink breaks, all of the input is consumed.
     pub fn feed(
         &mut self,

@@ -70,6 +70,7 @@ impl Shard {
         let steps = drain.until_ms.saturating_sub(self.now.ms) / DRAIN_STEP_MS + 1;
         let slots = self.connections.slots();
         let mut left = (self.connections.len() as u64).div_ceil(steps);
+        let mut left_streams = Vec::new();
         for _ in 0..slots {
             if left == 0 {
                 break;
@@ -88,6 +89,7 @@ impl Shard {
                 // The peer hears which of its requests were seen before the connection ends.
                 Session::Http2(http2) => {
                     if http2.leave() {
+                        left_streams.extend(http2.publishes());
                         self.dirty.push(slot);
                         left -= 1;
                     }
@@ -103,6 +105,7 @@ impl Shard {
             self.end_with_position(conn, CloseReason::Shutdown, position);
         }
         self.drain = Some(drain);
+        self.drain_streams(left_streams);
     }
 
     /// Keeps all outboxes together within their pool: over it the fullest are closed as slow,

@@ -451,6 +451,9 @@ impl Shard {
         if let Some(at) = self.publishes.storing_deadline_ms() {
             sooner(at);
         }
+        if let Some(at) = self.publishes.lingering_deadline_ms() {
+            sooner(at);
+        }
         if let Some(drain) = &self.drain {
             sooner(drain.next_ms());
         }

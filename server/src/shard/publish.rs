@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod expand;
 mod stored;
+mod stream;
 mod table;
 
 pub use table::{PublishId, Publishes};
@@ -24,6 +25,7 @@ use admission::{Admission, Building};
 use body::{Body, RawRequest, Step, decode_buffered, feed_ndjson, feed_protobuf};
 use expand::Expanding;
 use stored::Wanted;
+use stream::Acks;
 
 use super::Shard;
 use super::api::{CallSlot, Method};
@@ -91,6 +93,8 @@ pub struct Publish {
     wanted: Wanted,
     /// The answer instead, if the store did not confirm in time.
     not_stored: Option<Response>,
+    /// Answers while it runs: a stream.
+    acks: Option<Box<Acks>>,
     /// When a piece of the body last came, or could be taken again, milliseconds.
     heard_ms: u64,
 }
@@ -122,13 +126,16 @@ impl Publish {
             charged: 0,
             wanted: Wanted::default(),
             not_stored: None,
+            acks: None,
             heard_ms: now_ms,
         }
     }
 
     /// True if its peer owes it more of its body and has sent nothing for `span_ms`.
     pub fn is_stalled(&self, now_ms: u64, span_ms: u64) -> bool {
-        let waits = !self.input_ended && self.stopped.is_none() && self.parked_ms.is_none();
+        let idle = self.acks.is_some() && !self.body.is_inside();
+        let waits =
+            !self.input_ended && self.stopped.is_none() && self.parked_ms.is_none() && !idle;
         waits && now_ms >= self.heard_ms + span_ms
     }
 }
@@ -141,6 +148,7 @@ impl Shard {
         head: &Head<'_>,
         channel: Option<ChannelName>,
         ack: AckMode,
+        stream: bool,
     ) -> Result<PublishId, Response> {
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; publish elsewhere"));
@@ -156,6 +164,7 @@ impl Shard {
         let has_cloudevent = decode::has_cloudevent_headers(names.iter().map(String::as_str));
         let kind = ContentKind::of(content_type, has_cloudevent, channel.is_some())
             .map_err(|error| Response::error(415, "unsupported_media_type", &error.to_string()))?;
+        let acks = stream.then(|| stream::acks_of(asker, kind)).transpose()?;
         let mut cloudevent = Vec::new();
         if kind == ContentKind::CloudEventBinary {
             head.headers
@@ -173,7 +182,8 @@ impl Shard {
             return Err(too_large(body_bytes_max));
         }
         let expanding = coding.map(|coding| self.start_expanding(coding)).transpose()?;
-        let body = Body::new(kind, ProtobufFraming::Batch);
+        let framing = if stream { ProtobufFraming::Delimited } else { ProtobufFraming::Batch };
+        let body = Body::new(kind, framing);
         let mut publish = Publish::new(asker, body, self.now.ms);
         publish.channel = channel;
         publish.ack = ack;
@@ -184,6 +194,10 @@ impl Shard {
         publish.traceparent = head.text("traceparent").unwrap_or_default().to_owned();
         publish.cloudevent = cloudevent;
         publish.expanding = expanding;
+        if let Some(acks) = acks {
+            publish.answer = PublishAnswer::sums();
+            publish.acks = Some(Box::new(acks));
+        }
         Ok(self.publishes.insert(publish))
     }
 
@@ -290,7 +304,11 @@ impl Shard {
         }
         let index = publish.body.items();
         let detail = "the body ended before this item was complete; send it and all after it again";
-        publish.answer.stop(Rejection::new(RejectCode::InvalidJson, detail).at(index));
+        let code = match publish.body {
+            Body::Protobuf(_) => RejectCode::InvalidProtobuf,
+            _ => RejectCode::InvalidJson,
+        };
+        publish.answer.stop(Rejection::new(code, detail).at(index));
         publish.stopped = Some(response);
         publish.waiting.clear();
         self.publishes.touched.push(id);
@@ -300,6 +318,7 @@ impl Shard {
     /// Decodes as far as the lanes allow; returns how much of `input` was used.
     fn decode_publish(&mut self, id: PublishId, input: &[u8]) -> usize {
         let Some(mut publish) = self.publishes.take(id) else { return input.len() };
+        let acks_full = publish.waits_for_acks();
         let Publish {
             asker,
             call,
@@ -319,6 +338,7 @@ impl Shard {
             decoded: was_decoded,
             stopped,
             charged,
+            acks,
             ..
         } = &mut *publish;
         let pool_left = self.settings.body_pool_bytes.saturating_sub(self.publishes.charged);
@@ -336,6 +356,7 @@ impl Shard {
             in_flight: &mut self.publishes.in_flight,
             in_flight_free: &mut self.publishes.in_flight_free,
             id,
+            round: acks.as_ref().map_or(0, |acks| acks.round()),
             ack: *ack,
             client: matches!(asker, Asker::WebSocket(_) | Asker::Client(..)),
             batches,
@@ -351,6 +372,7 @@ impl Shard {
             _ if stopped.is_some() => {
                 Step::Used { bytes: input.len(), parked: false, decoded: *was_decoded }
             }
+            _ if acks_full => Step::Used { bytes: 0, parked: true, decoded: *was_decoded },
             // What is full goes first: a parked request must not grow its batches.
             _ if admission.has_full() && admission.hand_over_all().is_break() => {
                 Step::Used { bytes: 0, parked: true, decoded: *was_decoded }
@@ -390,6 +412,7 @@ impl Shard {
             Step::Used { bytes, mut parked, decoded } => {
                 parked |= admission.hand_over_all().is_break();
                 publish.decoded |= decoded;
+                publish.stop_if_broken();
                 if parked && publish.parked_ms.is_none() {
                     publish.parked_ms = Some(self.now.ms);
                     self.stats.counters.publishes_parked += 1;
@@ -416,6 +439,8 @@ impl Shard {
 
     /// Goes on with parked requests, first parked first, and refuses those that waited too long.
     pub(super) fn run_parked(&mut self) {
+        self.run_held_back();
+        self.run_lingering();
         self.publishes.yielded = false;
         for _ in 0..self.publishes.parked.len() {
             let Some(id) = self.publishes.parked.pop_front() else { break };
@@ -426,13 +451,16 @@ impl Shard {
             let Some(publish) = self.publishes.get(id) else { continue };
             let waited_ms = publish.parked_ms.map_or(0, |since| self.now.ms.saturating_sub(since));
             let (since, moved) = (publish.parked_ms.take(), publish.handed + publish.yields);
-            if waited_ms >= u64::from(self.settings.limits.publish_wait_s) * 1_000 {
+            let waits_for_room = !publish.waits_for_acks();
+            let wait_ms = u64::from(self.settings.limits.publish_wait_s) * 1_000;
+            if waited_ms >= wait_ms && waits_for_room {
                 self.overload(id);
                 continue;
             }
             self.go_on(id);
             if let Some(publish) = self.publishes.get(id)
                 && publish.handed + publish.yields == moved
+                && waits_for_room
                 && let Some(parked_ms) = &mut publish.parked_ms
             {
                 // Parked again without having moved: its clock runs on.

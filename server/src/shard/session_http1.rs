@@ -299,8 +299,8 @@ impl Shard {
         }
         match found {
             Err(response) => return self.respond_http1(conn, http1, request, response),
-            Ok(Route::Publish { channel, ack }) => {
-                match self.open_publish(Asker::Http1(conn), &head, channel, ack) {
+            Ok(Route::Publish { channel, ack, stream }) => {
+                match self.open_publish(Asker::Http1(conn), &head, channel, ack, stream) {
                     Err(response) => return self.respond_http1(conn, http1, request, response),
                     Ok(publish) => self.start_body(conn, http1, request, publish),
                 }

@@ -5,6 +5,8 @@
 //! back-pressure. Event streams are endpoints of their own: what their windows do not take waits in
 //! their own outboxes under the namespace's policy.
 
+mod answers;
+
 use super::Shard;
 use super::connection::EndpointId;
 use super::doing::ByStream;
@@ -29,6 +31,8 @@ enum Doing {
     Publish { publish: PublishId, cors: CorsOrigin },
     /// An event stream: its index among the shard's streams.
     Sse { index: u32 },
+    /// All is said, and the request is still open: its end is waited for a moment.
+    Ending,
     /// A request whose answer comes later.
     Waiting { cors: CorsOrigin, head_only: bool },
 }
@@ -76,6 +80,12 @@ impl Http2 {
         let is_answer = |doing: Option<&Doing>| !matches!(doing, Some(Doing::Sse { .. }));
         self.streams.iter().any(|(_, doing)| is_answer(Some(doing)))
             || self.session.backlogs().any(|(stream, _)| is_answer(self.streams.get(&stream)))
+    }
+
+    /// Ends a response that has said everything.
+    fn end_stream(&mut self, stream: StreamKey) {
+        let _ = self.session.send_data(stream, Bytes::new(), true);
+        self.streams.remove(&stream);
     }
 
     /// Ends every event stream in order, so that a browser reconnects and resumes.
@@ -173,11 +183,11 @@ impl Shard {
                 self.on_http2_request(conn, http2, stream, &head, end_stream);
             }
             H2Event::Data { stream, bytes } => self.on_http2_data(http2, stream, &bytes),
-            H2Event::End { stream } => {
-                if let Some(Doing::Publish { publish, .. }) = http2.streams.get(&stream) {
-                    self.end_publish_input(*publish);
-                }
-            }
+            H2Event::End { stream } => match http2.streams.get(&stream) {
+                Some(Doing::Publish { publish, .. }) => self.end_publish_input(*publish),
+                Some(Doing::Ending) => http2.end_stream(stream),
+                _ => {}
+            },
             H2Event::Reset { stream, .. } => self.forget_http2_stream(http2, stream),
             H2Event::Pong => {}
             H2Event::Closed { error } => {
@@ -239,8 +249,8 @@ impl Shard {
             Err(response) => Some(response),
             Ok(route @ (Route::Publish { .. } | Route::Api(_))) => {
                 let opened = match route {
-                    Route::Publish { channel, ack } => {
-                        self.open_publish(asker, &head, channel, ack)
+                    Route::Publish { channel, ack, stream: streams } => {
+                        self.open_publish(asker, &head, channel, ack, streams)
                     }
                     Route::Api(method) => self.open_call(asker, &head, method),
                     other => Err(self.simple(&other)),
@@ -248,6 +258,7 @@ impl Shard {
                 match opened {
                     Err(response) => Some(response),
                     Ok(publish) => {
+                        self.start_acks(http2, stream, publish, &cors);
                         http2
                             .streams
                             .insert(stream, Doing::Publish { publish, cors: cors.clone() });
@@ -368,7 +379,7 @@ impl Shard {
                 self.unsubscribe(EndpointId::stream(index));
                 self.streams.remove(index);
             }
-            Some(Doing::Waiting { .. }) | None => {}
+            Some(Doing::Ending | Doing::Waiting { .. }) | None => {}
         }
     }
 
@@ -393,50 +404,6 @@ impl Shard {
             Some(http2) => http2.session.queued_bytes(stream),
             None => 0,
         }
-    }
-
-    /// Starts an answer that comes in pieces.
-    pub(super) fn start_stream_http2(
-        &mut self,
-        conn: ConnId,
-        stream: StreamKey,
-        mut response: Response,
-    ) {
-        let Some(http2) = self.http2(conn) else { return };
-        let mut ends = false;
-        if let Some(Doing::Waiting { cors, head_only }) = http2.streams.get(&stream) {
-            origin::add_cors(&mut response, cors);
-            ends = *head_only;
-        }
-        if let Some(head) = head_of(&response) {
-            // A stream that is gone meanwhile, or was asked for its head, takes no pieces either.
-            let _ = http2.session.respond(stream, head, ends);
-        }
-        self.dirty.push(conn.slot);
-    }
-
-    /// A piece of such an answer.
-    pub(super) fn piece_http2(
-        &mut self,
-        conn: ConnId,
-        stream: StreamKey,
-        piece: Bytes,
-        last: bool,
-    ) {
-        let Some(http2) = self.http2(conn) else { return };
-        let _ = http2.session.send_data(stream, piece, last);
-        if last {
-            http2.streams.remove(&stream);
-        }
-        self.dirty.push(conn.slot);
-    }
-
-    /// Breaks an answer off.
-    pub(super) fn reset_http2(&mut self, conn: ConnId, stream: StreamKey) {
-        let Some(http2) = self.http2(conn) else { return };
-        http2.streams.remove(&stream);
-        http2.session.reset(stream, Reason::INTERNAL_ERROR);
-        self.dirty.push(conn.slot);
     }
 
     fn http2(&mut self, conn: ConnId) -> Option<&mut Http2> {

@@ -18,8 +18,8 @@ pub const HISTORY_LIMIT_MAX: u32 = 100_000;
 /// What a request wants.
 #[derive(Debug)]
 pub enum Route {
-    /// Publish; the channel if the URL names it.
-    Publish { channel: Option<ChannelName>, ack: AckMode },
+    /// Publish; the channel if the URL names it. `stream`: answered while it runs.
+    Publish { channel: Option<ChannelName>, ack: AckMode, stream: bool },
     /// A call of the server API.
     Api(Method),
     /// Upgrade to a WebSocket subscription.
@@ -88,7 +88,8 @@ pub fn route(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
     }
     let mut segments = head.path.strip_prefix('/').unwrap_or(head.path).split('/');
     match (segments.next(), segments.next(), segments.next(), segments.next(), segments.next()) {
-        (Some("v1"), Some("events"), None, ..) => publish(head, None),
+        (Some("v1"), Some("events"), None, ..) => publish(head, None, false),
+        (Some("v1"), Some("events"), Some("stream"), None, _) => publish(head, None, true),
         (Some("v1"), Some("channels"), Some(channel), Some(what), None) => {
             channel_route(head, channel, what, channels_max)
         }
@@ -112,7 +113,8 @@ fn channel_route(
 ) -> Result<Route, Response> {
     let channel = channel_name(channel)?;
     match what {
-        "events" if head.method == "POST" => publish(head, Some(channel)),
+        "events" if head.method == "POST" => publish(head, Some(channel), false),
+        "stream" => publish(head, Some(channel), true),
         "events" if !matches!(head.method, "GET" | "HEAD") => {
             Err(not_allowed("GET to read or POST to publish", "GET, HEAD, POST"))
         }
@@ -124,7 +126,7 @@ fn channel_route(
     }
 }
 
-fn publish(head: &Head<'_>, channel: Option<ChannelName>) -> Result<Route, Response> {
+fn publish(head: &Head<'_>, channel: Option<ChannelName>, stream: bool) -> Result<Route, Response> {
     only(head, "POST")?;
     let mut ack = AckMode::Accepted;
     for (key, value) in pairs(head)? {
@@ -138,7 +140,7 @@ fn publish(head: &Head<'_>, channel: Option<ChannelName>) -> Result<Route, Respo
             _ => return Err(unknown_parameter(&key, "ack")),
         }
     }
-    Ok(Route::Publish { channel, ack })
+    Ok(Route::Publish { channel, ack, stream })
 }
 
 fn api(head: &Head<'_>, name: &str) -> Result<Route, Response> {
@@ -409,8 +411,8 @@ fn not_allowed(remedy: &str, methods: &'static str) -> Response {
 fn not_found(path: &str) -> Response {
     let shown: String = path.chars().filter(char::is_ascii_graphic).take(100).collect();
     let message = format!(
-        "nothing at {shown}; there are /v1/events, /v1/sse, /v1/ws, /v1/history and, under \
-         /v1/channels/{{channel}}, events, last, counts, top and ws"
+        "nothing at {shown}; there are /v1/events, /v1/events/stream, /v1/sse, /v1/ws, /v1/history \
+         and, under /v1/channels/{{channel}}, events, stream, last, counts, top and ws"
     );
     Response::error(404, "not_found", &message)
 }

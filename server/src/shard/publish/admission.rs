@@ -61,6 +61,8 @@ pub(super) struct Admission<'a> {
     pub(super) in_flight: &'a mut Vec<Option<InFlight>>,
     pub(super) in_flight_free: &'a mut Vec<u32>,
     pub(super) id: PublishId,
+    /// Which of the request's lines says what became of the items.
+    pub(super) round: u64,
     pub(super) ack: AckMode,
     pub(super) client: bool,
     pub(super) batches: &'a mut Vec<Building>,
@@ -170,7 +172,8 @@ impl Admission<'_> {
             self.in_flight.push(None);
             (self.in_flight.len() - 1) as u32
         });
-        self.in_flight[slot as usize] = Some(InFlight { publish: self.id, indices });
+        self.in_flight[slot as usize] =
+            Some(InFlight { publish: self.id, round: self.round, indices });
         *self.under_way += 1;
         *self.handed += 1;
         let batch = PublishBatch { slot, ack: self.ack, items, channels };

@@ -28,9 +28,9 @@ impl Shard {
         numbers.clear();
         numbers.resize(answer.channels.all().len(), None);
         let Some(publish) = self.publishes.get(batch.publish) else { return };
-        publish.in_flight -= 1;
+        let (own, wanted) = publish.round_of(batch.round);
         if let Some(seq) = answer.store_seq {
-            publish.wanted.add(from, seq);
+            wanted.add(from, seq);
         }
         let items = batch.indices.iter().zip(answer.channels.of()).zip(&answer.outcomes);
         for ((index, channel), outcome) in items {
@@ -38,14 +38,14 @@ impl Shard {
                 Outcome::Placed(position) => (*position, false),
                 Outcome::Duplicate(position) => (*position, true),
                 Outcome::Refused(refusal) => {
-                    publish.answer.reject(refused(*refusal).at(*index));
+                    own.reject(refused(*refusal).at(*index));
                     continue;
                 }
             };
             let channel = usize::from(*channel);
             let name = &answer.channels.all()[channel].name;
-            let number = numbers[channel].get_or_insert_with(|| publish.answer.number(name));
-            publish.answer.accept_in(*index, *number, position, duplicate);
+            let number = numbers[channel].get_or_insert_with(|| own.number(name));
+            own.accept_in(*index, *number, position, duplicate);
         }
         self.publishes.numbers = numbers;
         self.publishes.touched.push(batch.publish);
@@ -55,6 +55,10 @@ impl Shard {
     pub(super) fn run_touched(&mut self) {
         while let Some(id) = self.publishes.touched.pop() {
             let Some(publish) = self.publishes.get(id) else { continue };
+            if publish.is_stream() {
+                self.run_stream(id);
+                continue;
+            }
             let read = publish.decoded && publish.input_ended && publish.waiting.is_empty();
             let complete = (read || publish.stopped.is_some())
                 && publish.in_flight == 0

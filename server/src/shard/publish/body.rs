@@ -66,6 +66,20 @@ impl Body {
         !matches!(self, Self::Buffered { .. })
     }
 
+    /// True if an item has begun and not ended.
+    pub(super) fn is_inside(&self) -> bool {
+        match self {
+            Self::Ndjson(decoder) => decoder.is_inside(),
+            Self::Protobuf(decoder) => decoder.is_inside(),
+            Self::Buffered { .. } => true,
+        }
+    }
+
+    /// True if nothing that follows can be read.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Protobuf(decoder) if decoder.is_broken())
+    }
+
     /// Bytes held of what is not decoded yet.
     pub(super) fn held_bytes(&self) -> usize {
         match self {

@@ -23,6 +23,8 @@ pub struct Storing {
     seen: u64,
     /// When the first of them has waited long enough, milliseconds.
     due_ms: u64,
+    /// How often the list was gone through.
+    rounds: u64,
 }
 
 impl Storing {
@@ -37,6 +39,8 @@ impl Storing {
 pub(super) struct Wanted {
     batches: Vec<(ShardId, u64)>,
     since_ms: Option<u64>,
+    /// In which round of [`Storing`] it was put on the list.
+    listed: Option<u64>,
 }
 
 impl Wanted {
@@ -66,6 +70,7 @@ impl Shard {
         }
         storing.seen = seen;
         storing.due_ms = u64::MAX;
+        storing.rounds += 1;
         let waiting = std::mem::take(&mut storing.waiting);
         self.publishes.touched.extend(waiting);
         self.run_touched();
@@ -73,31 +78,48 @@ impl Shard {
 
     /// True if a complete request has to wait for the store.
     pub(super) fn waits_for_store(&mut self, id: PublishId) -> bool {
-        let wait_ms = u64::from(self.settings.limits.stored_wait_s) * 1_000;
-        let now_ms = self.now.ms;
-        let drained_ms = self.drain.map(|drain| drain.answer_by_ms());
-        let failed = self.ring.state() == StorageState::Failed;
-        let ring = &self.ring;
         let Some(publish) = self.publishes.get(id) else { return false };
-        let wanted = &mut publish.wanted;
-        let missing = |(home, seq): &(ShardId, u64)| ring.stored_seq(home.0) < Some(*seq);
-        if publish.ack != AckMode::Stored || !wanted.batches.iter().any(missing) {
+        if publish.ack != AckMode::Stored {
             return false;
         }
+        let mut wanted = std::mem::take(&mut publish.wanted);
+        let has = self.look_at_store(id, &mut wanted);
+        let failed = self.ring.state() == StorageState::Failed;
+        let Some(publish) = self.publishes.get(id) else { return false };
+        publish.wanted = wanted;
+        if has == Some(false) {
+            publish.not_stored = Some(not_stored(publish, failed));
+        }
+        has.is_none()
+    }
+
+    /// Whether the store has what a request waits for: `Some(false)` if it was waited for long
+    /// enough, `None` if the request has to wait on, and is looked at again.
+    pub(super) fn look_at_store(&mut self, id: PublishId, wanted: &mut Wanted) -> Option<bool> {
+        let ring = &self.ring;
+        let missing = |(home, seq): &(ShardId, u64)| ring.stored_seq(home.0) < Some(*seq);
+        if !wanted.batches.iter().any(missing) {
+            return Some(true);
+        }
+        let wait_ms = u64::from(self.settings.limits.stored_wait_s) * 1_000;
+        let now_ms = self.now.ms;
         let since_ms = *wanted.since_ms.get_or_insert(now_ms);
-        let due_ms = match drained_ms {
+        let due_ms = match self.drain.map(|drain| drain.answer_by_ms()) {
             None => since_ms + wait_ms,
             Some(by_ms) => (since_ms + wait_ms.min(DRAIN_WAIT_MS)).min(by_ms),
         };
-        if now_ms >= due_ms || failed {
-            publish.not_stored = Some(not_stored(publish, failed));
-            return false;
+        if now_ms >= due_ms || ring.state() == StorageState::Failed {
+            return Some(false);
         }
         let storing = &mut self.publishes.storing;
         storing.due_ms =
             if storing.waiting.is_empty() { due_ms } else { storing.due_ms.min(due_ms) };
-        storing.waiting.push(id);
-        true
+        // A stream is looked at again and again; a request only when it is complete.
+        if wanted.listed.is_none_or(|round| round != storing.rounds) {
+            wanted.listed = Some(storing.rounds);
+            storing.waiting.push(id);
+        }
+        None
     }
 }
 

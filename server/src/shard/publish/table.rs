@@ -8,6 +8,7 @@ use super::Publish;
 use super::admission::Recent;
 use super::expand::EXPAND_BYTES_PER_TURN;
 use super::stored::Storing;
+use super::stream::Lingering;
 use bytes::Bytes;
 use proto::answer::ChannelNumber;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ pub struct PublishId {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) publish: PublishId,
+    pub(super) round: u64,
     pub(super) indices: Vec<u64>,
 }
 
@@ -44,6 +46,10 @@ pub struct Publishes {
     pub(super) charged: usize,
     /// Requests that wait for the store.
     pub(super) storing: Storing,
+    /// Streams whose peer has not taken the lines that were said.
+    pub(super) held_back: Vec<PublishId>,
+    /// Streams that wait for the end of their requests, first due first.
+    pub(super) lingering: VecDeque<Lingering>,
     /// Where bodies are expanded to before they are decoded.
     pub(super) scratch: Vec<u8>,
     /// What compressed bodies may still expand to in this turn.
@@ -95,6 +101,11 @@ impl Publishes {
     /// When somebody has waited for the store long enough, milliseconds.
     pub fn storing_deadline_ms(&self) -> Option<u64> {
         self.storing.deadline_ms()
+    }
+
+    /// When the first stream has waited long enough for the end of its request, milliseconds.
+    pub fn lingering_deadline_ms(&self) -> Option<u64> {
+        self.lingering.front().map(|first| first.due_ms)
     }
 
     /// A new turn begins.
