@@ -13,6 +13,7 @@ mod events;
 mod target {
     use super::events::{DATA_BYTES_MAX, Decoded, reads_again, show, take, with};
     use proto::decode::{ENVELOPE_BYTES_MAX, ProtobufDecoder, ProtobufFraming};
+    use proto::event::{DataKind, Event};
     use std::ops::ControlFlow;
 
     fn body(framing: ProtobufFraming, bytes: &[u8], piece: usize, stop: bool) -> Vec<Decoded> {
@@ -50,7 +51,9 @@ mod target {
         assert_eq!(show(&body(framing, input, 1, true)), shown);
         assert_eq!(show(&body(framing, input, 2 + usize::from(*mode), *mode % 4 < 2)), shown);
         with(None, |context| {
-            whole.iter().flatten().for_each(|event| reads_again(context, event));
+            // In JSON a string is text only under a type that says so.
+            let same = |event: &&Event| event.data_kind() != DataKind::Text;
+            whole.iter().flatten().filter(same).for_each(|event| reads_again(context, event));
         });
     }
 }
