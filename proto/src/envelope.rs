@@ -115,11 +115,13 @@ pub enum NoticeReason {
     Shutdown,
     /// The server sheds load.
     Overload,
+    /// The token that opened the stream has expired.
+    Expired,
 }
 
 impl NoticeReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Dropped, Self::Shutdown, Self::Overload];
+    pub const ALL: [Self; 4] = [Self::Dropped, Self::Shutdown, Self::Overload, Self::Expired];
 
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -127,6 +129,7 @@ impl NoticeReason {
             Self::Dropped => "dropped",
             Self::Shutdown => "shutdown",
             Self::Overload => "overload",
+            Self::Expired => "expired",
         }
     }
 }

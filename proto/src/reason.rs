@@ -28,6 +28,10 @@ pub enum CloseReason {
     MessageTooBig,
     /// The client may not do what it asked.
     PolicyViolation,
+    /// The token that opened the connection has expired.
+    Expired,
+    /// The token is not valid, and a repetition would not be.
+    InvalidToken,
     /// The peer closed first, and we answer.
     Normal,
     /// A bug or a dead shard on our side.
@@ -50,7 +54,7 @@ pub struct ReasonRow {
 }
 
 /// Every reason, in the order of the enum.
-pub const REASONS: [ReasonRow; 12] = [
+pub const REASONS: [ReasonRow; 14] = [
     row(CloseReason::Shutdown, 3001, "shutdown", true, "the server drains; reconnect and resume"),
     row(CloseReason::Slow, 3008, "slow", true, "the client read too slowly for its outbox budget"),
     row(
@@ -73,6 +77,20 @@ pub const REASONS: [ReasonRow; 12] = [
         false,
         "the namespace or a rate forbids it",
     ),
+    row(
+        CloseReason::Expired,
+        3005,
+        "expired",
+        true,
+        "the token expired; reconnect and resume with a new one",
+    ),
+    row(
+        CloseReason::InvalidToken,
+        3500,
+        "invalid token",
+        false,
+        "the token is not valid here; see how it is made",
+    ),
     row(CloseReason::Normal, 1000, "normal", false, "the peer closed and the server answered"),
     row(CloseReason::Internal, 1011, "internal", true, "a fault of the server; it has been logged"),
 ];
@@ -91,7 +109,7 @@ impl CloseReason {
     /// This reason's row.
     pub fn row(self) -> &'static ReasonRow {
         // The table is total: the test below walks it.
-        REASONS.iter().find(|row| row.reason == self).unwrap_or(&REASONS[11])
+        REASONS.iter().find(|row| row.reason == self).unwrap_or(&REASONS[13])
     }
 }
 

@@ -3,6 +3,7 @@
 // Some helpers are the program's alone.
 #![cfg_attr(not(feature = "program"), allow(dead_code, unused_imports))]
 
+pub mod auth;
 #[cfg(feature = "program")]
 pub mod boot;
 #[cfg(feature = "program")]

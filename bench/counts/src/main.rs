@@ -10,6 +10,7 @@
 //! so a broken path is an error and not a good figure. Deliberately absent: the kernel's work and
 //! cache misses (the benchmark has them), time.
 
+mod auth;
 mod bed;
 mod fanout;
 mod heartbeat;
@@ -42,6 +43,7 @@ const PROGRAMS: &[Program] = &[
     program("publish.ws", "event", fanout::publish),
     program("publish.http2", "event", http2::publish),
     program("heartbeat", "heartbeat", heartbeat::run),
+    program("auth.hs256", "connect", auth::hs256),
     program("parse.http1", "head", parsing::http1),
     program("parse.ws", "frame", parsing::web_socket),
     program("parse.ndjson", "event", parsing::ndjson),

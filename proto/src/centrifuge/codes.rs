@@ -183,6 +183,8 @@ impl DisconnectCode {
             | CloseReason::InvalidUtf8
             | CloseReason::MessageTooBig
             | CloseReason::PolicyViolation => Self::BadRequest,
+            CloseReason::Expired => Self::Expired,
+            CloseReason::InvalidToken => Self::InvalidToken,
             CloseReason::Normal => Self::ConnectionClosed,
             CloseReason::Internal => Self::ServerError,
         }

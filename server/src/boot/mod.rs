@@ -7,6 +7,7 @@
 //!
 //! Used by `main`, `bench` and `tests` alike. Lives on the caller's thread.
 
+mod auth;
 mod reads;
 pub mod restore;
 mod shards;
@@ -15,7 +16,8 @@ mod store;
 
 use crate::config::Config;
 use crate::config::budget::{Budget, Facts};
-use crate::control::{self, ControlCommand, ControlPort};
+use crate::control::key_set::KeySetReader;
+use crate::control::{self, AdminAccess, ControlCommand, ControlPort};
 use crate::control::{AdminServer, Context, DrainOrder, Operator, Readiness, ShardHandle, State};
 use crate::driver::DriverSizes;
 use crate::driver::engine::{self, Engine, EngineChoice};
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+use auth::Authentication;
 pub use store::{RING_BATCHES, Store, spool_options};
 
 /// Why the server did not start, and what to do about it.
@@ -68,6 +71,8 @@ pub struct Running {
     drainer: Arc<Drainer>,
     store: Store,
     admin: Option<AdminServer>,
+    /// Reads the key set again and again while it is there.
+    key_set: Option<KeySetReader>,
 }
 
 /// How a server ended.
@@ -140,7 +145,12 @@ impl Server {
         let addresses = bound.iter().filter_map(|b| listeners::address_of(&b[0]).ok()).collect();
         let admin = control::bind(config.admin_listen)
             .map_err(|error| BootError::new(error.to_string(), "see `shardcast serve --help`"))?;
-        let settings = Arc::new(settings(&config, &budget, page)?);
+        let Authentication { auth, feed, admin_token } = auth::authentication(&config)?;
+        let mut settings = settings(&config, &budget, page)?;
+        settings.auth = auth.clone();
+        let settings = Arc::new(settings);
+        let key_set = feed.map(|feed| KeySetReader::start(&config.auth, feed)).transpose();
+        let key_set = key_set.map_err(|e| BootError::new(e.0, e.1))?;
         let readiness = Arc::new(Readiness::default());
         let shared = Arc::new(Shared::new(shards, Arc::clone(&readiness)));
         let (store, homes) = Store::open(&config, &budget, &settings, &shared, clock)?;
@@ -162,7 +172,9 @@ impl Server {
         let handles = slots.iter().zip(&ports);
         let handles = handles
             .map(|(slot, port)| ShardHandle { snapshot: Arc::clone(slot), port: Arc::clone(port) });
+        auth::warn_if_open(&config);
         let context = Context {
+            admin: AdminAccess { token: admin_token, auth },
             config: Arc::new(config),
             budget: Arc::new(budget),
             shards: handles.collect(),
@@ -174,7 +186,8 @@ impl Server {
             .map_err(|e| BootError::new(format!("admin listener: {e}"), "choose --admin-listen"))?;
         readiness.advance(State::Ready);
         shared.wake_all();
-        let running = Running { addresses, engine, threads, drainer, store, admin: Some(admin) };
+        let admin = Some(admin);
+        let running = Running { addresses, engine, threads, drainer, store, admin, key_set };
         running.announce();
         Ok(running)
     }
@@ -224,6 +237,7 @@ impl Running {
         }
         report.storage = self.store.stop();
         drop(self.admin.take());
+        drop(self.key_set.take());
         log::info(
             "stopped",
             &[
@@ -313,7 +327,9 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.queries_max = budget.shard.queries_max as usize;
     settings.origins = OriginRules {
         allowed: config.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
-        loopback_only: config.listen.iter().all(|address| address.ip().is_loopback()),
+        // Who has to show a token may ask under any name, such as a proxy's.
+        loopback_only: config.listen.iter().all(|address| address.ip().is_loopback())
+            && !config.authenticates(),
     };
     settings.sse_channels_max = config.sse.channels_max;
     settings.sse_retry_ms = (config.sse.retry_ms_min, config.sse.retry_ms_max);

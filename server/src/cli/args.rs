@@ -26,6 +26,7 @@ pub enum Command {
     Publish(PublishArgs),
     Tail(TailArgs),
     Config(ConfigArgs),
+    Key(KeyArgs),
     Storage(StorageArgs),
     #[command(hide = true)]
     DemoClients(ClientsArgs),
@@ -244,6 +245,18 @@ pub struct ConfigArgs {
     pub reference: Option<Page>,
 }
 
+/// Make an API key for a service: the key itself, which nobody can show again, and the table for
+/// the configuration, which has only its hash.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = KEY_EXAMPLES)]
+pub struct KeyArgs {
+    /// What the configuration and logs call it.
+    pub name: String,
+    /// Channels it is for; `*` stands for any characters.
+    #[arg(long = "channel", value_name = "PATTERN", default_value = "*")]
+    pub channels: Vec<String>,
+}
+
 /// The stores beside the spool: how far each is, whether they hold the same, and sending again what
 /// one lacks.
 #[derive(Debug, Clone, Args)]
@@ -371,6 +384,8 @@ Examples:
   tail -f access.log | shardcast publish logs          every line, as it is written
   shardcast publish orders --ndjson --ack durable < events.ndjson
 
+SHARDCAST_TOKEN holds an API key or a token, if the server wants one.
+
 Exit codes: 0 all were accepted, 1 some were refused, 69 the server was not reached or took nothing.";
 
 const TAIL_EXAMPLES: &str = "\
@@ -378,7 +393,15 @@ Examples:
   shardcast tail orders                        from now on
   shardcast tail orders:eu orders:us           several at once
   shardcast tail orders --json | jq .data      for other programs
-  shardcast tail orders --since 1f0c9a7700000001:41";
+  shardcast tail orders --since 1f0c9a7700000001:41
+
+SHARDCAST_TOKEN holds a token or an API key, if the server wants one.";
+
+const KEY_EXAMPLES: &str = "\
+Examples:
+  shardcast key billing --channel 'orders:*' >> shardcast.toml
+
+The table goes to standard output, the key to standard error.";
 
 const STORAGE_EXAMPLES: &str = "\
 Examples, with the configuration that the server has:

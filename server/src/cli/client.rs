@@ -65,6 +65,18 @@ impl Server {
     }
 }
 
+/// The header field that shows the token or API key in `SHARDCAST_TOKEN`, with its line end; empty
+/// without one. In the environment because others see what is on a command line.
+pub(crate) fn authorization() -> String {
+    std::env::var("SHARDCAST_TOKEN").map(|token| bearer(token.trim())).unwrap_or_default()
+}
+
+/// The field for a token. What could end the line is never sent.
+pub(crate) fn bearer(token: &str) -> String {
+    let legal = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if legal { format!("Authorization: Bearer {token}\r\n") } else { String::new() }
+}
+
 /// One connection, from request to answer.
 pub(crate) struct Connection {
     stream: TcpStream,

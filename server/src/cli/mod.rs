@@ -9,6 +9,7 @@
 pub mod args;
 pub(crate) mod client;
 mod configure;
+mod key;
 mod publish;
 mod reference;
 mod serve;
@@ -39,6 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Config(args) => configure::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Storage(args) => storage::run(&args),
     })
 }

@@ -5,7 +5,7 @@
 //! that is not what it should be is refused by its number and its neighbours still go out.
 
 use super::args::PublishArgs;
-use super::client::{Connection, Server, encode};
+use super::client::{Connection, Server, authorization, encode};
 use super::{exit, fail};
 use crate::log::printable;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -128,11 +128,12 @@ impl Publisher<'_> {
         let head = format!(
             "POST /v1/channels/{}/events?ack={} HTTP/1.1\r\nHost: {}\r\n\
              Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\
-             User-Agent: shardcast/{}\r\nConnection: close\r\n\r\n",
+             User-Agent: shardcast/{}\r\n{}Connection: close\r\n\r\n",
             encode(&self.args.channel),
             self.args.ack.name(),
             self.server.authority,
             env!("CARGO_PKG_VERSION"),
+            authorization(),
         );
         let mut sent = connection.send(head.as_bytes());
         let mut buffer = first;

@@ -5,7 +5,7 @@
 //! forge a line: control characters are escaped.
 
 use super::args::TailArgs;
-use super::client::{Server, encode};
+use super::client::{Server, authorization, encode};
 use super::{exit, fail};
 use crate::log::printable;
 use proto::sse;
@@ -130,10 +130,11 @@ impl<'a> Tail<'a> {
         };
         format!(
             "GET /v1/sse?{}&format=envelope{since} HTTP/1.1\r\nHost: {}\r\n\
-             Accept: text/event-stream\r\nUser-Agent: shardcast/{}\r\n{resume}\r\n",
+             Accept: text/event-stream\r\nUser-Agent: shardcast/{}\r\n{}{resume}\r\n",
             channels.join("&"),
             self.server.authority,
             env!("CARGO_PKG_VERSION"),
+            authorization(),
         )
     }
 

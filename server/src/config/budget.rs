@@ -461,6 +461,7 @@ const SHARD_FDS: u64 = 8;
 
 #[cfg(test)]
 mod tests {
+    use super::super::namespace::Access;
     use super::*;
 
     const GIB: u64 = 1 << 30;
@@ -484,7 +485,8 @@ mod tests {
                     config.limits.history_bytes_max = history;
                     config.limits.outbox_bytes_max = outbox;
                     config.tls.cert = if tls { "x".into() } else { "".into() };
-                    config.namespaces.entry("default".into()).or_default().presence = tls;
+                    let presence = if tls { Access::Token } else { Access::Nobody };
+                    config.namespaces.entry("default".into()).or_default().presence = presence;
                     let Ok(budget) = Budget::derive(&config, facts(shards, 1 << 20, memory)) else {
                         refused += 1;
                         continue;

@@ -237,7 +237,8 @@ impl Layers {
 
     fn refuse(&mut self, path: &str, value: &str, origin: &Origin, reason: &str) {
         // What stands before an @ may be a password.
-        let value = if value.contains('@') { "(not shown)" } else { value };
+        let hidden = value.contains('@') || schema::is_secret(path) || path == "api_keys";
+        let value = if hidden { "(not shown)" } else { value };
         self.problems.push(format!("{path} = {value} ({origin}): {reason}"));
     }
 
@@ -289,6 +290,9 @@ fn ordered_values(
     let mut rows: Vec<_> = leaves
         .into_iter()
         .map(|(path, value)| {
+            let set = value.as_str().is_none_or(|text| !text.is_empty());
+            let hidden = schema::is_secret(&path) && set;
+            let value = if hidden { Value::String(HIDDEN.to_owned()) } else { value };
             let origin = origins.get(&path).cloned().unwrap_or(Origin::Default);
             (path, value, origin)
         })
@@ -396,5 +400,8 @@ fn is_service_link(rest: &str) -> bool {
     rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
+/// What [`Loaded::values`] has in place of a secret.
+pub const HIDDEN: &str = "(not shown)";
+
 /// Variables that mean something to the command line and not to the configuration.
-const RESERVED: [&str; 2] = ["SHARDCAST_CONFIG", "SHARDCAST_URL"];
+const RESERVED: [&str; 3] = ["SHARDCAST_CONFIG", "SHARDCAST_URL", "SHARDCAST_TOKEN"];

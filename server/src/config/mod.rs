@@ -9,6 +9,7 @@
 //! Deliberately absent: global state (a `Config` is passed by value), reading the environment
 //! anywhere else, live reload.
 
+mod auth;
 pub mod budget;
 pub mod layers;
 pub mod ledger;
@@ -19,11 +20,13 @@ pub mod schema;
 mod storage;
 mod validate;
 
+pub use auth::{ApiKeyConfig, AuthConfig, is_private};
 pub use layers::{ConfigError, Loaded, Origin, Sources, load};
 pub use limits::Limits;
-pub use namespace::{Deliver, Namespace, OutboxPolicy};
+pub use namespace::{Access, Deliver, Namespace, OutboxPolicy};
 pub use storage::{ClickHouse, Parquet, ReadFrom, Storage};
 
+use crate::auth::Secret;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,7 +40,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     #[serde(deserialize_with = "address")]
     pub admin_listen: SocketAddr,
-    pub admin_allow_remote: bool,
+    pub admin_token: Secret,
+    pub admin_token_file: PathBuf,
+    pub api_keys: Vec<ApiKeyConfig>,
+    pub auth: AuthConfig,
     pub data_dir: PathBuf,
     pub shards: u32,
     pub engine: Engine,
@@ -149,6 +155,11 @@ impl Config {
             .get(name)
             .or_else(|| self.namespaces.get("default"))
             .expect("the namespace `default` is in the embedded defaults and cannot be removed")
+    }
+
+    /// True if callers have to say who they are: a key for tokens or one of services is configured.
+    pub fn authenticates(&self) -> bool {
+        self.auth.has_keys() || !self.api_keys.is_empty()
     }
 
     /// The value of the label `server`: as configured, or the host's name.

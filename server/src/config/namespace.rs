@@ -26,6 +26,20 @@ pub enum Deliver {
     Durable,
 }
 
+/// Whom a namespace permits something. Without authentication everything but `nobody` is anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Nobody.
+    Nobody,
+    /// Clients whose token names the channel, and services whose key does.
+    Token,
+    /// Those, and every client whose token names a user.
+    Authenticated,
+    /// Everybody.
+    Anonymous,
+}
+
 /// One namespace. Every field has a default, so that a configuration names only what differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,14 +48,18 @@ pub struct Namespace {
     pub history_size: u32,
     /// Longest time an event stays in that history, in seconds.
     pub history_age_s: u32,
-    /// Clients and services may publish over HTTP.
+    /// Events may be published with requests, as services do.
     pub publish: bool,
-    /// WebSocket clients may publish by sending.
-    pub client_publish: bool,
-    /// Clients may subscribe.
-    pub subscribe: bool,
-    /// Clients of the client protocol may ask who is in a channel they subscribe to.
-    pub presence: bool,
+    /// Which clients may publish.
+    pub client_publish: Access,
+    /// Which clients may subscribe.
+    pub subscribe: Access,
+    /// Which clients may read history and stored events.
+    pub history: Access,
+    /// Which clients of the client protocol may ask who is in a channel they subscribe to.
+    pub presence: Access,
+    /// A channel's name may end in `#` and the users that it is for.
+    pub user_channels: bool,
     /// Clients of the client protocol that ask for it are told who comes and goes.
     pub join_leave: bool,
     /// They are told without having asked.
@@ -57,7 +75,7 @@ pub struct Namespace {
 impl Namespace {
     /// True if the clients in its channels are known there.
     pub fn has_members(&self) -> bool {
-        self.presence || self.join_leave
+        self.presence != Access::Nobody || self.join_leave
     }
 }
 
@@ -67,9 +85,11 @@ impl Default for Namespace {
             history_size: 1_000,
             history_age_s: 600,
             publish: true,
-            client_publish: true,
-            subscribe: true,
-            presence: false,
+            client_publish: Access::Token,
+            subscribe: Access::Authenticated,
+            history: Access::Authenticated,
+            presence: Access::Nobody,
+            user_channels: false,
             join_leave: false,
             force_push_join_leave: false,
             outbox_policy: OutboxPolicy::Disconnect,

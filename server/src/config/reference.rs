@@ -1,8 +1,8 @@
 //! The configuration as people read it: the effective values with their origins, and the
 //! reference page, both from the same embedded texts.
 
-use super::layers::Loaded;
-use super::schema::{DEFAULT_TOML, FIELDS, Field};
+use super::layers::{HIDDEN, Loaded};
+use super::schema::{self, DEFAULT_TOML, FIELDS, Field};
 use std::fmt::Write;
 
 /// What `shardcast config` prints: TOML that could be used as a file, each value's origin beside
@@ -16,7 +16,10 @@ pub fn effective(loaded: &Loaded) -> String {
             let _ = writeln!(out, "\n[{own_section}]");
             section = own_section.to_owned();
         }
-        let assignment = format!("{key} = {value}");
+        // A file that has this line does not change what the secret is.
+        let hidden = schema::is_secret(path) && value.as_str() == Some(HIDDEN);
+        let assignment =
+            if hidden { format!("# {key} is set") } else { format!("{key} = {value}") };
         let _ = writeln!(out, "{assignment:<50} # {origin}");
     }
     out

@@ -59,6 +59,11 @@ pub fn namespace_field(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix("namespaces.")?.split_once('.')
 }
 
+/// True for a value that is never shown.
+pub fn is_secret(path: &str) -> bool {
+    matches!(path, "admin_token" | "auth.hmac_secret")
+}
+
 /// The path of the namespace that every other one takes its defaults from.
 pub const DEFAULT_NAMESPACE: &str = "namespaces.default";
 

@@ -163,13 +163,37 @@ fn values_that_make_no_sense_are_refused_with_limit_and_remedy() {
     check(&["listen=[2001:db8::1]:8000"], &["--allow-anonymous"]);
     check(&["listen="], &["1 to 16 addresses"]);
     check(&["listen=127.0.0.1:1,127.0.0.1:1"], &["twice"]);
-    check(&["admin_listen=192.168.1.1:9000"], &["admin_allow_remote"]);
+    check(&["admin_listen=192.168.1.1:9000"], &["admin_token_file", "openssl rand -hex 32"]);
+    check(&["admin_token=short"], &["admin_token = (not shown)", "at least 32"]);
+    let long = format!("admin_token={}", "x".repeat(32));
+    check(&[&long, "admin_token_file=a"], &["keep one of them"]);
+    check(&["auth.hmac_secret=short-canary"], &["at least 32 bytes", "openssl rand"]);
+    check(&["auth.algorithms=HS256,none"], &["\"none\" is no algorithm", "EdDSA"]);
+    check(&["auth.jwks=http://a.example/jwks"], &["use https"]);
+    check(&["auth.jwks=https://10.0.0.1/jwks"], &["auth.jwks_allow_private"]);
+    check(&["auth.jwks=https://[::1]/jwks"], &["auth.jwks_allow_private"]);
+    check(&["auth.jwks=https://user@a.example/jwks"], &["user or password"]);
+    check(&["auth.jwks_refresh_s=1"], &["from 10 to 86400"]);
+    check(&["auth.clock_skew_s=301"], &["from 0 to 300"]);
+    check(&["auth.token_bytes_max=100000"], &["from 256 to 65536"]);
+    check(&["namespaces.a.subscribe=everybody"], &["`nobody`", "`anonymous`"]);
+    let key = |rest: &str| format!("api_keys=[{{ name = \"a\", {rest} }}]");
+    let hash = format!("hash = \"{}\"", "0".repeat(64));
+    check(&[&key("hash = \"abc\"")], &["not 64 hexadecimal digits", "shardcast key"]);
+    check(&[&key(&format!("{hash}, allow = [\"fly\"]"))], &["`publish`"]);
+    check(&[&key(&format!("{hash}, burst_s = 0"))], &["from 1 to 3600"]);
+    check(&[&key(&format!("{hash}, channels = [\"\"]"))], &["no channel fits"]);
+    check(&[&key(&format!("{hash}, chanels = []"))], &["chanels"]);
+    let twice = format!("api_keys=[{{ name = \"a\", {hash} }}, {{ name = \"b\", {hash} }}]");
+    check(&[&twice], &["is there twice"]);
     check(&["admin_listen=127.0.0.1:8000"], &["`listen` has this port too"]);
     check(&["tls.cert=a.pem"], &["tls.key", "--tls-key"]);
     check(&["tls.key=a.pem"], &["tls.cert", "--tls-cert"]);
     check(&["allowed_origins=*"], &["\"*\" is not an origin"]);
     check(&["allowed_origins=null"], &["is not an origin"]);
     check(&["allowed_origins=https://a.example/path"], &["without a path"]);
+    check(&["allowed_origins=https://*.com"], &["is not an origin"]);
+    check(&["allowed_origins=https://a.*.example.com"], &["is not an origin"]);
     check(&["limits.head_timeout_s=0"], &["limits.head_timeout_s = 0 (--set)", "from 1 to 300"]);
     check(&["limits.message_bytes_max=33554432"], &["at most 16777216", "limits.body_bytes_max"]);
     check(&["spool.retention_bytes=99999999999"], &["`spool.bytes_max`"]);
@@ -195,7 +219,15 @@ fn values_that_make_no_sense_are_refused_with_limit_and_remedy() {
 fn what_safety_forbids_can_be_asked_for() {
     let check = |sets: &[&str]| assert!(load(&sources_of_sets(sets)).is_ok(), "{sets:?}");
     check(&["listen=0.0.0.0:8000,[::]:8000", "allow_anonymous=true"]);
-    check(&["admin_listen=0.0.0.0:9000", "admin_allow_remote=true"]);
+    check(&["admin_listen=0.0.0.0:9000", "admin_token_file=token"]);
+    let secret = format!("auth.hmac_secret={}", "x".repeat(32));
+    check(&["listen=0.0.0.0:8000", &secret]);
+    let admin =
+        format!("api_keys=[{{ name = \"a\", hash = \"{}\", admin = true }}]", "0".repeat(64));
+    check(&["listen=0.0.0.0:8000", "admin_listen=0.0.0.0:9000", &admin]);
+    check(&["auth.jwks=http://127.0.0.1/jwks", "auth.jwks_allow_private=true"]);
+    check(&["auth.jwks=https://id.example/jwks", "auth.algorithms=RS256,EdDSA"]);
+    check(&["allowed_origins=https://*.example.com,https://*.example.com:8443"]);
     check(&["listen=127.0.0.2:0,[::1]:0,localhost:0", "admin_listen=localhost:0"]);
     check(&["listen=[\"[::1]:0\", \"127.0.0.1:0\"]"]);
     check(&["allowed_origins=https://app.example.com,http://localhost:5173"]);
@@ -216,6 +248,26 @@ fn the_printed_configuration_is_a_file_that_means_the_same() {
     assert!(text.contains("# --set") && text.contains("# default"), "{text}");
     let (_dir, again) = with_file(&text);
     assert_eq!(load(&again).unwrap().config, loaded.config);
+}
+
+#[test]
+fn secrets_are_in_no_output_and_in_no_error() {
+    let environment = [
+        ("SHARDCAST_AUTH__HMAC_SECRET", "canary-canary-canary-canary-canary-canary"),
+        ("SHARDCAST_ADMIN_TOKEN", "canary-canary-canary-canary-canary-canary"),
+    ];
+    let loaded = load(&sources(&environment, &[])).unwrap();
+    let json = serde_json::to_string(&loaded.config).unwrap();
+    let text = reference::effective(&loaded);
+    let shown = format!("{loaded:?} {loaded:#?} {text} {json}");
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(text.contains("# hmac_secret is set") && text.contains("# admin_token is set"));
+    assert!(loaded.config.auth.hmac_secret.reveal().starts_with("canary"));
+    for bad in [("SHARDCAST_AUTH__HMAC_SECRET", "canary"), ("SHARDCAST_ADMIN_TOKEN", "canary")] {
+        let error = load(&sources(&[bad], &[])).unwrap_err();
+        let shown = format!("{error:?} {error}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
 }
 
 #[test]

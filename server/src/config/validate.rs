@@ -17,6 +17,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut found = Found(Vec::new());
     found.addresses(config);
     found.origins(config);
+    found.auth(config);
     found.tls(config);
     found.ranges(config);
     found.relations(config);
@@ -39,13 +40,15 @@ impl Found {
             self.add("listen", format!("give 1 to {LISTENERS_MAX} addresses"));
         }
         for (index, address) in config.listen.iter().enumerate() {
-            if !is_loopback(address) && !config.allow_anonymous {
+            let open = !config.allow_anonymous && !config.authenticates();
+            if !is_loopback(address) && open {
                 self.add(
                     "listen",
                     format!(
                         "{address} can be reached from other machines and no authentication is \
-                         configured, so anybody could publish and subscribe; listen on 127.0.0.1, \
-                         or say --allow-anonymous if that is what you want"
+                         configured, so anybody could publish and subscribe; set a key in `auth` or \
+                         `api_keys`, listen on 127.0.0.1, or say --allow-anonymous if that is what \
+                         you want"
                     ),
                 );
             }
@@ -54,11 +57,15 @@ impl Found {
             }
         }
         let admin = config.admin_listen;
-        if !is_loopback(&admin) && !config.admin_allow_remote {
+        let token = !config.admin_token.is_empty()
+            || !config.admin_token_file.as_os_str().is_empty()
+            || config.api_keys.iter().any(|key| key.admin);
+        if !is_loopback(&admin) && !token {
             self.add(
                 "admin_listen",
                 "whoever reaches the admin listener can read metrics and drain the server; keep it \
-                 on 127.0.0.1, or set admin_allow_remote = true behind a firewall",
+                 on 127.0.0.1, or give it a token: `openssl rand -hex 32 > admin.token` and \
+                 admin_token_file = \"admin.token\"",
             );
         }
         let clash = |listen: &SocketAddr| {
@@ -81,10 +88,17 @@ impl Found {
                     "allowed_origins",
                     format!(
                         "{origin:?} is not an origin as browsers send it; write scheme, host and \
-                         port without a path, in lower case, such as `https://app.example.com`"
+                         port without a path, in lower case, such as `https://app.example.com`, or \
+                         `https://*.example.com` for all below a name"
                     ),
                 );
             }
+        }
+    }
+
+    fn auth(&mut self, config: &Config) {
+        for (path, message) in super::auth::problems(config) {
+            self.add(path, message);
         }
     }
 
@@ -286,6 +300,12 @@ fn is_loopback(address: &SocketAddr) -> bool {
 fn is_web_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     let scheme_ok = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_lowercase());
+    // All below a name, which must have a dot of its own: not all below `com`.
+    let host = match host.strip_prefix("*.") {
+        Some(name) if name.contains('.') => name,
+        Some(_) => return false,
+        None => host,
+    };
     let host_byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]_".contains(&b);
     scheme_ok && !host.is_empty() && host.len() <= 255 && host.bytes().all(host_byte)
 }

@@ -8,11 +8,13 @@
 //! Everything a client can do here is bounded: connections, head and body size, time to send a
 //! head, time for a request, life of a connection. On loopback the Host must be a loopback name,
 //! so that a page whose name was rebound to 127.0.0.1 reads nothing, and no foreign origin is
-//! answered at all.
+//! answered at all. Where a token is configured, and beyond loopback one must be, everything but
+//! `/health/live` and `/health/ready` needs it ([`AdminAccess`]).
 //!
-//! Deliberately absent: authentication (loopback is the fence until there are tokens), TLS, HTTP/2.
+//! Deliberately absent: TLS, HTTP/2.
 //! Tested through real sockets; time-outs under tokio's paused clock.
 
+pub mod key_set;
 mod listener;
 pub mod port;
 pub mod readiness;
@@ -23,6 +25,7 @@ pub use listener::{AdminServer, bind};
 pub use port::{ControlCommand, ControlPort, DrainOrder, Reply};
 pub use readiness::{Readiness, State};
 
+use crate::auth::{Auth, Secret};
 use crate::config::Config;
 use crate::config::budget::Budget;
 use crate::metrics::{ShardSnapshot, SnapshotSlot, StorageSnapshot};
@@ -50,9 +53,34 @@ pub struct ShardHandle {
     pub port: Arc<ControlPort>,
 }
 
+/// What opens the admin listener; nothing is needed if neither is configured.
+#[derive(Debug, Clone, Default)]
+pub struct AdminAccess {
+    /// The configured token.
+    pub token: Option<Secret>,
+    /// Has the API keys, some of which may be an administrator's.
+    pub auth: Option<Arc<Auth>>,
+}
+
+impl AdminAccess {
+    /// True if a request needs a token.
+    pub fn is_closed(&self) -> bool {
+        self.token.is_some() || self.auth.as_ref().is_some_and(|auth| auth.keys.has_admin())
+    }
+
+    /// True if this one opens it. Compared by hashes, so that the time says nothing about it.
+    pub fn opens(&self, shown: &str) -> bool {
+        let own = |token: &Secret| crate::auth::is_same(token.reveal(), shown);
+        let key = |auth: &Arc<Auth>| auth.keys.find(shown).is_some_and(|key| key.is_admin());
+        self.token.as_ref().is_some_and(own) || self.auth.as_ref().is_some_and(key)
+    }
+}
+
 /// Everything the admin listener answers from.
 #[derive(Clone)]
 pub struct Context {
+    /// Who may ask.
+    pub admin: AdminAccess,
     /// The configuration.
     pub config: Arc<Config>,
     /// The plan that the ledger is compared with.

@@ -2,7 +2,7 @@
 
 use super::port::{ControlCommand, DrainOrder, Reply};
 use super::storage;
-use super::{Context, REPLY_TIMEOUT};
+use super::{AdminAccess, Context, REPLY_TIMEOUT};
 use crate::config::ledger::{self, HOLDERS};
 use crate::metrics::process::ProcessStats;
 use crate::metrics::{Exposition, View};
@@ -54,7 +54,9 @@ pub(super) fn router(context: Context) -> Router {
 /// Names and origins first, then a time limit for the whole request.
 async fn guarded(State(shared): SharedState, request: Request, next: Next) -> Response {
     let loopback = guard::is_loopback(shared.context.config.admin_listen.ip());
-    let mut response = match refusal(loopback, request.uri(), request.headers()) {
+    let refused = refusal(loopback, request.uri(), request.headers())
+        .or_else(|| locked(&shared.context.admin, request.uri(), request.headers()));
+    let mut response = match refused {
         Some(refused) => refused,
         None => timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
             let message = format!("the request took longer than {REQUEST_TIMEOUT:?}");
@@ -89,6 +91,25 @@ fn refusal(loopback: bool, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
     }
     let message = "web pages of other origins may not use the admin listener";
     Some(error(StatusCode::FORBIDDEN, "bad_origin", message))
+}
+
+/// Without the token, where there is one. That the process lives and wants traffic is no secret.
+fn locked(access: &AdminAccess, uri: &Uri, headers: &HeaderMap) -> Option<Response> {
+    if !access.is_closed() || matches!(uri.path(), "/health/live" | "/health/ready") {
+        return None;
+    }
+    let field = headers.get(header::AUTHORIZATION).and_then(|field| field.to_str().ok());
+    let shown = field.and_then(|field| field.split_once(' '));
+    let shown = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if shown.is_some_and(|(_, token)| access.opens(token.trim())) {
+        return None;
+    }
+    let message = "send the token of `admin_token` or an API key with `admin = true` as \
+                   `Authorization: Bearer`";
+    let mut response = error(StatusCode::UNAUTHORIZED, "unauthenticated", message);
+    let challenge = HeaderValue::from_static("Bearer realm=\"shardcast-admin\"");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    Some(response)
 }
 
 async fn index() -> Response {

@@ -43,6 +43,7 @@ fn context(orders: Arc<Orders>) -> Context {
     let budget = Budget::derive(&config, facts).unwrap();
     let shard = || ShardHandle { snapshot: Arc::default(), port: Arc::new(ControlPort::default()) };
     Context {
+        admin: AdminAccess::default(),
         config: Arc::new(config),
         budget: Arc::new(budget),
         shards: vec![shard(), shard()],

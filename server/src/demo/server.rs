@@ -43,16 +43,16 @@ impl Launch {
             // It answers a ping when it has read what was sent before.
             "limits.pong_timeout_s=60",
             "namespaces.system.deliver=durable",
-            "namespaces.system.client_publish=false",
+            "namespaces.system.client_publish=nobody",
             "namespaces.orders.deliver=durable",
-            "namespaces.orders.client_publish=false",
+            "namespaces.orders.client_publish=nobody",
             // A minute of orders on the busiest day, so that a slow start loses nobody.
             "namespaces.orders.history_size=5000",
             "namespaces.ticker.deliver=durable",
-            "namespaces.ticker.client_publish=false",
+            "namespaces.ticker.client_publish=nobody",
             "namespaces.ticker.outbox_policy=drop_oldest",
             "namespaces.demo.deliver=durable",
-            "namespaces.demo.client_publish=false",
+            "namespaces.demo.client_publish=nobody",
         ];
         let outbox = format!("limits.outbox_bytes_max={OUTBOX_BYTES_MAX}");
         let store = self.click_house.iter().flat_map(|url| {
@@ -212,10 +212,10 @@ mod tests {
         sources.environment.clear();
         sources.file = None;
         let config = crate::config::load(&sources).unwrap().config;
-        use crate::config::namespace::{Deliver, OutboxPolicy};
+        use crate::config::namespace::{Access, Deliver, OutboxPolicy};
         for name in ["system", "orders", "ticker", "demo"] {
             assert_eq!(config.namespaces[name].deliver, Deliver::Durable, "{name}");
-            assert!(!config.namespaces[name].client_publish, "{name}");
+            assert_eq!(config.namespaces[name].client_publish, Access::Nobody, "{name}");
         }
         assert_eq!(config.storage.clickhouse.url, "http://127.0.0.1:8123");
         assert_eq!(config.storage.clickhouse.database, DATABASE);

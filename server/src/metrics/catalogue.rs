@@ -317,6 +317,15 @@ pub static FAMILIES: &[Family] = &[
         &["shard"],
         "TLS connections that failed, handshakes included.",
     ),
+    family(
+        "shardcast_auth_refusals_total",
+        Counter,
+        "",
+        &["reason", "shard"],
+        "Requests and events refused: missing (no token or key), invalid (or unknown), expired, \
+         keys_pending (the key set is being fetched; the client tries again), forbidden (not permitted \
+         in the channel), rate (over the rate of an API key).",
+    ),
     family("shardcast_connections", Gauge, "", &["protocol", "shard"], "Connections by protocol."),
     family(
         "shardcast_connections_blocked",

@@ -90,6 +90,12 @@ measured! {
         sends_blocked = "shardcast_sends_blocked_total" [];
         turns = "shardcast_turns_total" [];
         connections_handed_on = "shardcast_connections_handed_on_total" [];
+        auth_missing = "shardcast_auth_refusals_total" ["reason" = "missing"];
+        auth_invalid = "shardcast_auth_refusals_total" ["reason" = "invalid"];
+        auth_expired = "shardcast_auth_refusals_total" ["reason" = "expired"];
+        auth_pending = "shardcast_auth_refusals_total" ["reason" = "keys_pending"];
+        auth_forbidden = "shardcast_auth_refusals_total" ["reason" = "forbidden"];
+        auth_rate = "shardcast_auth_refusals_total" ["reason" = "rate"];
     }
 }
 

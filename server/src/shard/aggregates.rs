@@ -127,7 +127,7 @@ impl Shard {
         asker: Asker,
         request: AggregateRequest,
     ) -> Option<Response> {
-        if let Err(response) = self.may_read_store(request.channel()) {
+        if let Err(response) = self.may_read_store() {
             return Some(response);
         }
         let query = match request.normalise(self.now.wall_us) {

@@ -476,6 +476,7 @@ impl Shard {
     /// Removes every subscription of an endpoint that ends.
     pub(super) fn unsubscribe(&mut self, endpoint: EndpointId) {
         self.write_notices(endpoint);
+        self.callers.remove(&endpoint);
         let Some(mut subscriber) = self.take_subscriber(endpoint) else { return };
         while let Some(key) = subscriber.pop() {
             self.leave(endpoint, &mut subscriber, key);

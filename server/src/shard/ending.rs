@@ -10,6 +10,7 @@ use super::{Command, Shard};
 use crate::driver::ConnId;
 use bytes::Bytes;
 use proto::centrifuge::DisconnectCode;
+use proto::envelope::NoticeReason;
 use proto::h2::Reason;
 use proto::http1::{self, Framing};
 use proto::position::Position;
@@ -196,9 +197,13 @@ impl Shard {
                 http2.session.take_output()
             }
             // An event stream says when to come back and ends; the browser resumes by itself.
-            Session::Sse if reason == CloseReason::Shutdown => {
+            Session::Sse if matches!(reason, CloseReason::Shutdown | CloseReason::Expired) => {
+                let why = match reason {
+                    CloseReason::Expired => NoticeReason::Expired,
+                    _ => NoticeReason::Shutdown,
+                };
                 let retry_ms = self.retry_ms();
-                Some(notices::shutdown(retry_ms))
+                Some(notices::last_words(retry_ms, why))
             }
             Session::Http1(_) | Session::Sse | Session::Silent => None,
         };

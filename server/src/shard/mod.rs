@@ -14,6 +14,7 @@
 //! Invariants: one `Send` per connection and turn, none while a `SendArmed` is under way; every
 //! queue here is bounded by a limit of `config::limits` or a constant that says what full means.
 
+mod access;
 mod aggregates;
 pub mod api;
 mod channels;
@@ -134,6 +135,7 @@ pub struct Shard {
     started_ms: u64,
     connections: Connections,
     streams: Streams,
+    callers: access::Callers,
     local: LocalChannels,
     home: Home,
     homeside: HomeSide,
@@ -207,6 +209,7 @@ impl Shard {
             now,
             connections: Connections::default(),
             streams: Streams::default(),
+            callers: access::Callers::default(),
             local: LocalChannels::new(seed),
             home,
             homeside: HomeSide::new(),

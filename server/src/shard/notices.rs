@@ -53,11 +53,11 @@ pub fn dropped(out: &mut Vec<u8>, channel: &str, first: u64, last: u64, format: 
     out.extend_from_slice(&wrap(format, sse::EVENT_NOTICE, None, &text));
 }
 
-/// The last words of an event stream when the server drains: when to come back, and why.
-pub fn shutdown(retry_ms: u32) -> Bytes {
+/// The last words of an event stream: when to come back, and why it ends.
+pub fn last_words(retry_ms: u32, reason: NoticeReason) -> Bytes {
     let (mut out, mut text) = (Vec::new(), Vec::new());
     sse::write_retry(&mut out, retry_ms);
-    envelope::write_notice(&mut text, "", NoticeReason::Shutdown, None, None);
+    envelope::write_notice(&mut text, "", reason, None, None);
     let written = sse::write_event(&mut out, None, Some(sse::EVENT_NOTICE), &text);
     debug_assert!(written.is_ok(), "our own names are legal");
     out.into()

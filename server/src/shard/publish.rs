@@ -29,7 +29,9 @@ use stream::Acks;
 
 use super::Shard;
 use super::api::{CallSlot, Method};
+use super::connection::EndpointId;
 use super::http::{Head, Response};
+use crate::auth::{Action, Caller};
 use crate::driver::ConnId;
 use crate::mesh::AckMode;
 use bytes::Bytes;
@@ -58,10 +60,12 @@ pub enum Asker {
 /// One request.
 #[derive(Debug)]
 pub struct Publish {
-    /// Who asked.
+    /// Who asked: which connection or stream.
     pub asker: Asker,
     /// The body is a call of the server API, not events.
     call: Option<Method>,
+    /// Who asked: with which rights.
+    pub(super) caller: Caller,
     channel: Option<ChannelName>,
     ack: AckMode,
     body: Body,
@@ -91,6 +95,8 @@ pub struct Publish {
     charged: usize,
     /// What `ack=stored` waits for.
     wanted: Wanted,
+    /// Seconds after which another try makes sense, if it is refused for now.
+    retry_after_s: u64,
     /// The answer instead, if the store did not confirm in time.
     not_stored: Option<Response>,
     /// Answers while it runs: a stream.
@@ -105,6 +111,7 @@ impl Publish {
         Self {
             asker,
             call: None,
+            caller: Caller::Anonymous,
             channel: None,
             ack: AckMode::Accepted,
             body,
@@ -125,6 +132,7 @@ impl Publish {
             unreleased: 0,
             charged: 0,
             wanted: Wanted::default(),
+            retry_after_s: 1,
             not_stored: None,
             acks: None,
             heard_ms: now_ms,
@@ -146,6 +154,7 @@ impl Shard {
         &mut self,
         asker: Asker,
         head: &Head<'_>,
+        caller: Option<Caller>,
         channel: Option<ChannelName>,
         ack: AckMode,
         stream: bool,
@@ -185,6 +194,7 @@ impl Shard {
         let framing = if stream { ProtobufFraming::Delimited } else { ProtobufFraming::Batch };
         let body = Body::new(kind, framing);
         let mut publish = Publish::new(asker, body, self.now.ms);
+        publish.caller = caller.unwrap_or_default();
         publish.channel = channel;
         publish.ack = ack;
         if matches!(kind, ContentKind::Raw | ContentKind::CloudEventBinary) {
@@ -218,6 +228,7 @@ impl Shard {
         };
         let body = Body::whole(kind, data.to_vec());
         let mut publish = Publish::new(Asker::WebSocket(conn), body, self.now.ms);
+        publish.caller = self.caller_of(EndpointId::connection(conn.slot));
         publish.channel = channel;
         publish.content_type = content_type.to_owned();
         let id = self.publishes.insert(publish);
@@ -249,6 +260,7 @@ impl Shard {
         };
         let body = Body::whole(kind, bytes);
         let mut publish = Publish::new(Asker::Client(conn, command), body, self.now.ms);
+        publish.caller = self.caller_of(EndpointId::connection(conn.slot));
         publish.channel = Some(channel);
         publish.content_type = content_type.to_owned();
         let id = self.publishes.insert(publish);
@@ -322,6 +334,7 @@ impl Shard {
         let Publish {
             asker,
             call,
+            caller,
             channel,
             ack,
             body,
@@ -358,13 +371,19 @@ impl Shard {
             id,
             round: acks.as_ref().map_or(0, |acks| acks.round()),
             ack: *ack,
-            client: matches!(asker, Asker::WebSocket(_) | Asker::Client(..)),
+            caller,
+            action: match asker {
+                Asker::WebSocket(_) | Asker::Client(..) => Action::Publish,
+                Asker::Http1(_) | Asker::Http2(..) | Asker::Api(_) => Action::PublishRequest,
+            },
+            now_ms: self.now.ms,
+            over_ms: None,
             batches,
             under_way: in_flight,
             handed,
             answer,
             recent: &mut self.publishes.recent,
-            received: &mut self.stats.counters.messages_received,
+            counters: &mut self.stats.counters,
         };
         let body_bytes_max = self.settings.limits.body_bytes_max as usize;
         let step = match body {
@@ -411,6 +430,12 @@ impl Shard {
         let used = match step {
             Step::Used { bytes, mut parked, decoded } => {
                 parked |= admission.hand_over_all().is_break();
+                if let Some(over_ms) = admission.over_ms {
+                    // What came before is handed over all the same.
+                    publish.retry_after_s = over_ms.div_ceil(1_000).max(1);
+                    publish.stopped = Some(Response::empty(429));
+                    publish.waiting.clear();
+                }
                 publish.decoded |= decoded;
                 publish.stop_if_broken();
                 if parked && publish.parked_ms.is_none() {

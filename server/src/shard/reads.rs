@@ -7,9 +7,9 @@
 use super::Shard;
 use super::aggregates::failure_of;
 use super::connection::EndpointId;
+use super::http::Response;
 use super::http::route::HistoryRequest;
 use super::http::route::{Bound, Route};
-use super::http::{Response, SubscribeRequest};
 use super::publish::Asker;
 use super::store::QueryStore;
 use crate::driver::ConnId;
@@ -107,9 +107,7 @@ impl Shard {
         let full = self.reads.is_full();
         let ticket = self.reads.next_ticket();
         self.reads.waiting.insert(ticket, Waiting { asker, tag, last, bare: false });
-        if !self.settings.namespace(channel.as_str()).subscribe {
-            self.deferred.push((ticket, forbidden(self.settings.namespace_name(channel.as_str()))));
-        } else if full {
+        if full {
             let text = "too many reads are waiting; try again";
             self.deferred.push((ticket, Response::error(503, "busy", text)));
         } else {
@@ -152,11 +150,8 @@ impl Shard {
         }
     }
 
-    /// Whether stored events of a channel may be read, by whoever asks.
-    pub(super) fn may_read_store(&self, channel: &ChannelName) -> Result<(), Response> {
-        if !self.settings.namespace(channel.as_str()).subscribe {
-            return Err(forbidden(self.settings.namespace_name(channel.as_str())));
-        }
+    /// Whether there are stored events to be read.
+    pub(super) fn may_read_store(&self) -> Result<(), Response> {
         if self.store.is_none() {
             let text = "this server keeps no store; start it with a data directory";
             return Err(Response::error(404, "no_store", text));
@@ -170,7 +165,7 @@ impl Shard {
         asker: Asker,
         request: HistoryRequest,
     ) -> Result<(), Response> {
-        self.may_read_store(&request.channel)?;
+        self.may_read_store()?;
         if self.reads.history.len() >= READS_MAX {
             let text = "too many reads are waiting; try again";
             return Err(Response::error(503, "busy", text));
@@ -339,13 +334,8 @@ impl Shard {
         self.aggregates.cancel(of);
     }
 
-    /// Whether a subscription is permitted now.
-    pub(super) fn may_subscribe(&self, request: &SubscribeRequest) -> Result<(), Response> {
-        for channel in &request.channels {
-            if !self.settings.namespace(channel.as_str()).subscribe {
-                return Err(forbidden(self.settings.namespace_name(channel.as_str())));
-            }
-        }
+    /// Whether there is room for a subscription now; every refusal is a 503.
+    pub(super) fn may_subscribe(&self) -> Result<(), Response> {
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; connect elsewhere"));
         }
@@ -397,11 +387,6 @@ impl Shard {
         let span = u64::from(max.saturating_sub(min)) + 1;
         min + (self.random() % span) as u32
     }
-}
-
-fn forbidden(namespace: &str) -> Response {
-    let text = format!("namespace `{namespace}` does not permit subscribing");
-    Response::error(403, "forbidden", &text)
 }
 
 fn last_response(event: Option<&Event>, tag: Option<&str>) -> Response {

@@ -16,6 +16,7 @@ use super::publish::{Asker, PublishId};
 use super::session::Session;
 use super::session_ws::WebSocket;
 use super::settings::Settings;
+use crate::auth::Caller;
 use crate::driver::{ConnId, ReceiveMode};
 use proto::centrifuge::Encoding;
 use proto::http1::{
@@ -297,43 +298,47 @@ impl Shard {
             let response = Response::error(400, "unexpected_body", text);
             return self.respond_http1(conn, http1, request, response);
         }
-        match found {
+        match found.and_then(|route| self.admit(&head, route)) {
             Err(response) => return self.respond_http1(conn, http1, request, response),
-            Ok(Route::Publish { channel, ack, stream }) => {
-                match self.open_publish(Asker::Http1(conn), &head, channel, ack, stream) {
+            Ok((Route::Publish { channel, ack, stream }, caller)) => {
+                match self.open_publish(Asker::Http1(conn), &head, caller, channel, ack, stream) {
                     Err(response) => return self.respond_http1(conn, http1, request, response),
                     Ok(publish) => self.start_body(conn, http1, request, publish),
                 }
             }
-            Ok(Route::Api(method)) => match self.open_call(Asker::Http1(conn), &head, method) {
-                Err(response) => return self.respond_http1(conn, http1, request, response),
-                Ok(call) => self.start_body(conn, http1, request, call),
-            },
-            Ok(Route::WebSocket(subscribe)) => {
-                return self.upgrade(conn, http1, request, subscribe);
+            Ok((Route::Api(method), caller)) => {
+                match self.open_call(Asker::Http1(conn), &head, caller, method) {
+                    Err(response) => return self.respond_http1(conn, http1, request, response),
+                    Ok(call) => self.start_body(conn, http1, request, call),
+                }
             }
-            Ok(Route::Client(encoding)) => {
-                return self.upgrade_client(conn, http1, request, encoding);
+            Ok((Route::WebSocket(subscribe), caller)) => {
+                return self.upgrade(conn, http1, request, subscribe, caller);
             }
-            Ok(Route::Sse(subscribe)) => return self.start_sse(conn, http1, request, subscribe),
-            Ok(Route::Read { channel, since, last, limit }) => {
+            Ok((Route::Client(encoding), caller)) => {
+                return self.upgrade_client(conn, http1, request, encoding, caller);
+            }
+            Ok((Route::Sse(subscribe), caller)) => {
+                return self.start_sse(conn, http1, subscribe, caller);
+            }
+            Ok((Route::Read { channel, since, last, limit }, _)) => {
                 let tag = request.header_str("if-none-match").map(str::to_owned);
                 http1.phase = Phase::Answering;
                 self.start_read(Asker::Http1(conn), channel, since, last, limit, tag);
             }
-            Ok(Route::History(history)) => {
+            Ok((Route::History(history), _)) => {
                 http1.phase = Phase::Answering;
                 if let Err(response) = self.start_history(Asker::Http1(conn), history) {
                     self.respond_http1(conn, http1, request, response);
                 }
             }
-            Ok(Route::Aggregate(request_of)) => {
+            Ok((Route::Aggregate(request_of), _)) => {
                 http1.phase = Phase::Answering;
                 if let Some(response) = self.start_aggregate(Asker::Http1(conn), request_of) {
                     self.respond_http1(conn, http1, request, response);
                 }
             }
-            Ok(route) => {
+            Ok((route, _)) => {
                 let response = self.simple(&route);
                 self.respond_http1(conn, http1, request, response);
             }
@@ -401,12 +406,13 @@ impl Shard {
         http1: &mut Http1,
         request: &Request,
         mut subscribe: SubscribeRequest,
+        caller: Option<Caller>,
     ) -> Next {
         let accept = match handshake(request) {
             Ok(accept) => accept,
             Err(response) => return self.respond_http1(conn, http1, request, response),
         };
-        if let Err(response) = self.may_subscribe(&subscribe) {
+        if let Err(response) = self.may_subscribe() {
             return self.respond_http1(conn, http1, request, response);
         }
         let agreed = self.agree_on_deflate(request);
@@ -421,6 +427,7 @@ impl Shard {
         }
         let endpoint = EndpointId::connection(conn.slot);
         self.say(endpoint, out);
+        self.set_caller(endpoint, caller.unwrap_or_default());
         self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::WebSocket(WebSocket::new(agreed.is_some())))
@@ -439,6 +446,7 @@ impl Shard {
         http1: &mut Http1,
         request: &Request,
         encoding: Option<Encoding>,
+        caller: Option<Caller>,
     ) -> Next {
         let accept = match handshake(request) {
             Ok(accept) => accept,
@@ -466,6 +474,7 @@ impl Shard {
         let window = agreed.map(|agreed| agreed.window);
         let client = Client::new(encoding, window, id, self.now.ms);
         self.set_subscriber(endpoint, Subscriber::changing(client.format()));
+        self.set_caller(endpoint, caller.unwrap_or_default());
         let connect_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
         self.wheel.schedule(conn.slot, self.now.ms + connect_ms);
         let socket = WebSocket::new(agreed.is_some());
@@ -476,20 +485,17 @@ impl Shard {
         &mut self,
         conn: ConnId,
         http1: &mut Http1,
-        request: &Request,
         subscribe: SubscribeRequest,
+        caller: Option<Caller>,
     ) -> Next {
         let endpoint = EndpointId::connection(conn.slot);
-        if let Err(response) = self.may_subscribe(&subscribe) {
-            if response.status != 503 {
-                return self.respond_http1(conn, http1, request, response);
-            }
-            // A browser never retries after a 503: say when to come back and end the stream.
-            self.write_sse_head(conn, http1);
+        self.write_sse_head(conn, http1);
+        let Some(caller) = caller.filter(|_| self.may_subscribe().is_ok()) else {
+            // A browser never retries after a 503: it was told when to come back, and that is all.
             self.finish_connection(conn, CloseReason::Overload, None);
             return Next::Stay;
-        }
-        self.write_sse_head(conn, http1);
+        };
+        self.set_caller(endpoint, caller);
         self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::Sse)

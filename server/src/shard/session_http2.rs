@@ -15,6 +15,8 @@ use super::http::{Head, Response, Route, SubscribeRequest, route};
 use super::publish::{Asker, PublishId};
 use super::session::Session;
 use super::session_http1::sse_response;
+use super::timers::http2_look_ms;
+use crate::auth::Caller;
 use crate::driver::{ConnId, ReceiveMode};
 use crate::shard::Command;
 use ::http::header;
@@ -245,14 +247,14 @@ impl Shard {
             route::route(&head, usize::from(self.settings.sse_channels_max))
         });
         let asker = Asker::Http2(conn, stream);
-        let refused = match found {
+        let refused = match found.and_then(|route| self.admit(&head, route)) {
             Err(response) => Some(response),
-            Ok(route @ (Route::Publish { .. } | Route::Api(_))) => {
+            Ok((route @ (Route::Publish { .. } | Route::Api(_)), caller)) => {
                 let opened = match route {
                     Route::Publish { channel, ack, stream: streams } => {
-                        self.open_publish(asker, &head, channel, ack, streams)
+                        self.open_publish(asker, &head, caller, channel, ack, streams)
                     }
-                    Route::Api(method) => self.open_call(asker, &head, method),
+                    Route::Api(method) => self.open_call(asker, &head, caller, method),
                     other => Err(self.simple(&other)),
                 };
                 match opened {
@@ -269,35 +271,35 @@ impl Shard {
                     }
                 }
             }
-            Ok(Route::WebSocket(_)) => Some(Response::error(
+            Ok((Route::WebSocket(_) | Route::Client(_), _)) => Some(Response::error(
                 400,
                 "http1_required",
                 "WebSocket is served over HTTP/1.1; over HTTP/2 use /v1/sse",
             )),
-            Ok(Route::Sse(subscribe)) => {
-                self.start_http2_sse(conn, http2, stream, subscribe, &cors)
+            Ok((Route::Sse(subscribe), caller)) => {
+                self.start_http2_sse(conn, http2, stream, subscribe, caller, &cors)
             }
-            Ok(Route::Read { channel, since, last, limit }) => {
+            Ok((Route::Read { channel, since, last, limit }, _)) => {
                 let tag = head.text("if-none-match").map(str::to_owned);
                 http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
                 self.start_read(asker, channel, since, last, limit, tag);
                 None
             }
-            Ok(Route::History(history)) => {
+            Ok((Route::History(history), _)) => {
                 let refused = self.start_history(asker, history).err();
                 if refused.is_none() {
                     http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
                 }
                 refused
             }
-            Ok(Route::Aggregate(request)) => {
+            Ok((Route::Aggregate(request), _)) => {
                 let response = self.start_aggregate(asker, request);
                 if response.is_none() {
                     http2.streams.insert(stream, Doing::Waiting { cors: cors.clone(), head_only });
                 }
                 response
             }
-            Ok(route) => Some(self.simple(&route)),
+            Ok((route, _)) => Some(self.simple(&route)),
         };
         if let Some(response) = refused {
             respond(http2, stream, response, &cors, head_only);
@@ -310,13 +312,11 @@ impl Shard {
         http2: &mut Http2,
         stream: StreamKey,
         subscribe: SubscribeRequest,
+        caller: Option<Caller>,
         cors: &CorsOrigin,
     ) -> Option<Response> {
-        let overload = match self.may_subscribe(&subscribe) {
-            Ok(()) => false,
-            Err(response) if response.status == 503 => true,
-            Err(response) => return Some(response),
-        };
+        let admitted = caller.filter(|_| self.may_subscribe().is_ok());
+        let overload = admitted.is_none();
         let held: usize = http2
             .sse_indices()
             .filter_map(|index| self.streams.get(index)?.subscriber.as_ref())
@@ -341,7 +341,14 @@ impl Shard {
         }
         let index = self.streams.insert(conn, stream, self.now.ms);
         http2.streams.insert(stream, Doing::Sse { index });
-        self.subscribe(EndpointId::stream(index), subscribe);
+        let endpoint = EndpointId::stream(index);
+        self.set_caller(endpoint, admitted.unwrap_or_default());
+        if let Some(at_ms) = self.expiry_ms(endpoint) {
+            // Its session is at work here, so the timer cannot see its streams.
+            let look_ms = self.now.ms + http2_look_ms(&self.settings.limits);
+            self.wheel.schedule(conn.slot, at_ms.min(look_ms));
+        }
+        self.subscribe(endpoint, subscribe);
         None
     }
 
@@ -385,13 +392,18 @@ impl Shard {
 
     /// Ends one event stream from our side, so that the browser reconnects and resumes.
     pub(super) fn end_http2_stream(&mut self, index: u32) {
+        self.end_http2_stream_with(index, Bytes::new());
+    }
+
+    /// The same with last words, unless others still wait to be read.
+    pub(super) fn end_http2_stream_with(&mut self, index: u32, last: Bytes) {
         self.unsubscribe(EndpointId::stream(index));
         let Some(stream) = self.streams.remove(index) else { return };
         let Some(connection) = self.connections.get(stream.conn) else { return };
         let Session::Http2(http2) = &mut connection.session else { return };
         http2.streams.remove(&stream.key);
         if http2.session.queued_bytes(stream.key) == 0 {
-            let _ = http2.session.send_data(stream.key, Bytes::new(), true);
+            let _ = http2.session.send_data(stream.key, last, true);
         } else {
             http2.session.reset(stream.key, Reason::CANCEL);
         }

@@ -3,6 +3,7 @@
 use super::Shard;
 use super::connection::{EndpointId, Stamp};
 use super::session::Session;
+use crate::auth::Action;
 use crate::driver::ConnId;
 use proto::channel::ChannelName;
 use proto::reason::CloseReason;
@@ -234,14 +235,18 @@ impl Shard {
             self.close_ws(conn, code, text, CloseReason::PolicyViolation);
             return After::Over;
         }
-        let allowed =
-            channel.as_ref().is_none_or(|c| self.settings.namespace(c.as_str()).client_publish);
+        let caller = self.caller_of(EndpointId::connection(conn.slot));
+        let allowed = match &channel {
+            Some(channel) => self.may(&caller, channel, Action::Publish).is_ok(),
+            // Each message names its channel and is looked at by itself.
+            None => true,
+        };
         if allowed {
             let taken = self.publish_message(conn, channel, text, data);
             return if taken { After::GoOn } else { After::Park };
         }
         self.stats.counters.messages_received += 1;
-        let text = "this namespace does not permit publishing from clients";
+        let text = "neither the namespace nor the token permits publishing here";
         self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
         After::Over
     }

@@ -1,11 +1,13 @@
 //! What shards need of the configuration, distilled once and shared by all of them.
 
 use super::http::origin::OriginRules;
+use crate::auth::Auth;
 use crate::config::limits::Limits;
-use crate::config::namespace::Namespace;
+use crate::config::namespace::{Access, Namespace};
 use bytes::Bytes;
 use proto::tls::TlsConfig;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A file of the page that the shards serve.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Settings {
     pub presence_pool_bytes: usize,
     /// Counts and tops under way at once on one shard; more wait.
     pub queries_max: usize,
+    /// Who may do what; `None`: everybody what the namespaces permit.
+    pub auth: Option<Arc<Auth>>,
     /// Host and Origin rules.
     pub origins: OriginRules,
     /// Channels of one SSE stream.
@@ -76,6 +80,7 @@ impl Settings {
             body_pool_bytes: 256 << 20,
             presence_pool_bytes: 32 << 20,
             queries_max: 2,
+            auth: None,
             origins: OriginRules::default(),
             sse_channels_max: 16,
             sse_retry_ms: (1_000, 5_000),
@@ -83,6 +88,14 @@ impl Settings {
             page: Page::new(),
             node_name: "shardcast".to_owned(),
         }
+    }
+
+    /// True if some namespace takes events from clients that show nothing.
+    pub fn anonymous_publish(&self) -> bool {
+        let takes = |namespace: &Namespace| {
+            namespace.publish && namespace.client_publish == Access::Anonymous
+        };
+        self.namespaces.iter().any(|(_, namespace)| takes(namespace))
     }
 
     /// The index of a channel's namespace.

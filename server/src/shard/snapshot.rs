@@ -67,6 +67,7 @@ impl Shard {
         let ledger = &mut snapshot.ledger;
         let connections = self.connections.memory_bytes()
             + self.streams.memory_bytes()
+            + self.callers_bytes()
             + sessions
             + self.wheel.memory();
         ledger.set(Holder::Connections, connections as u64);

@@ -38,14 +38,17 @@ impl Shard {
             let Some(conn) = self.connections.slot(slot).map(|connection| connection.id) else {
                 continue;
             };
+            if self.expire(conn) {
+                continue;
+            }
             match self.due(conn) {
-                Due::Later(at) => self.wheel.schedule(slot, at),
+                Due::Later(at) => self.schedule_look(conn, at),
                 Due::End(reason) => {
                     self.time_out(conn, reason);
                 }
                 Due::CloseNow => self.close_now(conn),
                 Due::Ping(next) => {
-                    self.wheel.schedule(slot, next);
+                    self.schedule_look(conn, next);
                     self.heartbeat(conn);
                 }
             }
@@ -56,13 +59,13 @@ impl Shard {
     /// A subscriber's first look: the entry made at accept may be far later.
     pub(super) fn schedule_heartbeat(&mut self, conn: ConnId) {
         let beat_ms = u64::from(self.settings.limits.heartbeat_s) * 1_000;
-        self.wheel.schedule(conn.slot, self.now.ms + beat_ms);
+        self.schedule_look(conn, self.now.ms + beat_ms);
     }
 
     /// An HTTP/2 connection's first look.
     pub(super) fn schedule_http2(&mut self, conn: ConnId) {
         let look_ms = http2_look_ms(&self.settings.limits);
-        self.wheel.schedule(conn.slot, self.now.ms + look_ms);
+        self.schedule_look(conn, self.now.ms + look_ms);
     }
 
     fn due(&mut self, conn: ConnId) -> Due {
@@ -192,7 +195,7 @@ impl Shard {
 
 /// How often an HTTP/2 connection is looked at: as often as the shortest of what it may wait for,
 /// so that everything ends within twice its time.
-fn http2_look_ms(limits: &Limits) -> u64 {
+pub(super) fn http2_look_ms(limits: &Limits) -> u64 {
     let spans = [
         limits.heartbeat_s,
         limits.pong_timeout_s,

@@ -22,7 +22,7 @@ pub(crate) mod standing;
 #[cfg(feature = "sinks")]
 mod stop;
 #[cfg(feature = "sinks")]
-pub(crate) mod tls;
+pub mod tls;
 
 #[cfg(feature = "sinks")]
 pub use handle::SinkHandle;

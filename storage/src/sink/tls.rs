@@ -1,4 +1,4 @@
-//! TLS towards a store: which certificate authorities are trusted.
+//! TLS towards a store, or another server that is asked: which certificate authorities are trusted.
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 /// A client's side of TLS. It trusts the authorities in `ca_file`, or the system's. Where TLS is
 /// not `needed`, none at all will do. The error says what is wrong with them.
-pub(crate) fn client_config(
-    ca_file: Option<&Path>,
-    needed: bool,
-) -> Result<rustls::ClientConfig, String> {
+pub fn client_config(ca_file: Option<&Path>, needed: bool) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -7,6 +7,7 @@ use crate::rig::http::Wire;
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site};
 use serde_json::{Value, json};
+use server::config::Access;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
@@ -32,11 +33,12 @@ pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site,
         let site = Site::with(cell, |config| {
             let mut quiet = config.namespaces["default"].clone();
             let mut room = quiet.clone();
-            (room.presence, room.join_leave) = (true, true);
+            (room.presence, room.join_leave) = (Access::Anonymous, true);
             config.namespaces.insert("room".into(), room);
-            quiet.client_publish = false;
+            quiet.client_publish = Access::Nobody;
             config.namespaces.insert("quiet".into(), quiet.clone());
-            quiet.subscribe = false;
+            quiet.subscribe = Access::Nobody;
+            quiet.history = Access::Nobody;
             config.namespaces.insert("closed".into(), quiet);
         });
         let mut sdk = client(name);

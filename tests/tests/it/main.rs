@@ -11,6 +11,7 @@
 mod rig;
 
 mod api;
+mod auth;
 mod clickhouse;
 mod client;
 mod deflate;

@@ -5,7 +5,7 @@ use crate::client::{CONNECT, check, connected, converse};
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site, until};
 use serde_json::{Value, json};
-use server::config::Config;
+use server::config::{Access, Config};
 use std::cell::RefCell;
 
 cells!(an_sdk_sees_who_comes_and_goes, members_come_and_go_with_their_subscriptions);
@@ -137,13 +137,13 @@ impl Visitor {
 
 fn rooms(config: &mut Config) {
     let mut room = config.namespaces["default"].clone();
-    (room.presence, room.join_leave) = (true, true);
+    (room.presence, room.join_leave) = (Access::Anonymous, true);
     config.namespaces.insert("room".into(), room.clone());
     room.force_push_join_leave = true;
     config.namespaces.insert("loud".into(), room.clone());
-    (room.presence, room.join_leave) = (true, false);
+    (room.presence, room.join_leave) = (Access::Anonymous, false);
     config.namespaces.insert("listed".into(), room.clone());
-    (room.presence, room.join_leave) = (false, true);
+    (room.presence, room.join_leave) = (Access::Nobody, true);
     config.namespaces.insert("told".into(), room);
 }
 

@@ -3,6 +3,7 @@
 use crate::rig::child::curl;
 use crate::rig::{Cell, Site, until};
 use serde_json::{Value, json};
+use server::config::Access;
 
 const RANGE: &str = "from=2026-01-01T07:00:00Z&to=2026-01-01T08:00:00Z";
 
@@ -140,7 +141,7 @@ fn heads_have_no_body_and_foreign_pages_no_access(cell: Cell) {
 fn wrong_and_forbidden_queries_are_told_why(cell: Cell) {
     let site = Site::with(cell, |config| {
         let mut closed = config.namespaces["default"].clone();
-        closed.subscribe = false;
+        closed.history = Access::Nobody;
         let mut fleeting = config.namespaces["default"].clone();
         fleeting.store = false;
         config.namespaces.insert("closed".to_owned(), closed);

@@ -5,6 +5,7 @@ use crate::rig::child::{client, run};
 use crate::rig::ws::{Socket, frame, frame_head, handshake};
 use crate::rig::{Cell, Site};
 use serde_json::{Value, json};
+use server::config::Access;
 use std::net::TcpStream;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
@@ -269,9 +270,9 @@ fn nothing_is_a_frame_before_the_handshake_and_everything_after(cell: Cell) {
 fn a_namespace_may_forbid_to_publish_and_to_subscribe(cell: Cell) {
     let site = Site::with(cell, |config| {
         let mut quiet = config.namespaces["default"].clone();
-        quiet.client_publish = false;
+        quiet.client_publish = Access::Nobody;
         config.namespaces.insert("quiet".to_owned(), quiet.clone());
-        quiet.subscribe = false;
+        (quiet.subscribe, quiet.history) = (Access::Nobody, Access::Nobody);
         quiet.publish = false;
         config.namespaces.insert("closed".to_owned(), quiet);
     });

@@ -10,8 +10,6 @@ const CATALOGUE: &str = "server/src/metrics/catalogue.rs";
 const DEFAULTS: &str = "server/src/config/default.toml";
 /// Looks at every key without using it.
 const VALIDATION: &str = "server/src/config/validate.rs";
-/// Keys that decide only whether other values are accepted.
-const VALIDATED_ONLY: &[&str] = &["admin_allow_remote"];
 
 /// Runs both.
 pub fn check(files: &[File], findings: &mut Findings) {
@@ -70,7 +68,7 @@ fn check_keys(defaults: &File, files: &[File], findings: &mut Findings) {
         let read = readers.iter().filter_map(|file| file.views.as_ref()).any(|views| {
             views.code.lines().any(|line| line.contains(&field) && has_word(line, &key))
         });
-        if !read && !VALIDATED_ONLY.contains(&key.as_str()) {
+        if !read {
             findings.error(DEFAULTS, line, &format!("nothing reads the key `{key}`"));
         }
     }

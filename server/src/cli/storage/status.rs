@@ -1,8 +1,9 @@
 //! `shardcast storage status`: the running server's word on its stores, and the dead letters.
 
 use super::{ClickHouse, Failed, cursor, exit, grouped, spool};
+use crate::auth::Secret;
 use crate::cli::args::StatusArgs;
-use crate::cli::client::Server;
+use crate::cli::client::{Server, bearer};
 use crate::config::Config;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -71,7 +72,12 @@ const ANSWER_WAIT_S: u32 = 3;
 fn ask(config: &Config) -> Result<Value, String> {
     let server = Server { authority: config.admin_listen.to_string() };
     let mut connection = server.connect()?;
-    let request = format!("GET /admin/storage HTTP/1.1\r\nHost: {}\r\n\r\n", server.authority);
+    let token = admin_token(config)?;
+    let request = format!(
+        "GET /admin/storage HTTP/1.1\r\nHost: {}\r\n{}\r\n",
+        server.authority,
+        bearer(token.reveal().trim())
+    );
     let mut run = || {
         connection.send(request.as_bytes())?;
         let head = connection.read_head()?;
@@ -83,6 +89,16 @@ fn ask(config: &Config) -> Result<Value, String> {
         return Err(format!("status {status}: {text}"));
     }
     serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))
+}
+
+/// What the running server's admin listener wants to see.
+fn admin_token(config: &Config) -> Result<Secret, String> {
+    let path = &config.admin_token_file;
+    if path.as_os_str().is_empty() {
+        return Ok(config.admin_token.clone());
+    }
+    let token = std::fs::read_to_string(path);
+    token.map(Secret::new).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn dead_letters(config: &Config) -> Result<Option<Vec<DeadLetters>>, Failed> {

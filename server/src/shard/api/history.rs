@@ -2,8 +2,10 @@
 
 use super::request::{self, History};
 use super::{CallSlot, Fault, Method};
+use crate::auth::{Action, allows};
 use crate::mesh::{Ask, Continuity, Select, Since};
 use crate::shard::Shard;
+use crate::shard::access::denial;
 use crate::shard::client::publication;
 use crate::shard::http::route::READ_LIMIT_MAX;
 use crate::shard::publish::Asker;
@@ -16,9 +18,12 @@ impl Shard {
     pub(super) fn call_history(&mut self, slot: CallSlot, body: &[u8]) -> Result<(), Fault> {
         let request: History<'_> = request::parse(Method::History, body)?;
         let channel = ChannelName::new(&request.channel).map_err(|e| Fault::bad(e.to_string()))?;
-        if !self.settings.namespace(channel.as_str()).subscribe {
+        let namespace = self.settings.namespace(channel.as_str());
+        let caller = self.calls.caller(slot);
+        if let Err(denied) = allows(&caller, namespace, channel.as_str(), Action::History) {
             let name = self.settings.namespace_name(channel.as_str());
-            let message = format!("namespace `{name}` does not permit subscribing");
+            let message = denial(denied, name, Action::History);
+            self.stats.counters.auth_forbidden += 1;
             return Err(Fault::new(ErrorCode::PermissionDenied, message));
         }
         if self.reads.is_full() {

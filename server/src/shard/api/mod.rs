@@ -14,8 +14,10 @@
 //! Bounded: calls by [`CALLS_MAX`], commands by [`COMMANDS_MAX`], bodies by the pool of all bodies,
 //! and what a batch answers by [`REPLIES_BYTES_MAX`].
 //!
-//! Deliberately absent: who may call what ([`Shard::may_call`] is the place for keys), presence,
-//! and the commands that act on tokens: they answer "not available".
+//! With authentication a call needs an API key: what it publishes and reads is asked channel by
+//! channel, and what concerns clients and channels of everybody needs a key with `admin = true`.
+//!
+//! Deliberately absent: presence, and the commands that act on tokens: they answer "not available".
 //!
 //! Threads: the shard's. Tested over real sockets by `tests/tests/it/api.rs`, with curl and with
 //! the Python library `cent`.
@@ -27,8 +29,9 @@ mod request;
 pub mod survey;
 
 use super::Shard;
-use super::http::{Head, Response};
+use super::http::Response;
 use super::publish::Asker;
+use crate::auth::Caller;
 use bytes::Bytes;
 use proto::centrifuge::ErrorCode;
 use proto::envelope::write_json_string;
@@ -176,6 +179,8 @@ impl Command {
 #[derive(Debug)]
 struct Call {
     asker: Asker,
+    /// With which rights.
+    caller: Caller,
     batch: bool,
     commands: Vec<Command>,
     started: usize,
@@ -202,20 +207,19 @@ impl Calls {
         self.next
     }
 
+    /// Who called.
+    fn caller(&self, slot: CallSlot) -> Caller {
+        self.open.get(&slot.call).map(|call| call.caller.clone()).unwrap_or_default()
+    }
+
     fn command(&mut self, slot: CallSlot) -> Option<&mut Command> {
         self.open.get_mut(&slot.call)?.commands.get_mut(slot.at as usize)
     }
 }
 
 impl Shard {
-    /// Whether the sender of a request may call the API. Every request passes here before any of
-    /// its body is read.
-    pub(super) fn may_call(&self, _head: &Head<'_>, _method: Method) -> Result<(), Response> {
-        Ok(())
-    }
-
     /// The body of a call is complete.
-    pub(super) fn start_call(&mut self, asker: Asker, method: Method, body: Bytes) {
+    pub(super) fn start_call(&mut self, asker: Asker, caller: Caller, method: Method, body: Bytes) {
         if self.calls.open.len() >= CALLS_MAX {
             return self.answer(asker, single(Err(Fault::busy())));
         }
@@ -230,6 +234,7 @@ impl Shard {
         self.publishes.hold(body.len());
         let call = Call {
             asker,
+            caller,
             batch: method == Method::Batch,
             commands,
             started: 0,
@@ -281,6 +286,18 @@ impl Shard {
         if full && reads {
             let message = "the answers of this batch are too long; ask the rest in another request";
             return Err(Fault::new(ErrorCode::LimitExceeded, message));
+        }
+        let own =
+            matches!(method, Method::Publish | Method::Broadcast | Method::History | Method::Batch);
+        let everybodys = match self.calls.caller(slot) {
+            Caller::Open => true,
+            Caller::Service(key) => key.is_admin(),
+            Caller::Anonymous | Caller::Client(_) => false,
+        };
+        if !own && !everybodys {
+            self.stats.counters.auth_forbidden += 1;
+            let message = format!("`{}` needs an API key with `admin = true`", method.name());
+            return Err(Fault::new(ErrorCode::PermissionDenied, message));
         }
         match method {
             Method::Publish | Method::Broadcast => self.call_publish(slot, method, body),

@@ -29,7 +29,8 @@ impl Shard {
         if let Some(command) = self.calls.command(slot) {
             command.channels = channels;
         }
-        self.publish_of_call(slot, events);
+        let caller = self.calls.caller(slot);
+        self.publish_of_call(slot, caller, events);
         Ok(())
     }
 

@@ -1,14 +1,18 @@
 //! Commands, one after the other, and those that need no more than an answer.
 
 use super::{Client, PENDING_MAX, Refusal};
+use crate::auth::{Action, Caller, TokenError};
 use crate::driver::ConnId;
+use crate::mesh;
 use crate::shard::Shard;
-use crate::shard::connection::Stamp;
+use crate::shard::connection::{EndpointId, Stamp};
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     ClientMessage, Command, Commands, ConnectResult, DisconnectCode, ErrorCode, Limits, Outcome,
-    PingResult, RPC_SNAPSHOT, ReplyBody, Request, UnsubscribeResult,
+    PingResult, RPC_SNAPSHOT, RefreshResult, ReplyBody, Request, UnsubscribeResult,
 };
+use proto::channel::ChannelName;
+use std::sync::Arc;
 
 impl Shard {
     /// Carries out the commands of a frame.
@@ -59,10 +63,7 @@ impl Shard {
             return self.disconnect(conn, DisconnectCode::BadRequest, Some(detail));
         }
         let carried_out = match request {
-            Request::Connect(_) => {
-                self.client_connect(conn, client, id);
-                Ok(After::GoOn)
-            }
+            Request::Connect(request) => self.client_connect(conn, client, id, &request.token),
             Request::Subscribe(request) => self.client_subscribe(conn, client, id, &request),
             Request::Unsubscribe(request) => {
                 self.client_unsubscribe(conn, client, &request.channel);
@@ -91,7 +92,8 @@ impl Shard {
             Request::PresenceStats(request) => {
                 self.client_presence(conn, client, id, &request.channel, true)
             }
-            Request::Refresh(_) | Request::SubRefresh(_) => Err(ErrorCode::NotAvailable.into()),
+            Request::Refresh(request) => self.client_refresh(conn, client, id, &request.token),
+            Request::SubRefresh(_) => Err(ErrorCode::NotAvailable.into()),
         };
         match carried_out {
             Ok(after) => after,
@@ -103,12 +105,22 @@ impl Shard {
         }
     }
 
-    fn client_connect(&mut self, conn: ConnId, client: &mut Client, id: u32) {
+    fn client_connect(
+        &mut self,
+        conn: ConnId,
+        client: &mut Client,
+        id: u32,
+        token: &str,
+    ) -> Result<After, Refusal> {
+        let ttl = self.client_show(conn, token)?;
+        client.identity = self.shown_to_others(conn);
         client.connected = true;
         client.pinged = Stamp::at(self.now.ms);
         self.schedule_heartbeat(conn);
         let name = uuid(client.id);
         let result = ConnectResult {
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
             client: name.as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
             ping: self.settings.limits.heartbeat_s,
@@ -116,6 +128,78 @@ impl Shard {
             ..ConnectResult::default()
         };
         self.reply(conn, client.encoding, id, ReplyBody::Connect(result));
+        Ok(After::GoOn)
+    }
+
+    /// The same user with a token that expires later.
+    fn client_refresh(
+        &mut self,
+        conn: ConnId,
+        client: &mut Client,
+        id: u32,
+        token: &str,
+    ) -> Result<After, Refusal> {
+        if self.settings.auth.is_none() {
+            return Err(ErrorCode::NotAvailable.into());
+        }
+        let endpoint = EndpointId::connection(conn.slot);
+        let before = self.caller_of(endpoint);
+        let ttl = self.client_show(conn, token)?;
+        if self.caller_of(endpoint).user() != before.user() {
+            return Err(Refusal::Disconnect(DisconnectCode::InvalidToken));
+        }
+        self.schedule_heartbeat(conn);
+        let name = uuid(client.id);
+        let result = RefreshResult {
+            client: name.as_str().into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+        };
+        self.reply(conn, client.encoding, id, ReplyBody::Refresh(result));
+        Ok(After::GoOn)
+    }
+
+    /// Takes note of who a token says the client is; gives the seconds after which it should bring
+    /// a new one. Without a token it stays who it was.
+    fn client_show(&mut self, conn: ConnId, token: &str) -> Result<Option<u32>, Refusal> {
+        let endpoint = EndpointId::connection(conn.slot);
+        if !token.is_empty() {
+            let caller = self.caller_of_token(token).map_err(|error| match error {
+                TokenError::Expired => Refusal::Reply(ErrorCode::TokenExpired),
+                TokenError::KeysPending => Refusal::Reply(ErrorCode::Internal),
+                _ => Refusal::Disconnect(DisconnectCode::InvalidToken),
+            })?;
+            self.set_caller(endpoint, caller);
+        }
+        let left_s = self.caller_of(endpoint).expires_at_s().map(|at| at - self.wall_s());
+        // Early enough that the new one is here before the old one ends.
+        let early = |left: i64| left - (left / 2).min(REFRESH_EARLY_S);
+        Ok(left_s.map(|left| u32::try_from(early(left).max(1)).unwrap_or(u32::MAX)))
+    }
+
+    /// What others see of a client whose token names a user.
+    fn shown_to_others(&self, conn: ConnId) -> Option<Arc<mesh::Identity>> {
+        let Caller::Client(own) = self.caller_of(EndpointId::connection(conn.slot)) else {
+            return None;
+        };
+        // `b64info` may be anything, and this is for JSON.
+        let is_json = |info: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(info).is_ok();
+        let info = own.info.as_deref().filter(|info| is_json(info)).unwrap_or_default();
+        let anonymous = own.user.is_empty() && info.is_empty();
+        let identity = mesh::Identity { user: own.user.clone(), info: info.into() };
+        (!anonymous).then(|| Arc::new(identity))
+    }
+
+    /// Whether the client may do something in a channel.
+    pub(super) fn client_may(
+        &mut self,
+        conn: ConnId,
+        channel: &ChannelName,
+        action: Action,
+    ) -> Result<(), Refusal> {
+        let caller = self.caller_of(EndpointId::connection(conn.slot));
+        self.may(&caller, channel, action).map_err(|_| ErrorCode::PermissionDenied.into())
     }
 
     /// Counts a command that is answered later.
@@ -127,6 +211,9 @@ impl Shard {
         Ok(())
     }
 }
+
+/// Seconds before the end of a token at which a client is to bring the next.
+const REFRESH_EARLY_S: i64 = 10;
 
 /// Random bits with the version and the variant of a random UUID.
 pub(super) fn version_4(bits: u128) -> u128 {

@@ -13,7 +13,7 @@
 //! commands that wait for an answer by [`PENDING_MAX`].
 //!
 //! Deliberately absent: encodings (`format` for publications, `proto` for all else), the socket
-//! (`session_ws`), who may do what.
+//! (`session_ws`), who may do what (`access`), tokens for single subscriptions.
 //!
 //! Threads: the shard's. Tested over real sockets by `tests/tests/it/client.rs`, with the SDKs, and
 //! in the simulated world.
@@ -266,6 +266,7 @@ impl Shard {
         text.truncate(text.floor_char_boundary(ws::CLOSE_REASON_BYTES_MAX));
         let reason = match code {
             DisconnectCode::BadRequest => CloseReason::ProtocolError,
+            DisconnectCode::InvalidToken => CloseReason::InvalidToken,
             _ => CloseReason::PolicyViolation,
         };
         self.close_ws(conn, code.code(), &text, reason);

@@ -2,6 +2,8 @@
 
 use super::commands::uuid;
 use super::{Client, Refusal};
+use crate::auth::Action;
+use crate::config::namespace::Access;
 use crate::driver::ConnId;
 use crate::mesh::{Ask, Member, Presence};
 use crate::shard::Shard;
@@ -35,9 +37,10 @@ impl Shard {
         counts: bool,
     ) -> Result<After, Refusal> {
         let channel = ChannelName::new(channel).map_err(|_| ErrorCode::BadRequest)?;
-        if !self.settings.namespace(channel.as_str()).presence {
+        if self.settings.namespace(channel.as_str()).presence == Access::Nobody {
             return Err(ErrorCode::NotAvailable.into());
         }
+        self.client_may(conn, &channel, Action::Presence)?;
         let endpoint = EndpointId::connection(conn.slot);
         if self.client_sub(endpoint, client, channel.as_str()).is_none() {
             return Err(ErrorCode::PermissionDenied.into());

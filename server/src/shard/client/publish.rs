@@ -1,6 +1,7 @@
 //! Publishing by clients: the same path as every publish, answered by the command's id.
 
 use super::{Client, Refusal};
+use crate::auth::Action;
 use crate::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::session_ws::After;
@@ -19,9 +20,7 @@ impl Shard {
     ) -> Result<After, Refusal> {
         self.stats.counters.messages_received += 1;
         let name = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
-        if !self.settings.namespace(name.as_str()).client_publish {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
+        self.client_may(conn, &name, Action::Publish)?;
         if request.data.bytes().len() > self.settings.limits.message_bytes_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }

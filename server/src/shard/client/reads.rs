@@ -2,6 +2,7 @@
 
 use super::subscriptions::publication;
 use super::{Client, Refusal};
+use crate::auth::Action;
 use crate::driver::ConnId;
 use crate::mesh::{Ask, Continuity, Select, Since};
 use crate::shard::Shard;
@@ -23,9 +24,7 @@ impl Shard {
         request: &HistoryRequest<'_>,
     ) -> Result<After, Refusal> {
         let channel = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
-        if !self.settings.namespace(channel.as_str()).subscribe {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
+        self.client_may(conn, &channel, Action::History)?;
         if self.reads.is_full() {
             return Err(ErrorCode::TooManyRequests.into());
         }

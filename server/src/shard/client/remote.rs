@@ -16,9 +16,9 @@ impl Client {
         self.connected
     }
 
-    /// Whose it is; nobody has a name before tokens are read.
+    /// Whose it is; empty for nobody in particular.
     pub fn user(&self) -> &str {
-        ""
+        self.identity.as_ref().map_or("", |identity| &identity.user)
     }
 
     fn is(&self, who: &Who) -> bool {

@@ -2,6 +2,7 @@
 //! join and carries what was missed; what does not fit in it follows as pushes, in order.
 
 use super::{Client, Refusal, Sub, TagsFilter};
+use crate::auth::Action;
 use crate::driver::ConnId;
 use crate::mesh::{Continuity, Since, SubscriptionToken};
 use crate::shard::Shard;
@@ -50,9 +51,7 @@ impl Shard {
         if client.subs.len() >= usize::from(self.settings.limits.channels_per_connection_max) {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        if !self.settings.namespace(name.as_str()).subscribe {
-            return Err(ErrorCode::PermissionDenied.into());
-        }
+        self.client_may(conn, &name, Action::Subscribe)?;
         if self.drain.is_some() {
             return Err(Refusal::Disconnect(DisconnectCode::Shutdown));
         }

@@ -1,9 +1,11 @@
 //! Who may speak to us from a browser: the Host and Origin rules, and the CORS answer.
 //!
-//! An Origin is absent (not a browser), same-origin, or exactly on the allow-list; everything else
-//! is refused with 403, on subscribe and on publish. Without authentication on loopback the Host
-//! must be a loopback name (a rebound DNS name is not) and loopback origins of any port are
-//! admitted: a dev server on another port works, a foreign page cannot publish.
+//! An Origin is absent (not a browser), same-origin, or on the allow-list, exactly or below a name
+//! there; everything else is refused with 403, on subscribe and on publish. Nothing here is ever
+//! answered with `*` or with leave to send cookies: whoever asks shows a token. Without
+//! authentication on loopback the Host must be a loopback name (a rebound DNS name is not) and
+//! loopback origins of any port are admitted: a dev server on another port works, a foreign page
+//! cannot publish.
 
 use super::guard::is_loopback_host;
 use super::head::Head;
@@ -12,7 +14,7 @@ use super::response::Response;
 /// The rules, from the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct OriginRules {
-    /// Exact origins, `scheme://host[:port]`, lower case.
+    /// Origins, `scheme://host[:port]`, lower case; `scheme://*.name[:port]` is all below a name.
     pub allowed: Vec<String>,
     /// True when the server serves loopback without authentication.
     pub loopback_only: bool,
@@ -47,7 +49,7 @@ impl OriginRules {
         if same {
             return Ok(None);
         }
-        let listed = self.allowed.contains(&origin);
+        let listed = self.allowed.iter().any(|allowed| is_like(allowed, &origin));
         if listed || (self.loopback_only && is_loopback_host(authority)) {
             return Ok(Some(origin));
         }
@@ -60,7 +62,7 @@ pub fn add_cors(response: &mut Response, origin: &CorsOrigin) {
     if let Some(origin) = origin {
         response.headers.push(("access-control-allow-origin", origin.clone().into()));
         response.headers.push(("vary", "Origin".into()));
-        response.headers.push(("access-control-expose-headers", "ETag, Retry-After".into()));
+        response.headers.push(("access-control-expose-headers", EXPOSED.into()));
     }
 }
 
@@ -70,10 +72,23 @@ pub fn preflight() -> Response {
         .with("access-control-allow-methods", "GET, POST")
         .with(
             "access-control-allow-headers",
-            "content-type, last-event-id, if-none-match, traceparent, ce-id, ce-source, ce-type, \
-             ce-specversion, ce-time, ce-subject, ce-dataschema",
+            "authorization, x-api-key, content-type, last-event-id, if-none-match, traceparent, \
+             ce-id, ce-source, ce-type, ce-specversion, ce-time, ce-subject, ce-dataschema",
         )
         .with("access-control-max-age", "600")
+}
+
+const EXPOSED: &str = "ETag, Retry-After, WWW-Authenticate";
+
+/// An entry of the list against an origin, which is scheme and authority and nothing more.
+fn is_like(allowed: &str, origin: &str) -> bool {
+    let Some((scheme, name)) = allowed.split_once("://*.") else { return allowed == origin };
+    let below = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let labels = below.and_then(|host| host.strip_suffix(name)?.strip_suffix('.'));
+    labels.is_some_and(|labels| {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        labels.split('.').all(|label| !label.is_empty() && label.bytes().all(legal))
+    })
 }
 
 fn refused(origin: &str) -> Response {
@@ -112,7 +127,8 @@ mod tests {
             secure: false,
             headers: &fields,
         };
-        let rules = OriginRules { allowed: vec!["https://app.example".to_owned()], loopback_only };
+        let allowed = ["https://app.example", "https://*.wild.example", "http://*.port.example:81"];
+        let rules = OriginRules { allowed: allowed.map(str::to_owned).to_vec(), loopback_only };
         rules.check(&head).map_err(|response| response.status)
     }
 
@@ -137,6 +153,35 @@ mod tests {
             "",
         ] {
             assert_eq!(check(host, Some(bad), false), Err(403), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_all_below_a_name_and_nothing_beside_it() {
+        for good in [
+            "https://a.wild.example",
+            "https://a.b-c.wild.example",
+            "https://A.Wild.example",
+            "http://x.port.example:81",
+        ] {
+            let admitted = check("shard.example", Some(good), false);
+            assert_eq!(admitted, Ok(Some(good.to_ascii_lowercase())), "{good}");
+        }
+        for bad in [
+            "https://wild.example",
+            "https://.wild.example",
+            "https://a..wild.example",
+            "https://evilwild.example",
+            "http://a.wild.example",
+            "https://a.wild.example:8443",
+            "https://a.wild.example.evil.com",
+            "https://evil.com:1.wild.example",
+            "https://evil.com/.wild.example",
+            "https://evil.com@a.wild.example",
+            "https://*.wild.example",
+            "http://x.port.example",
+        ] {
+            assert_eq!(check("shard.example", Some(bad), false), Err(403), "{bad}");
         }
     }
 

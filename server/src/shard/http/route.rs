@@ -380,8 +380,10 @@ fn channel_name(segment: &str) -> Result<ChannelName, Response> {
     ChannelName::new(&name).map_err(|error| bad_channel(&error.to_string()))
 }
 
+/// The parameters, without `token`: that one says who asks, and is looked at for every route alike.
 pub(super) fn pairs(head: &Head<'_>) -> Result<Vec<(String, String)>, Response> {
     proto::http1::query_pairs(head.query)
+        .filter(|pair| !matches!(pair, Ok((key, _)) if key == "token"))
         .map(|pair| pair.map(|(key, value)| (key.into_owned(), value.into_owned())))
         .collect::<Result<_, _>>()
         .map_err(|_| Response::error(400, "bad_query", "bad percent-encoding in the query"))

@@ -4,10 +4,13 @@
 //! over. `Break` tells the decoder to stop: there is no room, and the request is parked.
 
 use super::table::{InFlight, PublishId};
+use crate::auth::{Action, Caller, allows};
 use crate::mesh::{
     AckMode, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SLOTS, BatchChannels, MeshEnd, PublishBatch,
     ShardId, home_of,
 };
+use crate::metrics::Counters;
+use crate::shard::access::denial;
 use crate::shard::settings::Settings;
 use proto::answer::PublishAnswer;
 use proto::decode::{Item, RejectCode, Rejection};
@@ -64,20 +67,27 @@ pub(super) struct Admission<'a> {
     /// Which of the request's lines says what became of the items.
     pub(super) round: u64,
     pub(super) ack: AckMode,
-    pub(super) client: bool,
+    pub(super) caller: &'a Caller,
+    pub(super) action: Action,
+    pub(super) now_ms: u64,
+    /// The caller went over its rate: nothing more of the request is taken, and it may come back
+    /// after so many milliseconds.
+    pub(super) over_ms: Option<u64>,
     pub(super) batches: &'a mut Vec<Building>,
     pub(super) under_way: &'a mut u32,
     pub(super) handed: &'a mut u64,
     pub(super) answer: &'a mut PublishAnswer,
     pub(super) recent: &'a mut Recent,
-    /// Items of all publishers, valid or not.
-    pub(super) received: &'a mut u64,
+    pub(super) counters: &'a mut Counters,
 }
 
 impl Admission<'_> {
     /// Takes an item. `Break` when the request has to be parked.
     pub(super) fn item(&mut self, item: Item) -> ControlFlow<()> {
-        *self.received += 1;
+        if self.over_ms.is_some() {
+            return ControlFlow::Continue(());
+        }
+        self.counters.messages_received += 1;
         let unplaced = match item.result {
             Ok(unplaced) => unplaced,
             Err(rejection) => {
@@ -92,6 +102,20 @@ impl Admission<'_> {
                 return ControlFlow::Continue(());
             }
         };
+        if let Caller::Service(key) = self.caller
+            && let Err(over) = key.take(self.now_ms, unplaced.size() as u64)
+        {
+            self.counters.auth_rate += 1;
+            self.over_ms = Some(over.wait_ms);
+            let detail = format!(
+                "over the rate of the API key `{}`: this item and all after it were not taken; send \
+                 them again in {} ms",
+                key.name(),
+                over.wait_ms
+            );
+            self.answer.stop(Rejection::new(RejectCode::RateLimited, detail).at(item.index));
+            return ControlFlow::Continue(());
+        }
         let batch = &mut self.batches[at];
         if *self.handed > 0 && batch.items.capacity() == 0 {
             // It will be about as full as the ones before it.
@@ -127,12 +151,11 @@ impl Admission<'_> {
         Ok((at, index))
     }
 
-    fn refusal(&self, channel: &str) -> Option<Rejection> {
+    fn refusal(&mut self, channel: &str) -> Option<Rejection> {
         let namespace = self.settings.namespace(channel);
-        let allowed = if self.client { namespace.client_publish } else { namespace.publish };
-        if !allowed {
-            let name = self.settings.namespace_name(channel);
-            let detail = format!("namespace `{name}` does not permit publishing");
+        if let Err(denied) = allows(self.caller, namespace, channel, self.action) {
+            self.counters.auth_forbidden += 1;
+            let detail = denial(denied, self.settings.namespace_name(channel), self.action);
             return Some(Rejection::new(RejectCode::Forbidden, detail));
         }
         if self.ack != AckMode::Accepted && !namespace.store {

@@ -84,7 +84,7 @@ impl Shard {
             (publish.call, &mut publish.body, &publish.stopped)
         {
             let body = Bytes::from(std::mem::take(bytes));
-            return self.start_call(publish.asker, method, body);
+            return self.start_call(publish.asker, publish.caller, method, body);
         }
         let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;
@@ -98,7 +98,8 @@ impl Shard {
                 let mut body = Vec::with_capacity(publish.answer.json_bytes());
                 publish.answer.write_json(&mut body);
                 let response = Response::json(status.code, body).with("cache-control", "no-store");
-                if status.retry { response.with("retry-after", "1") } else { response }
+                let later = publish.retry_after_s.to_string();
+                if status.retry { response.with("retry-after", later) } else { response }
             }
         };
         match publish.asker {

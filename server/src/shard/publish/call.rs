@@ -3,6 +3,7 @@
 
 use super::body::Body;
 use super::{Asker, Publish, PublishId, Publishes, too_large};
+use crate::auth::Caller;
 use crate::shard::Shard;
 use crate::shard::api::{CallSlot, Method};
 use crate::shard::http::{Head, Response};
@@ -31,9 +32,9 @@ impl Shard {
         &mut self,
         asker: Asker,
         head: &Head<'_>,
+        caller: Option<Caller>,
         method: Method,
     ) -> Result<PublishId, Response> {
-        self.may_call(head, method)?;
         if self.drain.is_some() {
             return Err(Response::error(503, "draining", "the server drains; call elsewhere"));
         }
@@ -53,13 +54,21 @@ impl Shard {
         let body = Body::whole(ContentKind::Json, Vec::new());
         let mut publish = Publish::new(asker, body, self.now.ms);
         publish.call = Some(method);
+        publish.caller = caller.unwrap_or_default();
         Ok(self.publishes.insert(publish))
     }
 
     /// Publishes what a call asks for: a JSON array of envelopes.
-    pub(in crate::shard) fn publish_of_call(&mut self, slot: CallSlot, bytes: Vec<u8>) {
+    pub(in crate::shard) fn publish_of_call(
+        &mut self,
+        slot: CallSlot,
+        caller: Caller,
+        bytes: Vec<u8>,
+    ) {
         let body = Body::whole(ContentKind::Json, bytes);
-        let id = self.publishes.insert(Publish::new(Asker::Api(slot), body, self.now.ms));
+        let mut publish = Publish::new(Asker::Api(slot), body, self.now.ms);
+        publish.caller = caller;
+        let id = self.publishes.insert(publish);
         self.end_publish_input(id);
     }
 }
