@@ -7,7 +7,7 @@ import WebSocket from "ws";
 const [url, protocol, name, script] = process.argv.slice(2);
 const binary = protocol === "protobuf";
 const { Centrifuge } = await import(binary ? `${name}/build/protobuf` : name);
-const client = new Centrifuge(url, { websocket: WebSocket, ...(binary && { protocol }) });
+let client;
 const subscriptions = new Map();
 
 const arrived = [];
@@ -26,10 +26,24 @@ const publication = ({ offset, data, tags }) => ({
   ...(Object.keys(tags ?? {}).length > 0 && { tags }),
 });
 
-client.on("connecting", ({ code }) => put({ connecting: code }));
-client.on("connected", () => put({ connected: true }));
-client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
-client.on("error", ({ error }) => put({ error: error.code }));
+// Connecting may bring a token.
+const start = (options) => {
+  client = new Centrifuge(url, { websocket: WebSocket, ...(binary && { protocol }), ...options });
+  client.on("connecting", ({ code }) => put({ connecting: code }));
+  client.on("connected", () => put({ connected: true }));
+  client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
+  client.on("error", ({ error }) => put({ error: error.code }));
+  client.connect();
+};
+
+// One token after the other, as a backend would give them.
+const tokens = (channel, list) => {
+  let taken = 0;
+  return async () => {
+    put({ channel, token: taken });
+    return list[taken++];
+  };
+};
 
 async function next(what) {
   const late = setTimeout(() => {
@@ -52,8 +66,11 @@ async function fails(promise, code) {
 }
 
 const steps = {
-  connect: () => client.connect(),
-  subscribe: ([channel, options]) => {
+  connect: (options) => start(options),
+  subscribe: ([channel, { tokens: list, ...options } = {}]) => {
+    if (list) {
+      options.getToken = tokens(channel, list);
+    }
     const subscription = client.newSubscription(channel, options);
     subscriptions.set(channel, subscription);
     subscription.on("publication", (context) =>

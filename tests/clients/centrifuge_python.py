@@ -65,18 +65,35 @@ async def main():
         async def on_error(self, context):
             arrived.put_nowait({"channel": self.name, "error": context.code})
 
-    client = Client(URL, events=Connection(), use_protobuf=BINARY)
+    client = None
     subscriptions = {}
 
+    # One token after the other, as a backend would give them.
+    def tokens(channel, given):
+        given = enumerate(given)
+
+        async def take(_channel):
+            number, token = next(given)
+            arrived.put_nowait({"channel": channel, "token": number})
+            return token
+
+        return take
+
     async def play(step, argument):
+        nonlocal client
         if step == "connect":
+            token = (argument or {}).get("token", "")
+            client = Client(URL, events=Connection(), use_protobuf=BINARY, token=token)
             await client.connect()
         elif step == "subscribe":
             name = argument[0]
             options = argument[1] if len(argument) > 1 else {}
             watch = options.get("joinLeave", False)
             events = Channel(name)
-            subscriptions[name] = client.new_subscription(name, events=events, join_leave=watch)
+            given = tokens(name, options["tokens"]) if "tokens" in options else None
+            subscriptions[name] = client.new_subscription(
+                name, events=events, join_leave=watch, get_token=given
+            )
             await subscriptions[name].subscribe()
         elif step == "unsubscribe":
             await subscriptions[argument].unsubscribe()

@@ -11,6 +11,22 @@ pub struct Identity {
     pub info: Box<[u8]>,
 }
 
+/// In what a member shows up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// In lists and counts.
+    pub listed: bool,
+    /// In joins and leaves.
+    pub told: bool,
+}
+
+impl Shown {
+    /// Nowhere: it is no member.
+    pub fn is_nowhere(self) -> bool {
+        !self.listed && !self.told
+    }
+}
+
 /// One client of the client protocol in one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Member {
@@ -20,6 +36,8 @@ pub struct Member {
     pub identity: Option<Arc<Identity>>,
     /// JSON that the subscription's token brings for others to see.
     pub channel_info: Option<Arc<[u8]>>,
+    /// The namespace's word, or the token's.
+    pub shown: Shown,
 }
 
 impl Member {

@@ -18,7 +18,7 @@
 mod member;
 mod message;
 
-pub use member::{Identity, Member, Presence};
+pub use member::{Identity, Member, Presence, Shown};
 pub use message::*;
 
 use crossbeam_queue::ArrayQueue;

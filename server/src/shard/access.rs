@@ -12,7 +12,7 @@ use super::connection::EndpointId;
 use super::http::{Head, Response, Route};
 use super::notices;
 use super::session::Session;
-use crate::auth::{Action, Caller, Denied, Secret, TokenError, allows};
+use crate::auth::{Action, Caller, Denied, Secret, SubscriptionGrant, TokenError, allows};
 use crate::driver::ConnId;
 use hashbrown::HashMap;
 use proto::channel::ChannelName;
@@ -182,6 +182,22 @@ impl Shard {
             .inspect_err(|error| self.count_refused(*error))
     }
 
+    /// What a subscription token says that came in a message, for a user, and for a channel where
+    /// one is named. Without authentication there is nothing that it could say.
+    pub(super) fn grant_of_token(
+        &mut self,
+        token: &str,
+        user: &str,
+        channel: Option<&str>,
+    ) -> Result<Option<SubscriptionGrant>, TokenError> {
+        let Some(auth) = self.settings.auth.clone() else { return Ok(None) };
+        let verified = match &auth.verifier {
+            Some(verifier) => verifier.subscribe(token, self.wall_s(), user, channel),
+            None => Err(TokenError::Algorithm),
+        };
+        verified.map(Some).inspect_err(|error| self.count_refused(*error))
+    }
+
     fn count_refused(&mut self, error: TokenError) {
         let counters = &mut self.stats.counters;
         match error {
@@ -235,17 +251,23 @@ impl Shard {
     /// When an endpoint's token expires, on the monotonic clock. Counted anew from the wall clock
     /// at each look, so that a clock that is set right counts from the next look on.
     pub(super) fn expiry_ms(&self, endpoint: EndpointId) -> Option<u64> {
-        let at_s = self.callers.get(&endpoint)?.expires_at_s()?;
-        let left_us = at_s.saturating_mul(1_000_000).saturating_sub(self.now.wall_us);
-        Some(self.now.ms.saturating_add(left_us.max(0).unsigned_abs().div_ceil(1_000)))
+        self.callers.get(&endpoint)?.expires_at_s().map(|at_s| self.monotonic_ms(at_s))
     }
 
-    /// The first expiry of a connection and its streams.
+    /// A time in Unix seconds on the monotonic clock, now if it has passed.
+    fn monotonic_ms(&self, at_s: i64) -> u64 {
+        let left_us = at_s.saturating_mul(1_000_000).saturating_sub(self.now.wall_us);
+        self.now.ms.saturating_add(left_us.max(0).unsigned_abs().div_ceil(1_000))
+    }
+
+    /// The first expiry of a connection, its streams and its subscriptions.
     fn first_expiry_ms(&mut self, conn: ConnId) -> Option<u64> {
+        let of_subs = self.first_sub_expiry_s(conn).map(|at_s| self.monotonic_ms(at_s));
         if self.callers.is_empty() {
-            return None;
+            return of_subs;
         }
-        self.endpoints(conn).into_iter().filter_map(|endpoint| self.expiry_ms(endpoint)).min()
+        let endpoints = self.endpoints(conn).into_iter();
+        endpoints.filter_map(|endpoint| self.expiry_ms(endpoint)).chain(of_subs).min()
     }
 
     fn endpoints(&mut self, conn: ConnId) -> Vec<EndpointId> {
@@ -266,6 +288,10 @@ impl Shard {
 
     /// Ends what has expired of a connection; `true` if that was the connection itself.
     pub(super) fn expire(&mut self, conn: ConnId) -> bool {
+        self.expire_endpoints(conn) || self.expire_subs(conn)
+    }
+
+    fn expire_endpoints(&mut self, conn: ConnId) -> bool {
         if self.callers.is_empty() {
             return false;
         }

@@ -52,7 +52,9 @@ pub struct Members {
 struct Channel {
     /// In a fixed order, so that the same questions get the same answers.
     members: BTreeMap<MemberKey, Member>,
-    /// Members by user.
+    /// How many of them are in lists and counts; the others are only told of.
+    listed_count: u32,
+    /// Listed members by user.
     users: BTreeMap<Box<str>, u32>,
     /// What an answer with all of them takes, about.
     answer_bytes: usize,
@@ -80,14 +82,9 @@ impl Members {
         }
         self.bytes += more;
         let channel = self.channels.entry(channel.clone()).or_default();
-        match channel.users.get_mut(member.user()) {
-            Some(count) => *count += 1,
-            None => {
-                channel.users.insert(member.user().into(), 1);
-            }
+        if member.shown.listed {
+            channel.list(&member);
         }
-        channel.answer_bytes += ANSWER_BYTES + member.text_bytes();
-        channel.listed = None;
         channel.members.insert(key, member);
         Entered::New
     }
@@ -96,15 +93,10 @@ impl Members {
     pub fn exit(&mut self, name: &ChannelName, key: MemberKey) -> Option<Member> {
         let channel = self.channels.get_mut(name)?;
         let member = channel.members.remove(&key)?;
-        channel.listed = None;
-        channel.answer_bytes -= ANSWER_BYTES + member.text_bytes();
-        self.bytes -= member_bytes(&member);
-        if let Some(count) = channel.users.get_mut(member.user()) {
-            *count -= 1;
-            if *count == 0 {
-                channel.users.remove(member.user());
-            }
+        if member.shown.listed {
+            channel.unlist(&member);
         }
+        self.bytes -= member_bytes(&member);
         if channel.members.is_empty() {
             self.bytes -= CHANNEL_BYTES;
             self.channels.remove(name);
@@ -124,7 +116,9 @@ impl Members {
             return Presence::TooMany;
         }
         let members = &channel.members;
-        let listed = channel.listed.get_or_insert_with(|| members.values().cloned().collect());
+        let listed = channel.listed.get_or_insert_with(|| {
+            members.values().filter(|member| member.shown.listed).cloned().collect()
+        });
         Presence::Members(Arc::clone(listed))
     }
 
@@ -133,13 +127,39 @@ impl Members {
         let (clients, users) = self
             .channels
             .get(channel)
-            .map_or((0, 0), |channel| (channel.members.len(), channel.users.len()));
-        Presence::Counts { clients: clients as u32, users: users as u32 }
+            .map_or((0, 0), |channel| (channel.listed_count, channel.users.len()));
+        Presence::Counts { clients, users: users as u32 }
     }
 
     /// Bytes held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl Channel {
+    fn list(&mut self, member: &Member) {
+        self.listed = None;
+        self.listed_count += 1;
+        self.answer_bytes += ANSWER_BYTES + member.text_bytes();
+        match self.users.get_mut(member.user()) {
+            Some(count) => *count += 1,
+            None => {
+                self.users.insert(member.user().into(), 1);
+            }
+        }
+    }
+
+    fn unlist(&mut self, member: &Member) {
+        self.listed = None;
+        self.listed_count -= 1;
+        self.answer_bytes -= ANSWER_BYTES + member.text_bytes();
+        if let Some(count) = self.users.get_mut(member.user()) {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(member.user());
+            }
+        }
     }
 }
 
@@ -151,7 +171,7 @@ fn member_bytes(member: &Member) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::Identity;
+    use crate::mesh::{Identity, Shown};
 
     fn key(slot: u32) -> MemberKey {
         (ShardId(0), ConnId { slot, generation: 1 })
@@ -160,7 +180,8 @@ mod tests {
     fn member(client: u8, user: &str) -> Member {
         let identity = Identity { user: user.into(), info: Box::default() };
         let identity = (!user.is_empty()).then(|| Arc::new(identity));
-        Member { client: [client; 16], identity, channel_info: None }
+        let shown = Shown { listed: true, told: true };
+        Member { client: [client; 16], identity, channel_info: None, shown }
     }
 
     fn name(name: &str) -> ChannelName {
@@ -195,6 +216,22 @@ mod tests {
         (3..=5).for_each(|slot| drop(members.exit(&a, key(slot)).expect("listed")));
         assert_eq!(counts(&members, "a"), (0, 0));
         members.exit(&name("b"), key(1));
+        assert_eq!((members.memory_bytes(), members.channels.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_is_only_told_of_is_in_no_list_and_no_count() {
+        let mut members = Members::new(1, 10, 1 << 20);
+        let a = name("a");
+        let told = Member { shown: Shown { listed: false, told: true }, ..member(1, "x") };
+        assert_eq!(members.enter(&a, key(1), told.clone()), Entered::New);
+        assert_eq!(counts(&members, "a"), (0, 0));
+        assert_eq!(members.list(&a, 0), Presence::Members(Arc::default()));
+        members.enter(&a, key(2), member(2, "x"));
+        assert_eq!(counts(&members, "a"), (1, 1));
+        assert_eq!(members.exit(&a, key(1)), Some(told));
+        assert_eq!(counts(&members, "a"), (1, 1));
+        members.exit(&a, key(2));
         assert_eq!((members.memory_bytes(), members.channels.len()), (0, 0));
     }
 

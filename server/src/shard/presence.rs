@@ -1,6 +1,7 @@
 //! Presence: who is in a channel, and telling those who watch that somebody came or went.
 //!
-//! A client is a member from its subscribe on, in namespaces with `presence` or `join_leave`. Its
+//! A client is a member from its subscribe on, in namespaces with `presence` or `join_leave`, or
+//! where its token says so. Its
 //! shard tells the channel's home on the lane of the join, right behind it, and tells it again when
 //! the subscription ends, however it ends: `leave` is the one place where subscriptions end, and a
 //! flag in the channel's list says that the home knows of this one. The home keeps the members
@@ -37,9 +38,8 @@ impl Shard {
         let endpoint = EndpointId::connection(conn.slot);
         let Some(key) = self.subscription_key(endpoint, number) else { return };
         let Some(channel) = self.local.get(key.channel) else { return };
-        let namespace = self.settings.namespace_at(channel.namespace);
         let Some(entry) = channel.entries.get_mut(key.at as usize) else { return };
-        if entry.is_member() || !namespace.has_members() {
+        if entry.is_member() || member.shown.is_nowhere() {
             return;
         }
         entry.set_member();
@@ -96,7 +96,7 @@ impl Shard {
 
     /// At home: tells every interested shard, once each.
     fn announce(&mut self, channel: &ChannelName, joined: bool, member: &Member) {
-        if !self.settings.namespace(channel.as_str()).join_leave {
+        if !member.shown.told {
             return;
         }
         let found = self.home.find(channel.as_str());

@@ -5,6 +5,7 @@ mod key_sets;
 mod keys;
 mod live;
 mod secrets;
+mod subscriptions;
 mod tokens;
 
 use crate::rig::{Answer, Cell, Site, Wire};

@@ -26,11 +26,8 @@ const SDKS: [(&str, &[&str]); 6] = [
 /// Lets every SDK that knows the steps play them against a server of its own; `meanwhile` is called
 /// with what a `say` step says.
 pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site, &str)) {
-    for (name, arguments) in SDKS {
-        if name.ends_with(".py") && !python {
-            continue;
-        }
-        let site = Site::with(cell, |config| {
+    let start = || {
+        Site::with(cell, |config| {
             let mut quiet = config.namespaces["default"].clone();
             let mut room = quiet.clone();
             (room.presence, room.join_leave) = (Access::Anonymous, true);
@@ -40,7 +37,23 @@ pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site,
             quiet.subscribe = Access::Nobody;
             quiet.history = Access::Nobody;
             config.namespaces.insert("closed".into(), quiet);
-        });
+        })
+    };
+    check_with(start, || script.clone(), python, meanwhile);
+}
+
+/// The same against servers and with scripts that are made anew for each.
+pub fn check_with(
+    start: impl Fn() -> Site,
+    script: impl Fn() -> Value,
+    python: bool,
+    meanwhile: impl Fn(&Site, &str),
+) {
+    for (name, arguments) in SDKS {
+        if name.ends_with(".py") && !python {
+            continue;
+        }
+        let (site, script) = (start(), script());
         let mut sdk = client(name);
         sdk.arg(format!("ws://{}{PATH}", site.address())).args(arguments).arg(script.to_string());
         let mut child = sdk.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");

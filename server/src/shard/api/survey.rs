@@ -11,7 +11,7 @@ use crate::mesh::{Ask, Deliver, ShardId};
 use crate::shard::Shard;
 use crate::shard::client::uuid_bits;
 use crate::shard::session::Session;
-use proto::centrifuge::{DisconnectCode, ErrorCode};
+use proto::centrifuge::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use proto::channel::ChannelName;
 use proto::envelope::write_json_string;
 use proto::ws::CLOSE_REASON_BYTES_MAX;
@@ -270,7 +270,11 @@ impl Shard {
             }
             (Survey::Unsubscribe(who, channel), Tally::Done(count)) => {
                 if let Some(conn) = self.client_of(job.at, who) {
-                    *count += u64::from(self.unsubscribe_client(conn, channel.as_str()));
+                    *count += u64::from(self.unsubscribe_client(
+                        conn,
+                        channel.as_str(),
+                        UnsubscribeCode::Server,
+                    ));
                 }
             }
             _ => debug_assert!(false, "a tally of another survey"),

@@ -93,7 +93,7 @@ impl Shard {
                 self.client_presence(conn, client, id, &request.channel, true)
             }
             Request::Refresh(request) => self.client_refresh(conn, client, id, &request.token),
-            Request::SubRefresh(_) => Err(ErrorCode::NotAvailable.into()),
+            Request::SubRefresh(request) => self.client_sub_refresh(conn, client, id, &request),
         };
         match carried_out {
             Ok(after) => after,
@@ -172,10 +172,15 @@ impl Shard {
             })?;
             self.set_caller(endpoint, caller);
         }
-        let left_s = self.caller_of(endpoint).expires_at_s().map(|at| at - self.wall_s());
-        // Early enough that the new one is here before the old one ends.
-        let early = |left: i64| left - (left / 2).min(REFRESH_EARLY_S);
-        Ok(left_s.map(|left| u32::try_from(early(left).max(1)).unwrap_or(u32::MAX)))
+        Ok(self.caller_of(endpoint).expires_at_s().map(|at_s| self.refresh_in_s(at_s)))
+    }
+
+    /// The seconds after which a client is to bring a new token: early enough that it is here
+    /// before the old one ends.
+    pub(super) fn refresh_in_s(&self, expires_at_s: i64) -> u32 {
+        let left_s = expires_at_s.saturating_sub(self.wall_s());
+        let early_s = left_s - (left_s / 2).min(REFRESH_EARLY_S);
+        u32::try_from(early_s.max(1)).unwrap_or(u32::MAX)
     }
 
     /// What others see of a client whose token names a user.
@@ -183,8 +188,6 @@ impl Shard {
         let Caller::Client(own) = self.caller_of(EndpointId::connection(conn.slot)) else {
             return None;
         };
-        // `b64info` may be anything, and this is for JSON.
-        let is_json = |info: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(info).is_ok();
         let info = own.info.as_deref().filter(|info| is_json(info)).unwrap_or_default();
         let anonymous = own.user.is_empty() && info.is_empty();
         let identity = mesh::Identity { user: own.user.clone(), info: info.into() };
@@ -210,6 +213,11 @@ impl Shard {
         client.pending += 1;
         Ok(())
     }
+}
+
+/// `b64info` may be anything, and what others are shown is JSON.
+pub(super) fn is_json(info: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(info).is_ok()
 }
 
 /// Seconds before the end of a token at which a client is to bring the next.

@@ -13,7 +13,7 @@
 //! commands that wait for an answer by [`PENDING_MAX`].
 //!
 //! Deliberately absent: encodings (`format` for publications, `proto` for all else), the socket
-//! (`session_ws`), who may do what (`access`), tokens for single subscriptions.
+//! (`session_ws`), who may do what (`access`).
 //!
 //! Threads: the shard's. Tested over real sockets by `tests/tests/it/client.rs`, with the SDKs, and
 //! in the simulated world.
@@ -25,6 +25,7 @@ mod publish;
 mod reads;
 mod remote;
 mod subscriptions;
+mod tokens;
 
 pub(super) use commands::uuid_bits;
 pub use filter::TagsFilter;
@@ -37,6 +38,7 @@ use super::connection::{EndpointId, Stamp};
 use super::format::Format;
 use super::session::Session;
 use super::session_ws::{After, WebSocket};
+use crate::auth::Overrides;
 use crate::driver::ConnId;
 use crate::mesh::Identity;
 use bytes::Bytes;
@@ -96,8 +98,38 @@ struct Sub {
     command: u32,
     /// Its publications may be deltas.
     delta: bool,
+    /// What few subscriptions have.
+    extra: Option<Box<Extra>>,
+}
+
+/// What few subscriptions have.
+#[derive(Debug, Default, PartialEq)]
+struct Extra {
     /// It gets only what passes.
-    filter: Option<Box<TagsFilter>>,
+    filter: Option<TagsFilter>,
+    /// When it ends, in Unix seconds.
+    expires_at_s: Option<i64>,
+    /// What its token shows to others, until they have been told that it is there.
+    info: Option<Arc<[u8]>>,
+    /// What its token changes of the namespace's options.
+    overrides: Overrides,
+}
+
+impl Sub {
+    fn expires_at_s(&self) -> Option<i64> {
+        self.extra.as_ref()?.expires_at_s
+    }
+}
+
+impl Extra {
+    /// In a box, if there is anything of it.
+    fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.filter.as_ref().map_or(0, TagsFilter::memory_bytes)
+    }
 }
 
 impl Client {
@@ -130,14 +162,13 @@ impl Client {
 
     /// Heap beyond its own bytes, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        let filters = self.subs.iter().filter_map(|sub| sub.filter.as_deref());
-        self.subs.capacity() * size_of::<Sub>()
-            + filters.map(|it| size_of::<TagsFilter>() + it.memory_bytes()).sum::<usize>()
+        let extras = self.subs.iter().filter_map(|sub| sub.extra.as_deref());
+        self.subs.capacity() * size_of::<Sub>() + extras.map(Extra::memory_bytes).sum::<usize>()
     }
 
     /// The filter of a subscription.
     pub fn filter(&self, number: u16) -> Option<&TagsFilter> {
-        self.subs.iter().find(|sub| sub.number == number)?.filter.as_deref()
+        self.subs.iter().find(|sub| sub.number == number)?.extra.as_ref()?.filter.as_ref()
     }
 
     /// When to look at it next, and what for.
@@ -267,6 +298,7 @@ impl Shard {
         let reason = match code {
             DisconnectCode::BadRequest => CloseReason::ProtocolError,
             DisconnectCode::InvalidToken => CloseReason::InvalidToken,
+            DisconnectCode::SubscriptionExpired => CloseReason::Expired,
             _ => CloseReason::PolicyViolation,
         };
         self.close_ws(conn, code.code(), &text, reason);

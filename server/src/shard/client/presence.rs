@@ -2,13 +2,14 @@
 
 use super::commands::uuid;
 use super::{Client, Refusal};
-use crate::auth::Action;
+use crate::auth::{Action, Overrides};
 use crate::config::namespace::Access;
 use crate::driver::ConnId;
-use crate::mesh::{Ask, Member, Presence};
+use crate::mesh::{Ask, Member, Presence, Shown};
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
 use crate::shard::publish::Asker;
+use crate::shard::session::Session;
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     ClientInfo, Data, ErrorCode, Join, Leave, PresenceResult, PresenceStatsResult, Push, PushBody,
@@ -16,18 +17,55 @@ use proto::centrifuge::{
 };
 use proto::channel::ChannelName;
 
-impl Client {
-    /// What others see of it in a channel.
-    pub(super) fn member(&self) -> Member {
-        Member {
-            client: self.id.to_be_bytes(),
-            identity: self.identity.clone(),
-            channel_info: None,
-        }
-    }
-}
-
 impl Shard {
+    /// What others see of a client in a channel, and where: the namespace's word, unless the
+    /// subscription's token has another.
+    pub(super) fn member_of(
+        &self,
+        client: &mut Client,
+        number: u16,
+        channel: &ChannelName,
+    ) -> Member {
+        let namespace = self.settings.namespace(channel.as_str());
+        let extra = client.sub_mut(number).and_then(|sub| sub.extra.as_deref_mut());
+        let (channel_info, overrides) =
+            extra.map(|extra| (extra.info.take(), extra.overrides)).unwrap_or_default();
+        let shown = Shown {
+            listed: overrides.presence.unwrap_or(namespace.presence != Access::Nobody),
+            told: overrides.join_leave.unwrap_or(namespace.join_leave),
+        };
+        let (client, identity) = (client.id.to_be_bytes(), client.identity.clone());
+        Member { client, identity, channel_info, shown }
+    }
+
+    /// A client's subscription that could have failed makes it a member now.
+    pub(super) fn enter_late(&mut self, conn: ConnId, number: u16) {
+        let endpoint = EndpointId::connection(conn.slot);
+        let key = self.subscriber_mut(endpoint).and_then(|own| own.key_mut(number).copied());
+        let Some(channel) = key.and_then(|key| self.local.peek(key.channel)) else { return };
+        let channel = channel.name.clone();
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Session::Client(mut own) = std::mem::take(&mut connection.session) else { return };
+        let member = self.member_of(&mut own.client, number, &channel);
+        if let Some(connection) = self.connections.get(conn) {
+            connection.session = Session::Client(own);
+        }
+        self.enter(conn, number, member);
+    }
+
+    /// Whether a subscription is told who comes and goes.
+    pub(super) fn pushes_membership(
+        &self,
+        channel: &ChannelName,
+        overrides: Overrides,
+        wanted: bool,
+    ) -> bool {
+        let namespace = self.settings.namespace(channel.as_str());
+        let told = overrides.join_leave.unwrap_or(namespace.join_leave);
+        let forced = overrides.force_push_join_leave.unwrap_or(namespace.force_push_join_leave);
+        told && (wanted || forced)
+    }
+
     pub(super) fn client_presence(
         &mut self,
         conn: ConnId,

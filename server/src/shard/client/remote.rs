@@ -48,7 +48,12 @@ impl Shard {
     }
 
     /// Ends a client's subscription of a channel and tells it. `false` if it has none.
-    pub(in crate::shard) fn unsubscribe_client(&mut self, conn: ConnId, channel: &str) -> bool {
+    pub(in crate::shard) fn unsubscribe_client(
+        &mut self,
+        conn: ConnId,
+        channel: &str,
+        code: UnsubscribeCode,
+    ) -> bool {
         let endpoint = EndpointId::connection(conn.slot);
         let Some(connection) = self.connections.get(conn) else { return false };
         let mut own = match std::mem::take(&mut connection.session) {
@@ -63,7 +68,7 @@ impl Shard {
         self.client_unsubscribe(conn, client, channel);
         let had = client.subs.len() < before;
         if had {
-            let body = PushBody::Unsubscribe(Unsubscribe::from(UnsubscribeCode::Server));
+            let body = PushBody::Unsubscribe(Unsubscribe::from(code));
             let push = Push { channel: channel.into(), body: Some(body) };
             let mut out = Vec::new();
             write_push(&mut out, client.encoding, &push);

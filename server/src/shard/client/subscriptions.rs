@@ -1,8 +1,8 @@
 //! Subscribing and recovering. The answer to `subscribe` waits for the home shard's answer to the
 //! join and carries what was missed; what does not fit in it follows as pushes, in order.
 
-use super::{Client, Refusal, Sub, TagsFilter};
-use crate::auth::Action;
+use super::tokens::channel_info;
+use super::{Client, Extra, Refusal, Sub, TagsFilter};
 use crate::driver::ConnId;
 use crate::mesh::{Continuity, Since, SubscriptionToken};
 use crate::shard::Shard;
@@ -51,7 +51,7 @@ impl Shard {
         if client.subs.len() >= usize::from(self.settings.limits.channels_per_connection_max) {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        self.client_may(conn, &name, Action::Subscribe)?;
+        let grant = self.client_may_subscribe(conn, &name, &request.token)?;
         if self.drain.is_some() {
             return Err(Refusal::Disconnect(DisconnectCode::Shutdown));
         }
@@ -61,7 +61,7 @@ impl Shard {
         let Some(number) = self.subscriber_mut(endpoint).map(|own| own.claim()) else {
             return Ok(After::Over);
         };
-        let filter = request.tf.clone().map(|node| Box::new(TagsFilter::new(node)));
+        let filter = request.tf.clone().map(TagsFilter::new);
         let mut format = client.format();
         // They exclude each other: a delta leads from the event before, which may be left out.
         let delta = filter.is_none() && request.delta == FOSSIL;
@@ -70,22 +70,32 @@ impl Shard {
         } else if filter.is_some() {
             format = format.filtered();
         }
+        let overrides = grant.as_ref().map(|grant| grant.overrides).unwrap_or_default();
+        let extra = Extra {
+            filter,
+            expires_at_s: grant.as_ref().and_then(|grant| grant.expires_at_s),
+            info: channel_info(grant.as_ref()),
+            overrides,
+        };
+        if extra.expires_at_s.is_some() {
+            self.look_soon(conn);
+        }
         client.subs.push(Sub {
             number,
             recover: request.recover.then_some(request.offset),
             strict: request.flag & REJECT_UNRECOVERED != 0,
             command: id,
             delta,
-            filter,
+            extra: extra.boxed(),
         });
         let attached = self.join(endpoint, number, &name, since(request), format);
-        let namespace = self.settings.namespace(name.as_str());
-        if namespace.join_leave && (request.join_leave || namespace.force_push_join_leave) {
+        if self.pushes_membership(&name, overrides, request.join_leave) {
             self.watch(endpoint, number);
         }
         let may_fail = request.recover && request.flag & REJECT_UNRECOVERED != 0;
         if attached.is_some() || !may_fail {
-            self.enter(conn, number, client.member());
+            let member = self.member_of(client, number, &name);
+            self.enter(conn, number, member);
         }
         if let Some((_, top, continuity)) = attached {
             // At the newest event already: nothing is missing and nothing has to be asked.
@@ -148,12 +158,11 @@ impl Shard {
             self.reply_error(token.conn, encoding, answer.id, ErrorCode::UnrecoverablePosition);
             return;
         }
-        let member = client.member();
         let events = passing.as_deref().unwrap_or(joined.events);
         self.say_subscribed(token.conn, encoding, &answer, &Joined { events, ..*joined });
         // The others have entered behind their join.
         if answer.strict {
-            self.enter(token.conn, token.index, member);
+            self.enter_late(token.conn, token.index);
         }
     }
 
@@ -164,7 +173,8 @@ impl Shard {
         answer: &Answer,
         joined: &Joined<'_>,
     ) {
-        let &Answer { id, recover, delta, .. } = answer;
+        let &Answer { id, recover, delta, expires_at_s, .. } = answer;
+        let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
         let recovered = recover.is_some() && !matches!(joined.continuity, Continuity::Gap(_));
         let events = if recovered { joined.events } else { &[] };
         // The first one is whole, each of the others leads on from the one before.
@@ -182,6 +192,8 @@ impl Shard {
             publication
         });
         let result = SubscribeResult {
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
             recoverable: true,
             positioned: true,
             epoch: joined.top.epoch.to_string().into(),
@@ -218,13 +230,15 @@ struct Answer {
     recover: Option<u64>,
     strict: bool,
     delta: bool,
+    expires_at_s: Option<i64>,
 }
 
 impl Sub {
     /// Its command is answered now.
     fn answer(&mut self) -> Answer {
         let (id, recover) = (std::mem::take(&mut self.command), self.recover.take());
-        Answer { id, recover, strict: self.strict, delta: self.delta }
+        let expires_at_s = self.expires_at_s();
+        Answer { id, recover, strict: self.strict, delta: self.delta, expires_at_s }
     }
 }
 
