@@ -8,7 +8,8 @@
 //!
 //! What is copied for one connection (a run that nobody shares, ciphertext, a cursor) is held until
 //! the sends are made. One turn copies [`Settings::frame_bytes_max`](super::Settings) and what its
-//! last connection needs; who comes after that keeps its frames by reference for the next turn.
+//! last connection or stream needs; who comes after that keeps its frames by reference and goes
+//! first in the next turn ([`Kept`]), so that everybody's turn comes.
 
 use super::Shard;
 use super::channels::LocalChannels;
@@ -32,6 +33,19 @@ use smallvec::SmallVec;
 /// many budgets.
 const CONTROL_FACTOR: usize = 2;
 
+/// [`Outbox::attempt`] of who is in [`Kept`]: whatever else it gathers in this turn comes after what
+/// it had to keep.
+const KEPT: u32 = u32::MAX;
+
+/// Who found no room in a turn's copies, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    connections: Vec<u32>,
+    streams: Vec<u32>,
+    /// How many connections at the front of the list of dirty ones come before any stream.
+    first: usize,
+}
+
 /// What the policy decided.
 enum Verdict {
     Keep,
@@ -42,29 +56,70 @@ impl Shard {
     /// Ends the turn: turns what was gathered into sends.
     pub fn flush(&mut self) {
         self.sends.clear();
+        for at in 0..std::mem::take(&mut self.kept.first) {
+            self.flush_connection(self.dirty[at], false);
+        }
+        // What follows has streams that were flushed: their bytes are copied already.
+        let known = self.dirty.len();
         // Flushing an HTTP/2 connection may find requests that make streams and connections dirty:
         // no run is left behind, since it would not survive the end of the turn.
-        let mut at = 0;
+        let (mut at, mut stream_at) = (0, 0);
         loop {
-            while let Some(index) = self.dirty_streams.pop() {
-                self.flush_stream(index);
+            while let Some(index) = self.dirty_streams.get(stream_at) {
+                self.flush_stream(*index);
+                stream_at += 1;
             }
             let Some(slot) = self.dirty.get(at) else { break };
-            self.flush_connection(*slot);
+            self.flush_connection(*slot, at >= known);
             at += 1;
         }
-        self.dirty.clear();
-        std::mem::swap(&mut self.dirty, &mut self.again);
         self.copied_bytes = self.frames.copied();
         self.frames.clear();
-        self.take_carried();
+        self.prepare_next_turn();
         for (accepted_us, recipients) in self.delivered.drain(..) {
             let took_us = (self.now.wall_us - accepted_us).max(0) as u64;
             self.stats.delivered(took_us, recipients);
         }
     }
 
-    fn flush_connection(&mut self, slot: u32) {
+    /// Who was kept is dirty before all others, and frames that were carried are back with those
+    /// that gathered them. Where connections and streams wait, one kind is first every other turn.
+    fn prepare_next_turn(&mut self) {
+        self.dirty.clear();
+        self.dirty_streams.clear();
+        let Self { kept, connections, streams, frames, .. } = self;
+        self.streams_first = !self.streams_first && !kept.streams.is_empty();
+        kept.first = if self.streams_first { 0 } else { kept.connections.len() };
+        // One that was sent after all keeps its place: the list of sends is looked at after this.
+        for slot in &kept.connections {
+            if let Some(connection) = connections.slot(*slot)
+                && connection.outbox.attempt == KEPT
+            {
+                connection.outbox.attempt = 0;
+            }
+        }
+        for index in &kept.streams {
+            if let Some(stream) = streams.get_mut(*index) {
+                stream.outbox.attempt = 0;
+            }
+        }
+        self.dirty.append(&mut kept.connections);
+        self.dirty.append(&mut self.again);
+        self.dirty_streams.append(&mut kept.streams);
+        for (endpoint, frame) in self.carried.drain(..) {
+            let outbox = match endpoint.split() {
+                Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
+                Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
+            };
+            if let Some(outbox) = outbox {
+                let index = frames.add(frame.bytes, frame.mark);
+                frames.gather(&mut outbox.run, index);
+            }
+        }
+    }
+
+    /// `must`: what it sends is held already, so it waits for no room.
+    fn flush_connection(&mut self, slot: u32, must: bool) {
         let Some(connection) = self.connections.slot(slot) else { return };
         if connection.outbox.state == SendState::Blocked {
             self.queue(slot);
@@ -72,18 +127,23 @@ impl Shard {
         }
         if attempted(&self.sends, connection) {
             // One attempt a turn: what came after it waits for the next.
-            self.keep_for_next_turn(slot);
+            if self.carry(EndpointId::connection(slot)) {
+                self.again.push(slot);
+            }
             return;
         }
         let simple = connection.tls.is_none()
             && !matches!(connection.session, Session::Http2(_))
             && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor);
-        if self.frames.copied() >= self.settings.frame_bytes_max
+        let is_kept = connection.outbox.attempt == KEPT;
+        let is_full = self.frames.copied() >= self.settings.frame_bytes_max
             && connection.end == End::Open
-            && !(simple && self.frames.is_flat(connection.outbox.run))
-        {
-            self.keep_for_next_turn(slot);
-            self.again.push(slot);
+            && !(simple && self.frames.is_flat(connection.outbox.run));
+        if (is_kept || is_full) && !must {
+            if std::mem::replace(&mut connection.outbox.attempt, KEPT) != KEPT {
+                self.kept.connections.push(slot);
+            }
+            self.carry(EndpointId::connection(slot));
             return;
         }
         let run = std::mem::take(&mut connection.outbox.run);
@@ -105,23 +165,13 @@ impl Shard {
         self.attempt(conn, plain);
     }
 
-    /// A run does not outlive its turn: its frames are carried over by reference.
-    fn keep_for_next_turn(&mut self, slot: u32) {
-        let Some(connection) = self.connections.slot(slot) else { return };
-        let run = std::mem::take(&mut connection.outbox.run);
-        if run.is_empty() {
-            return;
-        }
-        self.carried.extend(self.frames.frames(run).map(|frame| (slot, frame.clone())));
-        self.again.push(slot);
-    }
-
-    /// Gives carried frames back to their connections, before anything new is gathered.
-    fn take_carried(&mut self) {
-        for (slot, frame) in std::mem::take(&mut self.carried) {
-            let index = self.frames.add(frame.bytes, frame.mark);
-            self.gather(EndpointId::connection(slot), index);
-        }
+    /// A run does not outlive its turn: its frames are carried over by reference. `false`: it was
+    /// empty.
+    fn carry(&mut self, endpoint: EndpointId) -> bool {
+        let Some(outbox) = self.outbox_mut(endpoint) else { return false };
+        let run = std::mem::take(&mut outbox.run);
+        self.carried.extend(self.frames.frames(run).map(|frame| (endpoint, frame.clone())));
+        !run.is_empty()
     }
 
     /// Everything a connection has to say this turn, in the clear.
@@ -314,6 +364,10 @@ impl Shard {
     /// Gives a stream's run to its session, or to its backlog while the windows are full.
     fn flush_stream(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.outbox.attempt == KEPT {
+            self.carry(EndpointId::stream(index));
+            return;
+        }
         let (conn, key) = (stream.conn, stream.key);
         let waits = stream.outbox.backlog.is_some();
         let Some(connection) = self.connections.get(conn) else { return };
@@ -336,6 +390,14 @@ impl Shard {
             return;
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if self.frames.copied() >= self.settings.frame_bytes_max
+            && !self.frames.is_flat(stream.outbox.run)
+        {
+            stream.outbox.attempt = KEPT;
+            self.kept.streams.push(index);
+            self.carry(EndpointId::stream(index));
+            return;
+        }
         stream.said_ms = self.now.ms;
         let run = std::mem::take(&mut stream.outbox.run);
         let bytes = if run.is_empty() { Bytes::new() } else { self.frames.flatten(run) };

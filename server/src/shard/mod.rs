@@ -178,8 +178,12 @@ pub struct Shard {
     http2_over: Vec<ConnId>,
     /// Connections to flush again next turn.
     again: Vec<u32>,
-    /// Frames that came after their connection's attempt of the turn.
-    carried: Vec<(u32, frames::Frame)>,
+    /// Frames that came after their connection's attempt of the turn, or found no room in it.
+    carried: Vec<(EndpointId, frames::Frame)>,
+    /// Who found no room in the turn's copies.
+    kept: flush::Kept,
+    /// Streams that were kept go before connections that were.
+    streams_first: bool,
     h2_connections: u32,
     /// Unfinished input of all connections.
     partial_bytes: usize,
@@ -249,6 +253,8 @@ impl Shard {
             http2_over: Vec::new(),
             again: Vec::new(),
             carried: Vec::new(),
+            kept: flush::Kept::default(),
+            streams_first: false,
             h2_connections: 0,
             partial_bytes: 0,
             shed_at_ms: 0,
@@ -434,6 +440,7 @@ impl Shard {
             || !self.resumable.is_empty()
             || !self.flushing.is_empty()
             || !self.dirty.is_empty()
+            || !self.dirty_streams.is_empty()
             || !self.http2_over.is_empty()
             || self.publishes.has_yielded()
             || !self.deferred.is_empty()

@@ -122,7 +122,7 @@ impl Options {
             policies: [policy(chance), policy(chance), policy(chance), policy(chance)],
             // Last, so that what stands above is drawn as before.
             completions: Completions::draw(chance),
-            frame_bytes: chance.pick(&[1 << 30, 1 << 30, 1 << 20]),
+            frame_bytes: chance.pick(&[1 << 30, 1 << 30, 1_000]),
         }
     }
 
