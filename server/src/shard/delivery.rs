@@ -10,20 +10,19 @@ use super::Shard;
 use super::channels::{Entry, Phase};
 use super::client::Joined;
 use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
+use super::fanout::together;
 use super::format::Format;
-use super::frames::{Encodings, Stretch};
+use super::frames::Stretch;
 use super::http::SubscribeRequest;
 use super::notices;
 use crate::driver::ConnId;
 use crate::mesh::{
     Ask, Continuity, Deliver, GapReason, ShardId, Since, SubscriptionToken, home_of,
 };
-use crate::metrics::DropReason;
 use proto::channel::ChannelName;
 use proto::event::Event;
 use proto::position::{Cursor, Position};
 use proto::reason::CloseReason;
-use smallvec::SmallVec;
 
 /// Frames that one turn gathers before it flushes, over all endpoints. Many events for many
 /// subscribers would otherwise be held as a product where their runs differ or their sockets are
@@ -32,10 +31,6 @@ const GATHERED_MAX: usize = 256 << 10;
 
 /// Bytes one turn encodes before it flushes: many resumes at once each want their own page.
 const ENCODED_MAX: usize = 16 << 20;
-
-/// Bytes of events that are encoded together: with each format of its subscribers, what a turn may
-/// be over its bound.
-const TOGETHER_BYTES: usize = crate::mesh::BATCH_BYTES_MAX;
 
 impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
@@ -199,85 +194,6 @@ impl Shard {
                 self.deliver(index, &events[at..end]);
             }
             at = end;
-        }
-    }
-
-    /// Events that follow each other without a hole, to every live subscription of their channel.
-    fn deliver(&mut self, index: u32, events: &[Event]) {
-        let Self { local, connections, streams, frames, dirty, dirty_streams, .. } = self;
-        let Some(channel) = local.get(index) else { return };
-        // Before the first join is answered nobody here is owed anything.
-        let (Some(_), Some(first), Some(last)) = (channel.top, events.first(), events.last())
-        else {
-            return;
-        };
-        channel.top = Some(last.position());
-        let (offset, after) = (first.offset(), last.offset() + 1);
-        let mut encodings = Encodings::default();
-        let mut broken: SmallVec<[EndpointId; 4]> = SmallVec::new();
-        let mut recipients = 0_u64;
-        // What some of them do not get, because they have it already or filter it out.
-        let mut less = 0_u64;
-        for entry in &mut channel.entries {
-            if !entry.is_live() || entry.next >= after {
-                continue;
-            }
-            if offset > entry.next {
-                broken.push(entry.endpoint);
-                continue;
-            }
-            // It may have had the first of them already.
-            let late = entry.next - offset;
-            let format = entry.format.unfiltered();
-            let newest = channel.newest.as_ref();
-            let stretch = if late > 0 && format.is_delta() && format == format.based(false) {
-                // It holds no publication yet, so its first one has to be whole.
-                frames.encode(format, &events[late as usize..], None, index)
-            } else {
-                encodings.frames(format, events, newest, index, frames).after(late as u32)
-            };
-            less += late;
-            entry.next = after;
-            entry.format = entry.format.based(true);
-            recipients += 1;
-            if entry.format.is_filtered() {
-                let Err(slot) = entry.endpoint.split() else { continue };
-                let Some(connection) = connections.slot(slot) else { continue };
-                let fresh = &events[late as usize..];
-                let Some(filter) = connection.session.filter(entry.index) else { continue };
-                let passes = filter.passing(fresh);
-                less += (fresh.len() - passes.len()) as u64;
-                for at in passes {
-                    let one = Stretch { first: stretch.first + at, count: 1 };
-                    if frames.gather(&mut connection.outbox.run, one) {
-                        dirty.push(slot);
-                    }
-                }
-                continue;
-            }
-            match entry.endpoint.split() {
-                Err(slot) => {
-                    let Some(connection) = connections.slot(slot) else { continue };
-                    if frames.gather(&mut connection.outbox.run, stretch) {
-                        dirty.push(slot);
-                    }
-                }
-                Ok(stream) => {
-                    let Some(stream_slot) = streams.get_mut(stream) else { continue };
-                    if frames.gather(&mut stream_slot.outbox.run, stretch) {
-                        dirty_streams.push(stream);
-                    }
-                }
-            }
-        }
-        channel.keep(last);
-        self.stats.counters.messages_sent += recipients * events.len() as u64 - less;
-        if recipients > 0 {
-            self.delivered.extend(events.iter().map(|event| (event.accepted_us(), recipients)));
-        }
-        for endpoint in broken {
-            self.stats.dropped(DropReason::HoleFound, 1);
-            self.end_endpoint(endpoint, CloseReason::InsufficientState);
         }
     }
 
@@ -613,54 +529,5 @@ impl Shard {
             return Some(EndpointId::connection(token.conn.slot));
         }
         self.streams.find(token.stream).map(EndpointId::stream)
-    }
-}
-
-/// How many events at the front are delivered together: of one channel and epoch, following each
-/// other, at most so many and so many bytes, but one in any case.
-fn together(events: &[Event], events_max: usize) -> usize {
-    let mut bytes = events.first().map_or(0, Event::size);
-    let mut follows = |pair: &[Event]| {
-        let (one, next) = (&pair[0], &pair[1]);
-        bytes += next.size();
-        bytes <= TOGETHER_BYTES
-            && next.offset() == one.offset() + 1
-            && next.position().epoch == one.position().epoch
-            && next.channel() == one.channel()
-    };
-    let more = events_max.saturating_sub(1);
-    1 + events.windows(2).take(more).take_while(|pair| follows(pair)).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proto::event::Draft;
-    use proto::position::Epoch;
-
-    fn event(channel: &str, epoch: u64, offset: u64, bytes: usize) -> Event {
-        let data = vec![b'x'; bytes];
-        let draft = Draft { channel, data: &data, ..Draft::default() };
-        draft.build().unwrap().place(Position { epoch: Epoch(epoch), offset }, 0)
-    }
-
-    #[test]
-    fn only_what_follows_is_delivered_together_and_never_beyond_a_bound() {
-        let run = |count: u64, bytes| -> Vec<Event> {
-            (1..=count).map(|offset| event("a", 1, offset, bytes)).collect()
-        };
-        let before = |last: Event| [run(2, 1), vec![last]].concat();
-        for (name, events, events_max, expected) in [
-            ("all of them", run(5, 1), 100, 5),
-            ("no more than there is room for", run(5, 1), 3, 3),
-            ("one without room", run(5, 1), 0, 1),
-            ("one of any size", run(2, TOGETHER_BYTES + 1), 100, 1),
-            ("bytes", run(9, TOGETHER_BYTES / 3), 100, 2),
-            ("a hole", before(event("a", 1, 4, 1)), 100, 2),
-            ("another epoch", before(event("a", 2, 3, 1)), 100, 2),
-            ("another channel", before(event("b", 1, 3, 1)), 100, 2),
-        ] {
-            assert_eq!(together(&events, events_max), expected, "{name}");
-        }
     }
 }

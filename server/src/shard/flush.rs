@@ -56,8 +56,9 @@ impl Shard {
     /// Ends the turn: turns what was gathered into sends.
     pub fn flush(&mut self) {
         self.sends.clear();
+        let said = Stamp::at(self.now.ms);
         for at in 0..std::mem::take(&mut self.kept.first) {
-            self.flush_connection(self.dirty[at], false);
+            self.flush_connection(self.dirty[at], said, false);
         }
         // What follows has streams that were flushed: their bytes are copied already.
         let known = self.dirty.len();
@@ -70,7 +71,7 @@ impl Shard {
                 stream_at += 1;
             }
             let Some(slot) = self.dirty.get(at) else { break };
-            self.flush_connection(*slot, at >= known);
+            self.flush_connection(*slot, said, at >= known);
             at += 1;
         }
         self.copied_bytes = self.frames.copied();
@@ -118,8 +119,30 @@ impl Shard {
         }
     }
 
-    /// `must`: what it sends is held already, so it waits for no room.
-    fn flush_connection(&mut self, slot: u32, must: bool) {
+    /// The path of every broadcast: a reference, an index, no lookup beyond the slot. `must`: what
+    /// it sends is held already, so it waits for no room.
+    #[inline]
+    fn flush_connection(&mut self, slot: u32, said: Stamp, must: bool) {
+        let Some(connection) = self.connections.slot(slot) else { return };
+        let run = connection.outbox.run;
+        let has_room = self.frames.copied() < self.settings.frame_bytes_max;
+        if !is_simple(connection, &self.sends) || !has_room && !self.frames.is_flat(run) {
+            return self.flush_special(slot, must);
+        }
+        if run.is_empty() {
+            return;
+        }
+        connection.outbox.run = Run::default();
+        let bytes = self.frames.flatten(run);
+        connection.outbox.attempt = self.sends.len() as u32;
+        connection.said = said;
+        connection.sent_bytes += bytes.len() as u64;
+        self.stats.counters.bytes_sent += bytes.len() as u64;
+        self.sends.push(Send { conn: connection.id, bytes });
+    }
+
+    #[inline(never)]
+    fn flush_special(&mut self, slot: u32, must: bool) {
         let Some(connection) = self.connections.slot(slot) else { return };
         if connection.outbox.state == SendState::Blocked {
             self.queue(slot);
@@ -132,14 +155,9 @@ impl Shard {
             }
             return;
         }
-        let simple = connection.tls.is_none()
-            && !matches!(connection.session, Session::Http2(_))
-            && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor);
         let is_kept = connection.outbox.attempt == KEPT;
-        let is_full = self.frames.copied() >= self.settings.frame_bytes_max
-            && connection.end == End::Open
-            && !(simple && self.frames.is_flat(connection.outbox.run));
-        if (is_kept || is_full) && !must {
+        let is_full = self.frames.copied() >= self.settings.frame_bytes_max;
+        if !must && (is_kept || is_full && connection.end == End::Open) {
             if std::mem::replace(&mut connection.outbox.attempt, KEPT) != KEPT {
                 self.kept.connections.push(slot);
             }
@@ -147,19 +165,6 @@ impl Shard {
             return;
         }
         let run = std::mem::take(&mut connection.outbox.run);
-        if simple {
-            if run.is_empty() {
-                return;
-            }
-            // The path of every broadcast: a reference, an index, no lookup beyond the slot.
-            let bytes = self.frames.flatten(run);
-            connection.outbox.attempt = self.sends.len() as u32;
-            connection.said = Stamp::at(self.now.ms);
-            connection.sent_bytes += bytes.len() as u64;
-            self.stats.counters.bytes_sent += bytes.len() as u64;
-            self.sends.push(Send { conn: connection.id, bytes });
-            return;
-        }
         let conn = connection.id;
         let Some(plain) = self.gather_bytes(conn, run) else { return };
         self.attempt(conn, plain);
@@ -457,6 +462,18 @@ impl Shard {
             }
         }
     }
+}
+
+/// True if the connection is ready for bytes and sends them as they are.
+#[inline]
+fn is_simple(connection: &Connection, sends: &[Send]) -> bool {
+    let outbox = &connection.outbox;
+    outbox.state != SendState::Blocked
+        && outbox.attempt != KEPT
+        && !attempted(sends, connection)
+        && connection.tls.is_none()
+        && !matches!(connection.session, Session::Http2(_))
+        && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor)
 }
 
 /// True if the connection's attempt of the present list of sends has been made.

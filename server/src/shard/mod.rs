@@ -24,6 +24,7 @@ mod connection;
 mod delivery;
 mod doing;
 mod ending;
+mod fanout;
 mod flush;
 mod format;
 mod frames;
