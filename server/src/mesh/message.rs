@@ -132,6 +132,22 @@ pub struct Answer {
     pub store_seq: Option<u64>,
 }
 
+/// Names an endpoint on its shard: a connection, or a stream on it. Stale names are ignored there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The connection.
+    pub conn: ConnId,
+    /// The HTTP/2 stream (see `shard::streams`), or 0.
+    pub stream: u64,
+}
+
+impl Place {
+    /// A connection's own.
+    pub fn connection(conn: ConnId) -> Self {
+        Self { conn, stream: 0 }
+    }
+}
+
 /// Names a subscription on its shard. Stale names are ignored there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubscriptionToken {
@@ -141,6 +157,13 @@ pub struct SubscriptionToken {
     pub stream: u64,
     /// Which of the endpoint's channels.
     pub index: u16,
+}
+
+impl SubscriptionToken {
+    /// Whose it is.
+    pub fn place(self) -> Place {
+        Place { conn: self.conn, stream: self.stream }
+    }
 }
 
 /// Where a subscriber wants to start.
@@ -183,9 +206,9 @@ pub enum Ask {
     /// A polling request: at most `limit` events, but at least one if there is one.
     Read { channel: ChannelName, ticket: u64, since: Since, select: Select, limit: u32 },
     /// A client is in the channel. Follows its join, so the shard is interested.
-    Enter { channel: ChannelName, conn: ConnId, member: Member },
+    Enter { channel: ChannelName, at: Place, member: Member },
     /// It is not any more.
-    Exit { channel: ChannelName, conn: ConnId },
+    Exit { channel: ChannelName, at: Place },
     /// Who is in the channel, or only how many.
     Presence { channel: ChannelName, ticket: u64, counts: bool },
     /// What concerns every shard.

@@ -1,7 +1,7 @@
 //! Connections and endpoints: plain data, one slot for each socket of the shard.
 //!
-//! An *endpoint* is what a subscription belongs to: a connection (WebSocket, SSE over HTTP/1.1) or
-//! one stream of an HTTP/2 connection. Both hold a [`Subscriber`] and an [`Outbox`]; delivery does
+//! An *endpoint* is what a subscription belongs to: a connection (WebSocket, a stream over HTTP/1.1)
+//! or one stream of an HTTP/2 connection. Both hold a [`Subscriber`] and an [`Outbox`]; delivery does
 //! not know the difference, only the flush does. State is plain data on purpose: a later version
 //! hands live connections to a new process.
 
@@ -10,7 +10,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::wheel::TICK_MS;
 use crate::driver::ConnId;
-use crate::mesh::Since;
+use crate::mesh::{Place, Since};
 use proto::reason::CloseReason;
 use proto::tls::TlsSession;
 use std::num::NonZeroU32;
@@ -32,6 +32,12 @@ impl EndpointId {
     pub fn stream(index: u32) -> Self {
         debug_assert!(index < Self::STREAM);
         Self(index | Self::STREAM)
+    }
+
+    /// The endpoint at a place, which may be stale.
+    pub fn of(at: Place) -> Self {
+        // A stream's token holds its index in the low half.
+        if at.stream == 0 { Self::connection(at.conn.slot) } else { Self::stream(at.stream as u32) }
     }
 
     /// The stream's index, or the connection's slot.

@@ -15,9 +15,8 @@ use super::format::Format;
 use super::frames::Stretch;
 use super::http::SubscribeRequest;
 use super::notices;
-use crate::driver::ConnId;
 use crate::mesh::{
-    Ask, Continuity, Deliver, GapReason, ShardId, Since, SubscriptionToken, home_of,
+    Ask, Continuity, Deliver, GapReason, Place, ShardId, Since, SubscriptionToken, home_of,
 };
 use proto::channel::ChannelName;
 use proto::event::Event;
@@ -306,8 +305,11 @@ impl Shard {
         number: u16,
         events: &[Event],
     ) -> Option<Vec<Event>> {
-        let connection = self.connections.slot(endpoint.split().err()?)?;
-        let passing = connection.session.filter(number)?.passing(events);
+        let session = match endpoint.split() {
+            Err(slot) => self.connections.slot(slot)?.session.client()?,
+            Ok(index) => self.streams.get(index)?.client.as_deref()?,
+        };
+        let passing = session.client.filter(number)?.passing(events);
         Some(passing.into_iter().map(|at| events[at as usize].clone()).collect())
     }
 
@@ -465,7 +467,7 @@ impl Shard {
     }
 
     fn token(&mut self, endpoint: EndpointId, index: u16) -> Option<SubscriptionToken> {
-        let (conn, stream) = self.place_of(endpoint)?;
+        let Place { conn, stream } = self.place_of(endpoint)?;
         Some(SubscriptionToken { conn, stream, index })
     }
 
@@ -514,11 +516,11 @@ impl Shard {
         }
     }
 
-    /// The connection and stream number of an endpoint.
-    pub(super) fn place_of(&mut self, endpoint: EndpointId) -> Option<(ConnId, u64)> {
+    /// What names an endpoint beyond the turn.
+    pub(super) fn place_of(&mut self, endpoint: EndpointId) -> Option<Place> {
         match endpoint.split() {
-            Err(slot) => Some((self.connections.slot(slot)?.id, 0)),
-            Ok(index) => self.streams.get(index).map(|stream| (stream.conn, stream.token(index))),
+            Err(slot) => Some(Place::connection(self.connections.slot(slot)?.id)),
+            Ok(index) => self.streams.get(index).map(|stream| stream.place(index)),
         }
     }
 

@@ -177,9 +177,9 @@ impl Shard {
                 };
                 Some(ws::close_frame(row.ws_code, &text))
             }
-            Session::Client(_) => {
+            Session::Client(own) => {
                 let code = DisconnectCode::from_reason(reason);
-                Some(ws::close_frame(code.code(), code.text()))
+                Some(own.client.format().last_words(code.code(), code.text()))
             }
             Session::Http2(http2) if reason == CloseReason::Shutdown => {
                 http2.leave();

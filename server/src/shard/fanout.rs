@@ -9,9 +9,11 @@
 
 use super::Shard;
 use super::channels::{Entry, LocalChannel};
-use super::connection::{Connections, EndpointId};
+use super::client::ClientSession;
+use super::connection::EndpointId;
 use super::format::Format;
 use super::frames::{Encodings, Stretch, TurnFrames};
+use super::outbox::Outbox;
 use crate::metrics::DropReason;
 use proto::event::Event;
 use proto::reason::CloseReason;
@@ -61,7 +63,21 @@ impl Shard {
                     let before = entry.format;
                     let stretch = out.encode(entry, newest.as_ref(), late);
                     if before.is_filtered() {
-                        less += out.gather_passing(entry, stretch, late, connections, dirty);
+                        let outbox = match entry.endpoint.split() {
+                            Err(slot) => connections.slot(slot).map(|connection| {
+                                (connection.session.client(), &mut connection.outbox)
+                            }),
+                            Ok(index) => streams
+                                .get_mut(index)
+                                .map(|stream| (stream.client.as_deref(), &mut stream.outbox)),
+                        };
+                        let (held_back, first) = out.gather_passing(entry, stretch, late, outbox);
+                        less += held_back;
+                        match entry.endpoint.split() {
+                            Err(slot) if first => dirty.push(slot),
+                            Ok(index) if first => dirty_streams.push(index),
+                            _ => {}
+                        }
                         entry.next = after;
                         continue;
                     }
@@ -119,28 +135,26 @@ impl Fanout<'_> {
         encodings.frames(format, events, newest, *channel, frames).after(late)
     }
 
-    /// Gives a subscription those of its frames that pass its filter; returns how many do not.
+    /// Gives a subscription those of its frames that pass its filter; returns how many do not, and
+    /// whether its outbox was empty before.
     fn gather_passing(
         &mut self,
         entry: &Entry,
         stretch: Stretch,
         late: u32,
-        connections: &mut Connections,
-        dirty: &mut Vec<u32>,
-    ) -> u64 {
-        let Err(slot) = entry.endpoint.split() else { return 0 };
-        let Some(connection) = connections.slot(slot) else { return 0 };
+        of: Option<(Option<&ClientSession>, &mut Outbox)>,
+    ) -> (u64, bool) {
+        let Some((Some(own), outbox)) = of else { return (0, false) };
         let fresh = &self.events[late as usize..];
-        let Some(filter) = connection.session.filter(entry.index) else { return 0 };
+        let Some(filter) = own.client.filter(entry.index) else { return (0, false) };
         let passes = filter.passing(fresh);
         let held_back = (fresh.len() - passes.len()) as u64;
+        let mut first = false;
         for at in passes {
             let one = Stretch { first: stretch.first + at, count: 1 };
-            if self.frames.gather(&mut connection.outbox.run, one) {
-                dirty.push(slot);
-            }
+            first |= self.frames.gather(&mut outbox.run, one);
         }
-        held_back
+        (held_back, first)
     }
 }
 

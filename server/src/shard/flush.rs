@@ -271,8 +271,8 @@ impl Shard {
         let Some(outbox) = self.outbox_mut(endpoint) else { return Verdict::Keep };
         let dropped = outbox.backlog.as_mut().map_or(0, |backlog| backlog.drop_oldest(budget));
         self.stats.dropped(DropReason::DropOldest, dropped);
-        if let Some((conn, _)) = self.place_of(endpoint)
-            && let Some(connection) = self.connections.get(conn)
+        if let Some(at) = self.place_of(endpoint)
+            && let Some(connection) = self.connections.get(at.conn)
         {
             connection.dropped_events = connection.dropped_events.saturating_add(dropped as u32);
         }

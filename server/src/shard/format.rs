@@ -4,10 +4,10 @@
 //! differs between two subscribers of one format must not be in the bytes. Deliberately absent:
 //! what the server says itself inside a stream (`notices`). Tested through the wire.
 
-use super::client::{opcode, publication, with_delta};
+use super::client::{publication, with_delta};
 use super::coders::Coders;
 use bytes::Bytes;
-use proto::centrifuge::{Encoding, Push, PushBody, write_push};
+use proto::centrifuge::{Disconnect, Encoding, Push, PushBody, is_terminal, write_push};
 use proto::event::{DataKind, Event};
 use proto::ws::deflate::Window;
 use proto::{envelope, sse, ws};
@@ -30,6 +30,9 @@ impl Format {
     const DELTA: u8 = 2;
     const BASED: u8 = 4;
     const FILTERED: u8 = 8;
+    /// Pushes stand in a stream, not in messages; there `WINDOW` says how, and nothing is compressed.
+    const STREAM: u8 = 1 << 7;
+    const EVENTS: u8 = 1 << Self::WINDOW_SHIFT;
 
     /// WebSocket messages: the data as it is, or the JSON envelope.
     pub fn web_socket(envelope: bool) -> Self {
@@ -38,7 +41,7 @@ impl Format {
 
     /// The same WebSocket messages, compressed where that makes them shorter.
     pub fn deflated(self, window: Window) -> Self {
-        debug_assert!(!self.is_sse(), "an event stream has no compressed form");
+        debug_assert!(!self.is_sse() && !self.is_stream(), "a stream has no compressed form");
         Self(self.uncompressed().0 | (window as u8 + 1) << Self::WINDOW_SHIFT)
     }
 
@@ -46,10 +49,13 @@ impl Format {
     /// subscriber alone, as pages of history are. A reconnect of all of them would otherwise
     /// compress each page once per subscriber.
     pub fn uncompressed(self) -> Self {
-        Self(self.0 & !Self::WINDOW)
+        if self.is_stream() { self } else { Self(self.0 & !Self::WINDOW) }
     }
 
     fn window(self) -> Option<Window> {
+        if self.is_stream() {
+            return None;
+        }
         let number = (self.0 & Self::WINDOW) >> Self::WINDOW_SHIFT;
         Window::ALL.get(usize::from(number).checked_sub(1)?).copied()
     }
@@ -67,6 +73,22 @@ impl Format {
     pub fn client(encoding: Encoding) -> Self {
         let bits = if encoding == Encoding::Protobuf { Self::PROTOBUF } else { 0 };
         Self(Self::CLIENT | bits)
+    }
+
+    /// Pushes of the client protocol in a stream: JSON, each on a line of its own, or Protobuf, each
+    /// behind its length.
+    pub fn client_lines(encoding: Encoding) -> Self {
+        Self(Self::client(encoding).0 | Self::STREAM)
+    }
+
+    /// Pushes of the client protocol in JSON, each in a server-sent event of its own.
+    pub fn client_events() -> Self {
+        Self(Self::client_lines(Encoding::Json).0 | Self::EVENTS)
+    }
+
+    /// True if a client's pushes stand in a stream, and its commands come in requests beside it.
+    pub fn is_stream(self) -> bool {
+        self.is_client() && self.has(Self::STREAM)
     }
 
     /// The encoding of a client of the client protocol.
@@ -106,6 +128,55 @@ impl Format {
     /// What it is encoded as: a filter leaves out, it does not change.
     pub fn unfiltered(self) -> Self {
         if self.is_client() { Self(self.0 & !Self::FILTERED) } else { self }
+    }
+
+    /// How everything but publications is written for a client.
+    pub fn of_message(self) -> Self {
+        let carrier = if self.is_stream() { Self::STREAM | Self::WINDOW } else { 0 };
+        Self(self.0 & (Self::CLIENT | Self::PROTOBUF | carrier))
+    }
+
+    /// One message of the client protocol, uncompressed, as it goes on the wire. `write` appends it.
+    pub fn message(self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        let mut out = Vec::new();
+        self.write_message(&mut out, write);
+        if self.is_stream() { out.into() } else { ws::encode_frame(self.opcode(), &out) }
+    }
+
+    /// The last message to a client, with the code that tells it whether to come back.
+    pub fn last_words(self, code: u16, reason: &str) -> Bytes {
+        if !self.is_stream() {
+            return ws::close_frame(code, reason);
+        }
+        let body =
+            Disconnect { code: code.into(), reason: reason.into(), reconnect: !is_terminal(code) };
+        let push = Push { body: Some(PushBody::Disconnect(body)), ..Push::default() };
+        self.message(|out| write_push(out, self.encoding(), &push))
+    }
+
+    /// Appends a message and what its stream needs around it.
+    fn write_message(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let events = self.is_stream() && self.has(Self::EVENTS);
+        if events {
+            out.extend_from_slice(b"data: ");
+        }
+        let start = out.len();
+        write(out);
+        if events {
+            // Outside of strings, which have it escaped, a CR is white space; here it ends a line.
+            out[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
+            out.extend_from_slice(b"\n\n");
+        } else if self.is_stream() {
+            out.extend_from_slice(self.encoding().separator());
+        }
+    }
+
+    /// The kind of WebSocket message that carries the encoding.
+    fn opcode(self) -> ws::Opcode {
+        match self.encoding() {
+            Encoding::Json => ws::Opcode::Text,
+            Encoding::Protobuf => ws::Opcode::Binary,
+        }
     }
 
     /// What the delta of an event is taken from, among the events before it.
@@ -195,8 +266,11 @@ impl Format {
         let body = PushBody::Publication(publication);
         let push = Push { channel: event.channel().into(), body: Some(body) };
         let mut text = Vec::with_capacity(event.size() + 96);
-        write_push(&mut text, encoding, &push);
-        coders.encode_frame(self.window(), opcode(encoding), &text)
+        self.write_message(&mut text, |out| write_push(out, encoding, &push));
+        if self.is_stream() {
+            return text.into();
+        }
+        coders.encode_frame(self.window(), self.opcode(), &text)
     }
 
     fn encode_message(self, event: &Event, coders: &mut Coders) -> Bytes {

@@ -410,8 +410,8 @@ impl Shard {
                 let message = self.read(&channel, ticket, since, select, limit);
                 self.mesh.deliver(from, message);
             }
-            Ask::Enter { channel, conn, member } => self.on_enter(from, &channel, conn, member),
-            Ask::Exit { channel, conn } => self.on_exit(from, &channel, conn),
+            Ask::Enter { channel, at, member } => self.on_enter(from, &channel, at, member),
+            Ask::Exit { channel, at } => self.on_exit(from, &channel, at),
             Ask::Presence { channel, ticket, counts } => {
                 let presence = self.presence(&channel, counts);
                 self.mesh.deliver(from, Deliver::Presence { ticket, presence });

@@ -1,6 +1,6 @@
 //! The members of the channels at home here: which clients of the client protocol are in them.
 //!
-//! A client is known by its shard and connection, so that it leaves even where nothing else is left
+//! A client is known by its shard and place there, so that it leaves even where nothing else is left
 //! of it. Invariants: a client is in a channel at most once; a channel is here exactly while it has
 //! a member; `bytes` and `users` follow from the members.
 //!
@@ -8,8 +8,7 @@
 //! listed and nobody hears that it joined; so it does not leave, either. Deliberately absent: who
 //! is told (`presence`). Lives on its shard's thread.
 
-use crate::driver::ConnId;
-use crate::mesh::{Member, Presence, ShardId};
+use crate::mesh::{Member, Place, Presence, ShardId};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use proto::channel::ChannelName;
@@ -27,7 +26,7 @@ const CHANNEL_BYTES: usize = 256;
 const ANSWER_BYTES: usize = 144;
 
 /// Whose member it is.
-pub type MemberKey = (ShardId, ConnId);
+pub type MemberKey = (ShardId, Place);
 
 /// What became of a client that entered.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,10 +170,11 @@ fn member_bytes(member: &Member) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::ConnId;
     use crate::mesh::{Identity, Shown};
 
     fn key(slot: u32) -> MemberKey {
-        (ShardId(0), ConnId { slot, generation: 1 })
+        (ShardId(0), Place::connection(ConnId { slot, generation: 1 }))
     }
 
     fn member(client: u8, user: &str) -> Member {
@@ -211,7 +211,7 @@ mod tests {
         members.exit(&a, key(2));
         assert_eq!(counts(&members, "a"), (3, 2));
         // The slot's next connection is somebody else.
-        let next = (ShardId(0), ConnId { slot: 3, generation: 2 });
+        let next = (ShardId(0), Place::connection(ConnId { slot: 3, generation: 2 }));
         assert_eq!(members.exit(&a, next), None);
         (3..=5).for_each(|slot| drop(members.exit(&a, key(slot)).expect("listed")));
         assert_eq!(counts(&members, "a"), (0, 0));

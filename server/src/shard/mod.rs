@@ -56,7 +56,7 @@ pub use settings::{Page, PageFile, Settings};
 pub use store::QueryStore;
 
 use crate::driver::{ConnId, ReceiveMode, SendStop};
-use crate::mesh::{Ask, MeshEnd, ShardId, SubscriptionToken};
+use crate::mesh::{Ask, MeshEnd, Place, ShardId, SubscriptionToken};
 use crate::metrics::ShardSnapshot;
 use bytes::Bytes;
 use channels::LocalChannels;
@@ -171,8 +171,8 @@ pub struct Shard {
     /// Whose deliver lane is looked at first next turn.
     deliver_peer: usize,
     catching_up: Vec<SubscriptionToken>,
-    /// HTTP/1.1 connections that can go on with what they had received already.
-    resumable: Vec<ConnId>,
+    /// HTTP/1.1 connections and clients that can go on with what they had received already.
+    resumable: Vec<Place>,
     /// Connections whose last bytes were sent this turn.
     flushing: Vec<ConnId>,
     /// Connections whose HTTP/2 session has ended.

@@ -5,24 +5,23 @@
 //! shard tells the channel's home on the lane of the join, right behind it, and tells it again when
 //! the subscription ends, however it ends: `leave` is the one place where subscriptions end, and a
 //! flag in the channel's list says that the home knows of this one. The home keeps the members
-//! (`members`) and tells all interested shards; each writes a push once for each encoding.
+//! (`members`) and tells all interested shards; each writes a push once for each way of writing.
 //!
 //! Only the client protocol has members: other subscribers have no name to be shown by, and no way
 //! to be told. Tested over real sockets by `tests/tests/it/presence.rs`.
 
 use super::Shard;
 use super::channels::{Entry, Phase};
-use super::client::{membership, opcode};
+use super::client::membership;
 use super::connection::{EndpointId, SubscriptionKey};
+use super::format::Format;
 use super::frames::Stretch;
 use super::home::Orderer;
 use super::members::Entered;
-use crate::driver::ConnId;
-use crate::mesh::{Ask, Deliver, Member, Presence, ShardId};
+use crate::mesh::{Ask, Deliver, Member, Place, Presence, ShardId};
 use crate::metrics::DropReason;
-use proto::centrifuge::{Encoding, write_push};
+use proto::centrifuge::write_push;
 use proto::channel::ChannelName;
-use proto::ws;
 use smallvec::SmallVec;
 
 impl Shard {
@@ -34,9 +33,8 @@ impl Shard {
     }
 
     /// A client's subscription makes it a member of the channel, if it is not one yet.
-    pub(super) fn enter(&mut self, conn: ConnId, number: u16, member: Member) {
-        let endpoint = EndpointId::connection(conn.slot);
-        let Some(key) = self.subscription_key(endpoint, number) else { return };
+    pub(super) fn enter(&mut self, at: Place, number: u16, member: Member) {
+        let Some(key) = self.subscription_key(EndpointId::of(at), number) else { return };
         let Some(channel) = self.local.get(key.channel) else { return };
         let Some(entry) = channel.entries.get_mut(key.at as usize) else { return };
         if entry.is_member() || member.shown.is_nowhere() {
@@ -44,7 +42,7 @@ impl Shard {
         }
         entry.set_member();
         let channel = channel.name.clone();
-        self.ask(Ask::Enter { channel, conn, member });
+        self.ask(Ask::Enter { channel, at, member });
     }
 
     /// A subscription is about to end.
@@ -54,8 +52,8 @@ impl Shard {
             return;
         }
         let channel = channel.name.clone();
-        if let Some((conn, _)) = self.place_of(endpoint) {
-            self.ask(Ask::Exit { channel, conn });
+        if let Some(at) = self.place_of(endpoint) {
+            self.ask(Ask::Exit { channel, at });
         }
     }
 
@@ -73,14 +71,14 @@ impl Shard {
         &mut self,
         from: ShardId,
         channel: &ChannelName,
-        conn: ConnId,
+        at: Place,
         member: Member,
     ) {
         if self.home.find(channel.as_str()).is_none() {
             // Its join was refused.
             return;
         }
-        match self.members.enter(channel, (from, conn), member.clone()) {
+        match self.members.enter(channel, (from, at), member.clone()) {
             Entered::New => self.announce(channel, true, &member),
             Entered::Known => {}
             Entered::Full => self.stats.dropped(DropReason::PresenceFull, 1),
@@ -88,8 +86,8 @@ impl Shard {
     }
 
     /// At home: a client is not in a channel any more.
-    pub(super) fn on_exit(&mut self, from: ShardId, channel: &ChannelName, conn: ConnId) {
-        if let Some(member) = self.members.exit(channel, (from, conn)) {
+    pub(super) fn on_exit(&mut self, from: ShardId, channel: &ChannelName, at: Place) {
+        if let Some(member) = self.members.exit(channel, (from, at)) {
             self.announce(channel, false, &member);
         }
     }
@@ -117,11 +115,11 @@ impl Shard {
         self.members.list(channel, self.settings.limits.message_bytes_max as usize)
     }
 
-    /// Somebody came or went: one push for those who watch, written once for each encoding.
+    /// Somebody came or went: one push for those who watch, written once for each way of writing.
     pub(super) fn on_membership(&mut self, channel: &ChannelName, joined: bool, member: &Member) {
         let Some(index) = self.local.find(channel.as_str()) else { return };
         let count = self.local.peek(index).map_or(0, |local| local.entries.len());
-        let mut pushes: SmallVec<[(Encoding, Stretch); 2]> = SmallVec::new();
+        let mut pushes: SmallVec<[(Format, Stretch); 2]> = SmallVec::new();
         for at in 0..count {
             let entries = self.local.peek(index).map_or(&[][..], |local| &local.entries);
             // One that still joins has not heard that it is subscribed.
@@ -132,16 +130,15 @@ impl Shard {
             else {
                 continue;
             };
-            let encoding = format.encoding();
-            let known = pushes.iter().find(|(known, _)| *known == encoding);
+            let format = format.of_message();
+            let known = pushes.iter().find(|(known, _)| *known == format);
             let push = match known {
                 Some((_, push)) => *push,
                 None => {
-                    let mut text = Vec::new();
-                    write_push(&mut text, encoding, &membership(channel, joined, member));
-                    let frame = ws::encode_frame(opcode(encoding), &text);
+                    let push = membership(channel, joined, member);
+                    let frame = format.message(|out| write_push(out, format.encoding(), &push));
                     let push = self.frames.add(frame, None);
-                    pushes.push((encoding, push));
+                    pushes.push((format, push));
                     push
                 }
             };

@@ -33,7 +33,7 @@ use super::connection::EndpointId;
 use super::http::{Head, Response};
 use crate::auth::{Action, Caller};
 use crate::driver::ConnId;
-use crate::mesh::AckMode;
+use crate::mesh::{AckMode, Place};
 use bytes::Bytes;
 use proto::answer::PublishAnswer;
 use proto::centrifuge::Data;
@@ -52,7 +52,7 @@ pub enum Asker {
     /// A message of a WebSocket client: nobody waits for the answer.
     WebSocket(ConnId),
     /// A command of a client, by its id.
-    Client(ConnId, u32),
+    Client(Place, u32),
     /// A command of a call of the server API.
     Api(CallSlot),
 }
@@ -240,7 +240,7 @@ impl Shard {
     /// only. `false`: it is parked.
     pub(super) fn publish_of_client(
         &mut self,
-        conn: ConnId,
+        at: Place,
         command: u32,
         channel: ChannelName,
         data: Data<'_>,
@@ -259,8 +259,8 @@ impl Shard {
             }
         };
         let body = Body::whole(kind, bytes);
-        let mut publish = Publish::new(Asker::Client(conn, command), body, self.now.ms);
-        publish.caller = self.caller_of(EndpointId::connection(conn.slot));
+        let mut publish = Publish::new(Asker::Client(at, command), body, self.now.ms);
+        publish.caller = self.caller_of(EndpointId::of(at));
         publish.channel = Some(channel);
         publish.content_type = content_type.to_owned();
         let id = self.publishes.insert(publish);

@@ -13,7 +13,7 @@ use super::http::route::{Bound, Route};
 use super::publish::Asker;
 use super::store::QueryStore;
 use crate::driver::ConnId;
-use crate::mesh::{Ask, Continuity, GapReason, Select, Since};
+use crate::mesh::{Ask, Continuity, GapReason, Place, Select, Since};
 use proto::channel::ChannelName;
 use proto::envelope;
 use proto::event::Event;
@@ -80,9 +80,9 @@ impl Reads {
     }
 
     /// Who waits for the answer to a ticket of [`Self::wait`], once.
-    pub(super) fn take_client(&mut self, ticket: u64) -> Option<(ConnId, u32)> {
+    pub(super) fn take_client(&mut self, ticket: u64) -> Option<(Place, u32)> {
         match self.waiting.remove(&ticket)?.asker {
-            Asker::Client(conn, id) => Some((conn, id)),
+            Asker::Client(at, id) => Some((at, id)),
             _ => None,
         }
     }
@@ -128,8 +128,8 @@ impl Shard {
         let Some(waiting) = self.reads.waiting.remove(&ticket) else { return };
         let shown = if waiting.bare { &[] } else { events };
         match waiting.asker {
-            Asker::Client(conn, id) => {
-                return self.answered_history(conn, id, top, continuity, shown);
+            Asker::Client(at, id) => {
+                return self.answered_history(at, id, top, continuity, shown);
             }
             Asker::Api(slot) => return self.answered_call_history(slot, top, continuity, shown),
             Asker::Http1(_) | Asker::Http2(..) | Asker::WebSocket(_) => {}
@@ -307,21 +307,17 @@ impl Shard {
 
     fn break_answer(&mut self, asker: Asker) {
         match asker {
-            Asker::Http1(conn) | Asker::WebSocket(conn) | Asker::Client(conn, _) => {
-                self.close_now(conn);
-            }
+            Asker::Http1(conn) => self.close_now(conn),
             Asker::Http2(conn, stream) => self.reset_http2(conn, stream),
-            Asker::Api(_) => {}
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => {}
         }
     }
 
     /// Forgets the reads of a connection that ends; a step under way comes back to nobody.
     pub(super) fn cancel_reads(&mut self, conn: ConnId) {
         let of = |asker: &Asker| match asker {
-            Asker::Http1(own)
-            | Asker::Http2(own, _)
-            | Asker::WebSocket(own)
-            | Asker::Client(own, _) => *own == conn,
+            Asker::Http1(own) | Asker::Http2(own, _) | Asker::WebSocket(own) => *own == conn,
+            Asker::Client(own, _) => own.conn == conn,
             // A call is carried out to its end, whoever waits for it.
             Asker::Api(_) => false,
         };

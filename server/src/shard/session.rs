@@ -6,7 +6,7 @@
 //! publish's answer) comes in a later step of the turn.
 
 use super::Shard;
-use super::client::{ClientSocket, TagsFilter};
+use super::client::ClientSession;
 use super::connection::{EndpointId, Subscriber};
 use super::session_http1::Http1;
 use super::session_http2::Http2;
@@ -24,8 +24,8 @@ pub enum Session {
     Http2(Box<Http2>),
     /// Frames, after the upgrade.
     WebSocket(WebSocket),
-    /// The client protocol over frames.
-    Client(Box<ClientSocket>),
+    /// The client protocol.
+    Client(Box<ClientSession>),
     /// An event stream over HTTP/1.1: what comes in has no meaning.
     Sse,
     /// The connection ends, or its session is at work: what comes in is thrown away.
@@ -51,10 +51,10 @@ impl Session {
         }
     }
 
-    /// The filter of a client's subscription.
-    pub fn filter(&self, number: u16) -> Option<&TagsFilter> {
+    /// The client protocol, if that is what is spoken.
+    pub fn client(&self) -> Option<&ClientSession> {
         match self {
-            Self::Client(own) => own.client.filter(number),
+            Self::Client(own) => Some(own),
             _ => None,
         }
     }
@@ -64,7 +64,7 @@ impl Session {
         match self {
             Self::Http1(http1) => http1.partial_bytes(),
             Self::WebSocket(socket) => socket.partial_bytes(),
-            Self::Client(own) => own.socket.partial_bytes() + own.client.partial_bytes(),
+            Self::Client(own) => own.partial_bytes(),
             Self::Http2(_) | Self::Sse | Self::Silent => 0,
         }
     }
@@ -75,9 +75,7 @@ impl Session {
             Self::Http1(http1) => http1.memory_bytes(),
             Self::Http2(http2) => http2.memory_bytes(),
             Self::WebSocket(socket) => socket.memory_bytes(),
-            Self::Client(own) => {
-                size_of::<ClientSocket>() + own.socket.memory_bytes() + own.client.memory_bytes()
-            }
+            Self::Client(own) => own.memory_bytes(),
             Self::Sse | Self::Silent => 0,
         }
     }

@@ -8,8 +8,9 @@ use super::Command;
 mod answers;
 
 use super::Shard;
-use super::client::{Client, ClientSocket};
+use super::client::{Client, ClientSession};
 use super::connection::{EndpointId, Subscriber};
+use super::format::Format;
 use super::http::origin::CorsOrigin;
 use super::http::{Head, Headers, Response, Route, SubscribeRequest, route};
 use super::publish::{Asker, PublishId};
@@ -18,6 +19,7 @@ use super::session_ws::WebSocket;
 use super::settings::Settings;
 use crate::auth::Caller;
 use crate::driver::{ConnId, ReceiveMode};
+use crate::mesh::Place;
 use proto::centrifuge::Encoding;
 use proto::http1::{
     self, Body, BodyReader, Fields, HeadError, Limits, Request, RequestParser, Sniff, Sniffer,
@@ -471,14 +473,15 @@ impl Shard {
         self.say(endpoint, out);
         let id = u128::from(self.random()) << 64 | u128::from(self.random());
         let encoding = encoding.unwrap_or(Encoding::Json);
-        let window = agreed.map(|agreed| agreed.window);
-        let client = Client::new(encoding, window, id, self.now.ms);
+        let format = Format::client(encoding);
+        let format = agreed.map_or(format, |agreed| format.deflated(agreed.window));
+        let client = Client::new(Place::connection(conn), format, id, self.now.ms);
         self.set_subscriber(endpoint, Subscriber::changing(client.format()));
         self.set_caller(endpoint, caller.unwrap_or_default());
         let connect_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
         self.wheel.schedule(conn.slot, self.now.ms + connect_ms);
         let socket = WebSocket::new(agreed.is_some());
-        Next::Become(Session::Client(Box::new(ClientSocket { socket, client })))
+        Next::Become(Session::Client(Box::new(ClientSession { socket, client })))
     }
 
     fn start_sse(
@@ -505,19 +508,21 @@ impl Shard {
     pub(super) fn resume_asker(&mut self, publish: PublishId) {
         let Some(request) = self.publishes.get(publish) else { return };
         match request.asker {
-            Asker::Http1(conn) => self.resumable.push(conn),
+            Asker::Http1(conn) => self.resumable.push(Place::connection(conn)),
             Asker::Http2(conn, stream) => {
                 let bytes = std::mem::take(&mut request.unreleased);
                 self.release_http2(conn, stream, bytes);
             }
-            Asker::WebSocket(conn) | Asker::Client(conn, _) => {
+            Asker::WebSocket(conn) => {
                 let Some(connection) = self.connections.get(conn) else { return };
-                match &mut connection.session {
-                    Session::WebSocket(socket) => socket.unpark(),
-                    Session::Client(own) => own.socket.unpark(),
-                    _ => return,
-                }
-                self.resumable.push(conn);
+                let Session::WebSocket(socket) = &mut connection.session else { return };
+                socket.unpark();
+                self.resumable.push(Place::connection(conn));
+            }
+            Asker::Client(at, _) => {
+                let Some(own) = self.session_mut(at) else { return };
+                own.socket.unpark();
+                self.resumable.push(at);
             }
             Asker::Api(_) => {}
         }
@@ -525,8 +530,9 @@ impl Shard {
 
     /// Goes on with connections that had more input than they could use.
     pub(super) fn run_resumable(&mut self) {
-        for conn in std::mem::take(&mut self.resumable) {
-            self.resume_client(conn);
+        for at in std::mem::take(&mut self.resumable) {
+            self.resume_client(at);
+            let Place { conn, stream: 0 } = at else { continue };
             let Some(connection) = self.connections.get(conn) else { continue };
             let leftover = match &mut connection.session {
                 Session::Http1(http1) => std::mem::take(&mut http1.leftover),

@@ -1,8 +1,10 @@
-//! Event streams on HTTP/2 connections: each is an endpoint of its own.
+//! Streams on HTTP/2 connections that carry events: each is an endpoint of its own.
 
+use super::client::ClientSession;
 use super::connection::Subscriber;
 use super::outbox::Outbox;
 use crate::driver::ConnId;
+use crate::mesh::Place;
 use proto::h2::StreamKey;
 
 /// One event stream on an HTTP/2 connection.
@@ -18,6 +20,8 @@ pub struct Stream {
     pub outbox: Outbox,
     /// Its subscriptions.
     pub subscriber: Option<Subscriber>,
+    /// The client protocol, if that is what it carries.
+    pub client: Option<Box<ClientSession>>,
     /// When something was last sent, milliseconds.
     pub said_ms: u64,
 }
@@ -26,6 +30,11 @@ impl Stream {
     /// What names this stream in a subscription token: index and serial, never 0.
     pub fn token(&self, index: u32) -> u64 {
         u64::from(self.serial) << 32 | u64::from(index)
+    }
+
+    /// What names this stream beyond the turn.
+    pub fn place(&self, index: u32) -> Place {
+        Place { conn: self.conn, stream: self.token(index) }
     }
 }
 
@@ -47,6 +56,7 @@ impl Streams {
             serial: self.serial,
             outbox: Outbox::default(),
             subscriber: None,
+            client: None,
             said_ms: now_ms,
         };
         let index = self.free.pop().unwrap_or_else(|| {
@@ -83,9 +93,9 @@ impl Streams {
         stream
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+    /// Indices there is room for.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// All of them.
@@ -95,6 +105,12 @@ impl Streams {
 
     /// Bytes held, for the ledger.
     pub fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Option<Box<Stream>>>() + self.len() * size_of::<Stream>()
+        let own = |stream: &Stream| {
+            let client = stream.client.as_ref().map_or(0, |own| own.memory_bytes());
+            let subscriber = stream.subscriber.as_ref().map_or(0, Subscriber::memory_bytes);
+            size_of::<Stream>() + client + subscriber
+        };
+        self.slots.capacity() * size_of::<Option<Box<Stream>>>()
+            + self.iter().map(own).sum::<usize>()
     }
 }

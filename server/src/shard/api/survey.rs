@@ -10,6 +10,7 @@ use super::{CallSlot, Fault, Method};
 use crate::mesh::{Ask, Deliver, ShardId};
 use crate::shard::Shard;
 use crate::shard::client::uuid_bits;
+use crate::shard::connection::EndpointId;
 use crate::shard::session::Session;
 use proto::centrifuge::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use proto::channel::ChannelName;
@@ -131,8 +132,10 @@ struct Job {
     from: ShardId,
     ticket: u64,
     survey: Arc<Survey>,
-    /// The next channel or connection.
+    /// The next channel, connection or stream.
     at: u32,
+    /// The connections have been looked at, and the streams on them follow.
+    streams: bool,
     tally: Tally,
 }
 
@@ -203,7 +206,7 @@ impl Shard {
     /// Another shard, or this one, asks.
     pub(in crate::shard) fn on_survey(&mut self, from: ShardId, ticket: u64, survey: Arc<Survey>) {
         let tally = Tally::new(&survey);
-        self.surveys.0.push_back(Job { from, ticket, survey, at: 0, tally });
+        self.surveys.0.push_back(Job { from, ticket, survey, at: 0, streams: false, tally });
     }
 
     /// Goes on with surveys.
@@ -214,6 +217,7 @@ impl Shard {
         {
             let end = match &*job.survey {
                 Survey::Channels(_) => self.local.slots(),
+                _ if job.streams => self.streams.slots(),
                 _ => self.connections.slots(),
             };
             left -= 1;
@@ -222,12 +226,16 @@ impl Shard {
                 job.at += 1;
                 left -= 1;
             }
+            if job.at >= end && !job.streams && !matches!(*job.survey, Survey::Channels(_)) {
+                (job.streams, job.at) = (true, 0);
+                self.surveys.0.push_front(job);
+                continue;
+            }
             if job.at < end || self.mesh.deliver_room(job.from) == 0 {
                 self.surveys.0.push_front(job);
                 return;
             }
             if let Tally::Info(numbers) = &mut job.tally {
-                numbers.clients += self.streams.len() as u64;
                 numbers.subscriptions = self.local.subscriptions() as u64;
                 numbers.channels = self.home.channels_subscribed() as u64;
             }
@@ -236,8 +244,11 @@ impl Shard {
         }
     }
 
-    /// Looks at one channel or connection.
+    /// Looks at one channel, connection or stream.
     fn look(&mut self, job: &mut Job) {
+        let at = job.at;
+        let endpoint =
+            if job.streams { EndpointId::stream(at) } else { EndpointId::connection(at) };
         match (&*job.survey, &mut job.tally) {
             (Survey::Channels(pattern), Tally::Channels(found, cut)) => {
                 let Some(channel) = self.local.peek(job.at) else { return };
@@ -251,30 +262,35 @@ impl Shard {
                 }
             }
             (Survey::Info, Tally::Info(numbers)) => {
-                let Some(connection) = self.connections.slot(job.at) else { return };
-                match &connection.session {
-                    Session::Client(own) if own.client.is_connected() => {
-                        numbers.clients += 1;
-                        let hash = BuildHasherDefault::<DefaultHasher>::default();
-                        numbers.users.insert(hash.hash_one(own.client.user()));
+                let (own, events) = match endpoint.split() {
+                    Err(slot) => {
+                        let Some(connection) = self.connections.slot(slot) else { return };
+                        let session = &connection.session;
+                        let events = matches!(session, Session::WebSocket(_) | Session::Sse);
+                        (session.client(), events)
                     }
-                    Session::WebSocket(_) | Session::Sse => numbers.clients += 1,
-                    _ => {}
+                    Ok(index) => {
+                        let Some(stream) = self.streams.get(index) else { return };
+                        (stream.client.as_deref(), stream.client.is_none())
+                    }
+                };
+                numbers.clients += u64::from(events);
+                if let Some(own) = own.filter(|own| own.client.is_connected()) {
+                    numbers.clients += 1;
+                    let hash = BuildHasherDefault::<DefaultHasher>::default();
+                    numbers.users.insert(hash.hash_one(own.client.user()));
                 }
             }
             (Survey::Disconnect(who, code, reason), Tally::Done(count)) => {
-                if let Some(conn) = self.client_of(job.at, who) {
-                    self.disconnect_with(conn, *code, reason);
+                if let Some(at) = self.client_of(endpoint, who) {
+                    self.disconnect_with(at, *code, reason);
                     *count += 1;
                 }
             }
             (Survey::Unsubscribe(who, channel), Tally::Done(count)) => {
-                if let Some(conn) = self.client_of(job.at, who) {
-                    *count += u64::from(self.unsubscribe_client(
-                        conn,
-                        channel.as_str(),
-                        UnsubscribeCode::Server,
-                    ));
+                if let Some(at) = self.client_of(endpoint, who) {
+                    let code = UnsubscribeCode::Server;
+                    *count += u64::from(self.unsubscribe_client(at, channel.as_str(), code));
                 }
             }
             _ => debug_assert!(false, "a tally of another survey"),

@@ -2,7 +2,6 @@
 
 use super::{Client, PENDING_MAX, Refusal};
 use crate::auth::{Action, Caller, TokenError};
-use crate::driver::ConnId;
 use crate::mesh;
 use crate::shard::Shard;
 use crate::shard::connection::{EndpointId, Stamp};
@@ -16,21 +15,22 @@ use std::sync::Arc;
 
 impl Shard {
     /// Carries out the commands of a frame.
-    pub(super) fn on_commands(&mut self, conn: ConnId, client: &mut Client, frame: &[u8]) -> After {
-        let mut commands = Commands::new(client.encoding, frame, Limits::DEFAULT);
+    pub(super) fn on_commands(&mut self, client: &mut Client, frame: &[u8]) -> After {
+        let to = client.outlet;
+        let mut commands = Commands::new(to.format.encoding(), frame, Limits::DEFAULT);
         while let Some(command) = commands.next() {
             let after = match command {
-                Ok(command) => self.on_command(conn, client, command),
+                Ok(command) => self.on_command(client, command),
                 Err(error) => match error.outcome() {
                     Outcome::Reply { id, code } if client.connected => {
-                        self.reply_error(conn, client.encoding, id, code);
+                        self.reply_error(to, id, code);
                         After::GoOn
                     }
                     Outcome::Reply { .. } => {
-                        self.disconnect(conn, DisconnectCode::BadRequest, Some("connect first"))
+                        self.disconnect(to, DisconnectCode::BadRequest, Some("connect first"))
                     }
                     Outcome::Disconnect(code) => {
-                        self.disconnect(conn, code, Some(&error.to_string()))
+                        self.disconnect(to, code, Some(&error.to_string()))
                     }
                 },
             };
@@ -46,35 +46,32 @@ impl Shard {
         After::GoOn
     }
 
-    fn on_command(&mut self, conn: ConnId, client: &mut Client, command: Command<'_>) -> After {
+    fn on_command(&mut self, client: &mut Client, command: Command<'_>) -> After {
         let Command { id, request } = command;
+        let to = client.outlet;
         let Some(request) = request else {
             if std::mem::take(&mut client.pong_due) {
                 return After::GoOn;
             }
-            return self.disconnect(
-                conn,
-                DisconnectCode::BadRequest,
-                Some("a pong without a ping"),
-            );
+            return self.disconnect(to, DisconnectCode::BadRequest, Some("a pong without a ping"));
         };
         if client.connected == matches!(request, Request::Connect(_)) {
             let detail = if client.connected { "connected already" } else { "connect first" };
-            return self.disconnect(conn, DisconnectCode::BadRequest, Some(detail));
+            return self.disconnect(to, DisconnectCode::BadRequest, Some(detail));
         }
         let carried_out = match request {
-            Request::Connect(request) => self.client_connect(conn, client, id, &request.token),
-            Request::Subscribe(request) => self.client_subscribe(conn, client, id, &request),
+            Request::Connect(request) => self.client_connect(client, id, &request.token),
+            Request::Subscribe(request) => self.client_subscribe(client, id, &request),
             Request::Unsubscribe(request) => {
-                self.client_unsubscribe(conn, client, &request.channel);
+                self.client_unsubscribe(client, &request.channel);
                 let body = ReplyBody::Unsubscribe(UnsubscribeResult::default());
-                self.reply(conn, client.encoding, id, body);
+                self.reply(client.outlet, id, body);
                 Ok(After::GoOn)
             }
-            Request::Publish(request) => self.client_publish(conn, client, id, &request),
-            Request::History(request) => self.client_history(conn, client, id, &request),
+            Request::Publish(request) => self.client_publish(client, id, &request),
+            Request::History(request) => self.client_history(client, id, &request),
             Request::Ping(_) => {
-                self.reply(conn, client.encoding, id, ReplyBody::Ping(PingResult::default()));
+                self.reply(client.outlet, id, ReplyBody::Ping(PingResult::default()));
                 Ok(After::GoOn)
             }
             // Nothing acts on these yet; what is no message of ours is the application's.
@@ -86,37 +83,34 @@ impl Shard {
                 Err(ErrorCode::NotAvailable.into())
             }
             Request::Rpc(_) => Err(ErrorCode::MethodNotFound.into()),
-            Request::Presence(request) => {
-                self.client_presence(conn, client, id, &request.channel, false)
-            }
+            Request::Presence(request) => self.client_presence(client, id, &request.channel, false),
             Request::PresenceStats(request) => {
-                self.client_presence(conn, client, id, &request.channel, true)
+                self.client_presence(client, id, &request.channel, true)
             }
-            Request::Refresh(request) => self.client_refresh(conn, client, id, &request.token),
-            Request::SubRefresh(request) => self.client_sub_refresh(conn, client, id, &request),
+            Request::Refresh(request) => self.client_refresh(client, id, &request.token),
+            Request::SubRefresh(request) => self.client_sub_refresh(client, id, &request),
         };
         match carried_out {
             Ok(after) => after,
             Err(Refusal::Reply(code)) => {
-                self.reply_error(conn, client.encoding, id, code);
+                self.reply_error(to, id, code);
                 After::GoOn
             }
-            Err(Refusal::Disconnect(code)) => self.disconnect(conn, code, None),
+            Err(Refusal::Disconnect(code)) => self.disconnect(to, code, None),
         }
     }
 
     fn client_connect(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         token: &str,
     ) -> Result<After, Refusal> {
-        let ttl = self.client_show(conn, token)?;
-        client.identity = self.shown_to_others(conn);
+        let ttl = self.client_show(client.endpoint(), token)?;
+        client.identity = self.shown_to_others(client.endpoint());
         client.connected = true;
         client.pinged = Stamp::at(self.now.ms);
-        self.schedule_heartbeat(conn);
+        self.schedule_heartbeat(client.outlet.at.conn);
         let name = uuid(client.id);
         let result = ConnectResult {
             expires: ttl.is_some(),
@@ -127,14 +121,13 @@ impl Shard {
             pong: true,
             ..ConnectResult::default()
         };
-        self.reply(conn, client.encoding, id, ReplyBody::Connect(result));
+        self.reply(client.outlet, id, ReplyBody::Connect(result));
         Ok(After::GoOn)
     }
 
     /// The same user with a token that expires later.
     fn client_refresh(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         token: &str,
@@ -142,13 +135,13 @@ impl Shard {
         if self.settings.auth.is_none() {
             return Err(ErrorCode::NotAvailable.into());
         }
-        let endpoint = EndpointId::connection(conn.slot);
+        let endpoint = client.endpoint();
         let before = self.caller_of(endpoint);
-        let ttl = self.client_show(conn, token)?;
+        let ttl = self.client_show(client.endpoint(), token)?;
         if self.caller_of(endpoint).user() != before.user() {
             return Err(Refusal::Disconnect(DisconnectCode::InvalidToken));
         }
-        self.schedule_heartbeat(conn);
+        self.schedule_heartbeat(client.outlet.at.conn);
         let name = uuid(client.id);
         let result = RefreshResult {
             client: name.as_str().into(),
@@ -156,14 +149,13 @@ impl Shard {
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
         };
-        self.reply(conn, client.encoding, id, ReplyBody::Refresh(result));
+        self.reply(client.outlet, id, ReplyBody::Refresh(result));
         Ok(After::GoOn)
     }
 
     /// Takes note of who a token says the client is; gives the seconds after which it should bring
     /// a new one. Without a token it stays who it was.
-    fn client_show(&mut self, conn: ConnId, token: &str) -> Result<Option<u32>, Refusal> {
-        let endpoint = EndpointId::connection(conn.slot);
+    fn client_show(&mut self, endpoint: EndpointId, token: &str) -> Result<Option<u32>, Refusal> {
         if !token.is_empty() {
             let caller = self.caller_of_token(token).map_err(|error| match error {
                 TokenError::Expired => Refusal::Reply(ErrorCode::TokenExpired),
@@ -184,10 +176,8 @@ impl Shard {
     }
 
     /// What others see of a client whose token names a user.
-    fn shown_to_others(&self, conn: ConnId) -> Option<Arc<mesh::Identity>> {
-        let Caller::Client(own) = self.caller_of(EndpointId::connection(conn.slot)) else {
-            return None;
-        };
+    fn shown_to_others(&self, endpoint: EndpointId) -> Option<Arc<mesh::Identity>> {
+        let Caller::Client(own) = self.caller_of(endpoint) else { return None };
         let info = own.info.as_deref().filter(|info| is_json(info)).unwrap_or_default();
         let anonymous = own.user.is_empty() && info.is_empty();
         let identity = mesh::Identity { user: own.user.clone(), info: info.into() };
@@ -197,11 +187,11 @@ impl Shard {
     /// Whether the client may do something in a channel.
     pub(super) fn client_may(
         &mut self,
-        conn: ConnId,
+        client: &Client,
         channel: &ChannelName,
         action: Action,
     ) -> Result<(), Refusal> {
-        let caller = self.caller_of(EndpointId::connection(conn.slot));
+        let caller = self.caller_of(client.endpoint());
         self.may(&caller, channel, action).map_err(|_| ErrorCode::PermissionDenied.into())
     }
 

@@ -9,6 +9,10 @@
 //! one of the connection's subscriptions; commands of one client are taken in order, and while a
 //! publish is parked the rest of its frame waits here and nothing more is read.
 //!
+//! A client speaks over a WebSocket, or is *emulated*: a stream of HTTP carries what it gets, and its
+//! commands come in requests beside that. Nothing here knows the difference but where a message is
+//! framed ([`Format`]) and how a client ends.
+//!
 //! Bounded: subscriptions by `channels_per_connection_max`, a frame by `message_bytes_max`, and
 //! commands that wait for an answer by [`PENDING_MAX`].
 //!
@@ -40,34 +44,49 @@ use super::session::Session;
 use super::session_ws::{After, WebSocket};
 use crate::auth::Overrides;
 use crate::driver::ConnId;
-use crate::mesh::Identity;
+use crate::mesh::{Identity, Place};
 use bytes::Bytes;
-use proto::centrifuge::{
-    DisconnectCode, Encoding, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply,
-};
+use proto::centrifuge::{DisconnectCode, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply};
 use proto::reason::CloseReason;
-use proto::ws;
-use proto::ws::deflate::Window;
+use proto::ws::CLOSE_REASON_BYTES_MAX;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Publishes and reads of one client whose answers are on their way; more get `too many requests`.
 const PENDING_MAX: u16 = 1_024;
 
-/// A WebSocket that speaks the protocol.
+/// A session of the protocol.
 #[derive(Debug)]
-pub struct ClientSocket {
-    /// Frames.
+pub struct ClientSession {
+    /// Frames. Over a stream there are none, and only its being parked has a meaning.
     pub socket: WebSocket,
     /// What is in them.
     pub client: Client,
 }
 
+impl ClientSession {
+    /// Unfinished input.
+    pub fn partial_bytes(&self) -> usize {
+        self.socket.partial_bytes() + self.client.held.capacity()
+    }
+
+    /// Its bytes and heap beyond them, for the ledger; what is unfinished is counted apart.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.socket.memory_bytes() + self.client.memory_bytes()
+    }
+}
+
+/// Where what is said to a client goes, and how it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Outlet {
+    at: Place,
+    format: Format,
+}
+
 /// One client.
 #[derive(Debug)]
 pub struct Client {
-    encoding: Encoding,
-    /// How its pushes are compressed.
-    window: Option<Window>,
+    outlet: Outlet,
     /// `connect` was answered.
     connected: bool,
     /// A ping is not answered yet.
@@ -134,10 +153,9 @@ impl Extra {
 
 impl Client {
     /// A client whose connection has just begun.
-    pub fn new(encoding: Encoding, window: Option<Window>, id: u128, now_ms: u64) -> Self {
+    pub fn new(at: Place, format: Format, id: u128, now_ms: u64) -> Self {
         Self {
-            encoding,
-            window,
+            outlet: Outlet { at, format },
             connected: false,
             pong_due: false,
             pinged: Stamp::at(now_ms),
@@ -151,13 +169,12 @@ impl Client {
 
     /// How its events are written.
     pub fn format(&self) -> Format {
-        let format = Format::client(self.encoding);
-        self.window.map_or(format, |window| format.deflated(window))
+        self.outlet.format
     }
 
-    /// What it holds of a frame that it could not finish.
-    pub fn partial_bytes(&self) -> usize {
-        self.held.capacity()
+    /// The endpoint that it is.
+    fn endpoint(&self) -> EndpointId {
+        EndpointId::of(self.outlet.at)
     }
 
     /// Heap beyond its own bytes, for the ledger.
@@ -193,7 +210,8 @@ impl Client {
     pub fn ping(&mut self, now_ms: u64) -> Bytes {
         self.pinged = Stamp::at(now_ms);
         self.pong_due = true;
-        ws::encode_frame(opcode(self.encoding), self.encoding.ping())
+        let format = self.outlet.format;
+        format.message(|out| out.extend_from_slice(format.encoding().ping()))
     }
 
     fn sub_mut(&mut self, number: u16) -> Option<&mut Sub> {
@@ -212,14 +230,6 @@ pub enum Beat {
     NoPong,
     /// It is to be pinged.
     Ping,
-}
-
-/// The kind of frame that carries an encoding.
-pub(super) fn opcode(encoding: Encoding) -> ws::Opcode {
-    match encoding {
-        Encoding::Json => ws::Opcode::Text,
-        Encoding::Protobuf => ws::Opcode::Binary,
-    }
 }
 
 /// Why a command is not carried out.
@@ -241,79 +251,144 @@ impl Shard {
     pub(super) fn feed_client(
         &mut self,
         conn: ConnId,
-        mut own: Box<ClientSocket>,
+        mut own: Box<ClientSession>,
         input: &[u8],
     ) -> (Session, usize) {
-        let ClientSocket { socket, client } = &mut *own;
+        let ClientSession { socket, client } = &mut *own;
+        if client.format().is_stream() {
+            // What comes behind the request has no meaning.
+            return (Session::Client(own), input.len());
+        }
         let used = self.feed_frames(conn, socket, input, |shard, _text, frame| {
-            shard.on_commands(conn, client, frame)
+            shard.on_commands(client, frame)
         });
         (Session::Client(own), used)
     }
 
     /// Goes on with the rest of a frame whose publish has found room.
-    pub(super) fn resume_client(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get(conn) else { return };
-        let Session::Client(own) = &mut connection.session else { return };
+    pub(super) fn resume_client(&mut self, at: Place) {
+        let Some(own) = self.session_mut(at) else { return };
         let held = std::mem::take(&mut own.client.held);
         if held.is_empty() {
             return;
         }
-        let Session::Client(mut own) = std::mem::take(&mut connection.session) else { return };
-        if let After::Park = self.on_commands(conn, &mut own.client, &held) {
+        let Some(mut own) = self.take_session(at) else { return };
+        if let After::Park = self.on_commands(&mut own.client, &held) {
             let limits = &self.settings.limits;
             own.socket.park(limits);
         }
-        if let Some(connection) = self.connections.get(conn)
+        self.put_session(own);
+    }
+
+    /// Where the clients of a connection are: itself, or on its streams.
+    pub(super) fn clients_of(&mut self, conn: ConnId) -> SmallVec<[Place; 1]> {
+        let Some(connection) = self.connections.get(conn) else { return SmallVec::new() };
+        match &connection.session {
+            Session::Client(_) => SmallVec::from_elem(Place::connection(conn), 1),
+            Session::Http2(http2) => {
+                let streams = http2.sse_indices().filter_map(|index| {
+                    let stream = self.streams.get(index)?;
+                    stream.client.is_some().then(|| stream.place(index))
+                });
+                streams.collect()
+            }
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// The session at a place, unless it is at work.
+    pub(super) fn session_mut(&mut self, at: Place) -> Option<&mut Box<ClientSession>> {
+        if at.stream != 0 {
+            let index = self.streams.find(at.stream)?;
+            return self.streams.get_mut(index)?.client.as_mut();
+        }
+        match &mut self.connections.get(at.conn)?.session {
+            Session::Client(own) => Some(own),
+            _ => None,
+        }
+    }
+
+    /// Takes a session out for work that needs the shard.
+    pub(super) fn take_session(&mut self, at: Place) -> Option<Box<ClientSession>> {
+        self.session_mut(at)?;
+        if at.stream != 0 {
+            let index = self.streams.find(at.stream)?;
+            return self.streams.get_mut(index)?.client.take();
+        }
+        match std::mem::take(&mut self.connections.get(at.conn)?.session) {
+            Session::Client(own) => Some(own),
+            _ => None,
+        }
+    }
+
+    /// Puts it back, unless it has ended meanwhile.
+    pub(super) fn put_session(&mut self, own: Box<ClientSession>) {
+        let at = own.client.outlet.at;
+        if at.stream != 0 {
+            let stream = self.streams.find(at.stream).and_then(|it| self.streams.get_mut(it));
+            if let Some(stream) = stream {
+                stream.client = Some(own);
+            }
+        } else if let Some(connection) = self.connections.get(at.conn)
             && connection.closing.is_none()
         {
             connection.session = Session::Client(own);
         }
     }
 
-    /// The client of an endpoint, unless its session is at work.
-    fn client_mut(&mut self, endpoint: EndpointId) -> Option<&mut Client> {
-        let slot = endpoint.split().err()?;
-        match &mut self.connections.slot(slot)?.session {
-            Session::Client(own) => Some(&mut own.client),
-            _ => None,
-        }
+    /// The client at a place, unless its session is at work.
+    fn client_mut(&mut self, at: Place) -> Option<&mut Client> {
+        self.session_mut(at).map(|own| &mut own.client)
     }
 
-    fn reply(&mut self, conn: ConnId, encoding: Encoding, id: u32, body: ReplyBody<'_>) {
-        let mut out = Vec::new();
-        write_reply(&mut out, encoding, &Reply { id, body: Some(body) });
-        let frame = ws::encode_frame(opcode(encoding), &out);
-        self.say(EndpointId::connection(conn.slot), frame);
+    fn reply(&mut self, to: Outlet, id: u32, body: ReplyBody<'_>) {
+        let reply = Reply { id, body: Some(body) };
+        let message = to.format.message(|out| write_reply(out, to.format.encoding(), &reply));
+        self.say(EndpointId::of(to.at), message);
     }
 
-    fn reply_error(&mut self, conn: ConnId, encoding: Encoding, id: u32, code: ErrorCode) {
-        self.reply(conn, encoding, id, ReplyBody::Error(ErrorReply::from(code)));
+    fn reply_error(&mut self, to: Outlet, id: u32, code: ErrorCode) {
+        self.reply(to, id, ReplyBody::Error(ErrorReply::from(code)));
     }
 
-    /// Ends the connection with one of the protocol's codes.
-    fn disconnect(&mut self, conn: ConnId, code: DisconnectCode, detail: Option<&str>) -> After {
+    /// Ends a client with one of the protocol's codes.
+    fn disconnect(&mut self, to: Outlet, code: DisconnectCode, detail: Option<&str>) -> After {
         let mut text = detail.map_or(code.text().to_owned(), |it| format!("{}: {it}", code.text()));
-        text.truncate(text.floor_char_boundary(ws::CLOSE_REASON_BYTES_MAX));
+        text.truncate(text.floor_char_boundary(CLOSE_REASON_BYTES_MAX));
         let reason = match code {
             DisconnectCode::BadRequest => CloseReason::ProtocolError,
             DisconnectCode::InvalidToken => CloseReason::InvalidToken,
             DisconnectCode::SubscriptionExpired => CloseReason::Expired,
             _ => CloseReason::PolicyViolation,
         };
-        self.close_ws(conn, code.code(), &text, reason);
+        self.end_client(to, code.code(), &text, reason);
         After::Over
+    }
+
+    /// Ends a client with a code and a reason: its connection, or only its stream.
+    fn end_client(&mut self, to: Outlet, code: u16, text: &str, reason: CloseReason) {
+        let words = to.format.last_words(code, text);
+        match EndpointId::of(to.at).split() {
+            Err(_) => self.finish_connection(to.at.conn, reason, Some(words)),
+            Ok(index) if self.streams.find(to.at.stream).is_some() => {
+                self.end_http2_stream_with(index, words);
+                self.stats.closed(reason);
+            }
+            Ok(_) => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::centrifuge::Encoding;
 
     #[test]
     fn a_client_is_pinged_at_its_pace_and_ended_when_it_does_not_answer() {
         let (connect, beat, pong) = (10_000, 25_000, 8_000);
-        let mut client = Client::new(Encoding::Json, None, 1, 1_000);
+        let at = Place::connection(ConnId { slot: 0, generation: 0 });
+        let mut client = Client::new(at, Format::client(Encoding::Json), 1, 1_000);
         let stale = client.pinged.ms() + connect;
         assert_eq!(client.due(1_000, connect, beat, pong), Beat::Later(stale));
         assert_eq!(client.due(stale, connect, beat, pong), Beat::Stale);

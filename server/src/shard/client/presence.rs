@@ -4,12 +4,10 @@ use super::commands::uuid;
 use super::{Client, Refusal};
 use crate::auth::{Action, Overrides};
 use crate::config::namespace::Access;
-use crate::driver::ConnId;
-use crate::mesh::{Ask, Member, Presence, Shown};
+use crate::mesh::{Ask, Member, Place, Presence, Shown};
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
 use crate::shard::publish::Asker;
-use crate::shard::session::Session;
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     ClientInfo, Data, ErrorCode, Join, Leave, PresenceResult, PresenceStatsResult, Push, PushBody,
@@ -39,18 +37,15 @@ impl Shard {
     }
 
     /// A client's subscription that could have failed makes it a member now.
-    pub(super) fn enter_late(&mut self, conn: ConnId, number: u16) {
-        let endpoint = EndpointId::connection(conn.slot);
+    pub(super) fn enter_late(&mut self, at: Place, number: u16) {
+        let endpoint = EndpointId::of(at);
         let key = self.subscriber_mut(endpoint).and_then(|own| own.key_mut(number).copied());
         let Some(channel) = key.and_then(|key| self.local.peek(key.channel)) else { return };
         let channel = channel.name.clone();
-        let Some(connection) = self.connections.get(conn) else { return };
-        let Session::Client(mut own) = std::mem::take(&mut connection.session) else { return };
+        let Some(mut own) = self.take_session(at) else { return };
         let member = self.member_of(&mut own.client, number, &channel);
-        if let Some(connection) = self.connections.get(conn) {
-            connection.session = Session::Client(own);
-        }
-        self.enter(conn, number, member);
+        self.put_session(own);
+        self.enter(at, number, member);
     }
 
     /// Whether a subscription is told who comes and goes.
@@ -68,7 +63,6 @@ impl Shard {
 
     pub(super) fn client_presence(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         channel: &str,
@@ -78,29 +72,28 @@ impl Shard {
         if self.settings.namespace(channel.as_str()).presence == Access::Nobody {
             return Err(ErrorCode::NotAvailable.into());
         }
-        self.client_may(conn, &channel, Action::Presence)?;
-        let endpoint = EndpointId::connection(conn.slot);
-        if self.client_sub(endpoint, client, channel.as_str()).is_none() {
+        self.client_may(client, &channel, Action::Presence)?;
+        if self.client_sub(client, channel.as_str()).is_none() {
             return Err(ErrorCode::PermissionDenied.into());
         }
         if self.reads.is_full() {
             return Err(ErrorCode::TooManyRequests.into());
         }
         Self::pend(client)?;
-        let ticket = self.reads.wait(Asker::Client(conn, id), false);
+        let ticket = self.reads.wait(Asker::Client(client.outlet.at, id), false);
         self.ask(Ask::Presence { channel, ticket, counts });
         Ok(After::GoOn)
     }
 
     /// The home shard's answer to a question for a channel's members.
     pub(in crate::shard) fn answered_presence(&mut self, ticket: u64, presence: &Presence) {
-        let Some((conn, id)) = self.reads.take_client(ticket) else { return };
-        let endpoint = EndpointId::connection(conn.slot);
+        let Some((at, id)) = self.reads.take_client(ticket) else { return };
         // Lists are long and quickly asked for: whoever does not take them gets no more.
-        let full = self.queued_bytes(endpoint) > self.settings.limits.outbox_bytes_max as usize;
-        let Some(client) = self.client_mut(endpoint) else { return };
+        let budget = self.settings.limits.outbox_bytes_max as usize;
+        let full = self.client_mut(at).is_some() && self.queued_bytes(EndpointId::of(at)) > budget;
+        let Some(client) = self.client_mut(at) else { return };
         client.pending -= 1;
-        let encoding = client.encoding;
+        let to = client.outlet;
         let body = match presence {
             Presence::Members(_) if full => ReplyBody::Error(ErrorCode::TooManyRequests.into()),
             Presence::Members(members) => {
@@ -113,7 +106,7 @@ impl Shard {
                 num_users: *users,
             }),
         };
-        self.reply(conn, encoding, id, body);
+        self.reply(to, id, body);
     }
 }
 

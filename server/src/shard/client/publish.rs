@@ -2,7 +2,7 @@
 
 use super::{Client, Refusal};
 use crate::auth::Action;
-use crate::driver::ConnId;
+use crate::mesh::Place;
 use crate::shard::Shard;
 use crate::shard::session_ws::After;
 use proto::answer::PublishAnswer;
@@ -13,14 +13,13 @@ use proto::decode::{RejectCode, Rejection};
 impl Shard {
     pub(super) fn client_publish(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         request: &PublishRequest<'_>,
     ) -> Result<After, Refusal> {
         self.stats.counters.messages_received += 1;
         let name = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
-        self.client_may(conn, &name, Action::Publish)?;
+        self.client_may(client, &name, Action::Publish)?;
         if request.data.bytes().len() > self.settings.limits.message_bytes_max as usize {
             return Err(ErrorCode::LimitExceeded.into());
         }
@@ -34,28 +33,22 @@ impl Shard {
             }
             data => data,
         };
-        Ok(if self.publish_of_client(conn, id, name, data) { After::GoOn } else { After::Park })
+        let taken = self.publish_of_client(client.outlet.at, id, name, data);
+        Ok(if taken { After::GoOn } else { After::Park })
     }
 
     /// What became of a client's publish.
-    pub(in crate::shard) fn answered_client(
-        &mut self,
-        conn: ConnId,
-        id: u32,
-        answer: &PublishAnswer,
-    ) {
-        let Some(client) = self.client_mut(super::EndpointId::connection(conn.slot)) else {
-            return;
-        };
+    pub(in crate::shard) fn answered_client(&mut self, at: Place, id: u32, answer: &PublishAnswer) {
+        let Some(client) = self.client_mut(at) else { return };
         client.pending -= 1;
-        let encoding = client.encoding;
+        let to = client.outlet;
         let body = match answer.first_rejection() {
             _ if answer.accepted() > 0 => ReplyBody::Publish(PublishResult::default()),
             Some(rejection) => ReplyBody::Error(refusal(rejection)),
             // Not decided: the server was full before it got to it.
             None => ReplyBody::Error(ErrorCode::TooManyRequests.into()),
         };
-        self.reply(conn, encoding, id, body);
+        self.reply(to, id, body);
     }
 }
 

@@ -3,10 +3,8 @@
 use super::subscriptions::publication;
 use super::{Client, Refusal};
 use crate::auth::Action;
-use crate::driver::ConnId;
-use crate::mesh::{Ask, Continuity, Select, Since};
+use crate::mesh::{Ask, Continuity, Place, Select, Since};
 use crate::shard::Shard;
-use crate::shard::connection::EndpointId;
 use crate::shard::http::route::READ_LIMIT_MAX;
 use crate::shard::publish::Asker;
 use crate::shard::session_ws::After;
@@ -18,13 +16,12 @@ use proto::position::{Epoch, Position};
 impl Shard {
     pub(super) fn client_history(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         request: &HistoryRequest<'_>,
     ) -> Result<After, Refusal> {
         let channel = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
-        self.client_may(conn, &channel, Action::History)?;
+        self.client_may(client, &channel, Action::History)?;
         if self.reads.is_full() {
             return Err(ErrorCode::TooManyRequests.into());
         }
@@ -42,7 +39,7 @@ impl Shard {
         let limit =
             u32::try_from(request.limit).map_or(READ_LIMIT_MAX, |it| it.clamp(1, READ_LIMIT_MAX));
         let select = if request.reverse { Select::Newest } else { Select::Oldest };
-        let ticket = self.reads.wait(Asker::Client(conn, id), request.limit == 0);
+        let ticket = self.reads.wait(Asker::Client(client.outlet.at, id), request.limit == 0);
         self.ask(Ask::Read { channel, ticket, since, select, limit });
         Ok(After::GoOn)
     }
@@ -50,23 +47,23 @@ impl Shard {
     /// The home shard's answer to a client's history.
     pub(in crate::shard) fn answered_history(
         &mut self,
-        conn: ConnId,
+        at: Place,
         id: u32,
         top: Option<Position>,
         continuity: Continuity,
         events: &[Event],
     ) {
-        let Some(client) = self.client_mut(EndpointId::connection(conn.slot)) else { return };
+        let Some(client) = self.client_mut(at) else { return };
         client.pending -= 1;
-        let encoding = client.encoding;
+        let to = client.outlet;
         if matches!(continuity, Continuity::Gap(_)) {
-            return self.reply_error(conn, encoding, id, ErrorCode::UnrecoverablePosition);
+            return self.reply_error(to, id, ErrorCode::UnrecoverablePosition);
         }
         let result = HistoryResult {
             publications: events.iter().map(publication).collect(),
             epoch: top.map(|top| top.epoch.to_string()).unwrap_or_default().into(),
             offset: top.map_or(0, |top| top.offset),
         };
-        self.reply(conn, encoding, id, ReplyBody::History(result));
+        self.reply(to, id, ReplyBody::History(result));
     }
 }

@@ -1,14 +1,12 @@
 //! What the server API does to clients.
 
-use super::{Client, opcode};
-use crate::driver::ConnId;
+use super::{Client, ClientSession};
+use crate::mesh::Place;
 use crate::shard::Shard;
 use crate::shard::api::survey::Who;
 use crate::shard::connection::EndpointId;
-use crate::shard::session::Session;
 use proto::centrifuge::{Push, PushBody, Unsubscribe, UnsubscribeCode, write_push};
 use proto::reason::CloseReason;
-use proto::ws;
 
 impl Client {
     /// It was let in.
@@ -31,53 +29,46 @@ impl Client {
 }
 
 impl Shard {
-    /// The client in a slot if it is one of these.
-    pub(in crate::shard) fn client_of(&mut self, slot: u32, who: &Who) -> Option<ConnId> {
-        let connection = self.connections.slot(slot)?;
-        match &connection.session {
-            Session::Client(own) if connection.closing.is_none() && own.client.is(who) => {
-                Some(connection.id)
+    /// The client of an endpoint if it is one of these.
+    pub(in crate::shard) fn client_of(&mut self, endpoint: EndpointId, who: &Who) -> Option<Place> {
+        let session = match endpoint.split() {
+            Err(slot) => {
+                let connection = self.connections.slot(slot)?;
+                connection.session.client().filter(|_| connection.closing.is_none())
             }
-            _ => None,
-        }
+            Ok(index) => self.streams.get(index)?.client.as_deref(),
+        };
+        let is = |own: &&ClientSession| own.client.is(who);
+        session.filter(is).map(|own| own.client.outlet.at)
     }
 
     /// Ends a client with a code and a reason of somebody's choice.
-    pub(in crate::shard) fn disconnect_with(&mut self, conn: ConnId, code: u16, reason: &str) {
-        self.close_ws(conn, code, reason, CloseReason::PolicyViolation);
+    pub(in crate::shard) fn disconnect_with(&mut self, at: Place, code: u16, reason: &str) {
+        if let Some(to) = self.client_mut(at).map(|client| client.outlet) {
+            self.end_client(to, code, reason, CloseReason::PolicyViolation);
+        }
     }
 
     /// Ends a client's subscription of a channel and tells it. `false` if it has none.
     pub(in crate::shard) fn unsubscribe_client(
         &mut self,
-        conn: ConnId,
+        at: Place,
         channel: &str,
         code: UnsubscribeCode,
     ) -> bool {
-        let endpoint = EndpointId::connection(conn.slot);
-        let Some(connection) = self.connections.get(conn) else { return false };
-        let mut own = match std::mem::take(&mut connection.session) {
-            Session::Client(own) => own,
-            other => {
-                connection.session = other;
-                return false;
-            }
-        };
+        let Some(mut own) = self.take_session(at) else { return false };
         let client = &mut own.client;
         let before = client.subs.len();
-        self.client_unsubscribe(conn, client, channel);
+        self.client_unsubscribe(client, channel);
         let had = client.subs.len() < before;
         if had {
             let body = PushBody::Unsubscribe(Unsubscribe::from(code));
             let push = Push { channel: channel.into(), body: Some(body) };
-            let mut out = Vec::new();
-            write_push(&mut out, client.encoding, &push);
-            let frame = ws::encode_frame(opcode(client.encoding), &out);
-            self.say(endpoint, frame);
+            let format = client.format();
+            let message = format.message(|out| write_push(out, format.encoding(), &push));
+            self.say(EndpointId::of(at), message);
         }
-        if let Some(connection) = self.connections.get(conn) {
-            connection.session = Session::Client(own);
-        }
+        self.put_session(own);
         had
     }
 }

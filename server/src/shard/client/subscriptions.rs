@@ -2,8 +2,7 @@
 //! join and carries what was missed; what does not fit in it follows as pushes, in order.
 
 use super::tokens::channel_info;
-use super::{Client, Extra, Refusal, Sub, TagsFilter};
-use crate::driver::ConnId;
+use super::{Client, Extra, Outlet, Refusal, Sub, TagsFilter};
 use crate::mesh::{Continuity, Since, SubscriptionToken};
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
@@ -38,20 +37,19 @@ pub struct Joined<'a> {
 impl Shard {
     pub(super) fn client_subscribe(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         request: &SubscribeRequest<'_>,
     ) -> Result<After, Refusal> {
-        let endpoint = EndpointId::connection(conn.slot);
+        let endpoint = client.endpoint();
         let name = ChannelName::new(&request.channel).map_err(|_| ErrorCode::BadRequest)?;
-        if self.client_sub(endpoint, client, name.as_str()).is_some() {
+        if self.client_sub(client, name.as_str()).is_some() {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
         if client.subs.len() >= usize::from(self.settings.limits.channels_per_connection_max) {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let grant = self.client_may_subscribe(conn, &name, &request.token)?;
+        let grant = self.client_may_subscribe(client, &name, &request.token)?;
         if self.drain.is_some() {
             return Err(Refusal::Disconnect(DisconnectCode::Shutdown));
         }
@@ -78,7 +76,7 @@ impl Shard {
             overrides,
         };
         if extra.expires_at_s.is_some() {
-            self.look_soon(conn);
+            self.look_soon(client.outlet.at.conn);
         }
         client.subs.push(Sub {
             number,
@@ -95,35 +93,29 @@ impl Shard {
         let may_fail = request.recover && request.flag & REJECT_UNRECOVERED != 0;
         if attached.is_some() || !may_fail {
             let member = self.member_of(client, number, &name);
-            self.enter(conn, number, member);
+            self.enter(client.outlet.at, number, member);
         }
         if let Some((_, top, continuity)) = attached {
             // At the newest event already: nothing is missing and nothing has to be asked.
             let joined = Joined { top, continuity, events: &[], more: false };
-            let encoding = client.encoding;
+            let to = client.outlet;
             if let Some(answer) = client.sub_mut(number).map(Sub::answer) {
-                self.say_subscribed(conn, encoding, &answer, &joined);
+                self.say_subscribed(to, &answer, &joined);
             }
         }
         Ok(After::GoOn)
     }
 
-    pub(super) fn client_unsubscribe(&mut self, conn: ConnId, client: &mut Client, channel: &str) {
-        let endpoint = EndpointId::connection(conn.slot);
-        let Some(at) = self.client_sub(endpoint, client, channel) else { return };
+    pub(super) fn client_unsubscribe(&mut self, client: &mut Client, channel: &str) {
+        let Some(at) = self.client_sub(client, channel) else { return };
         let sub = client.subs.swap_remove(at);
-        self.unsubscribe_one(endpoint, sub.number);
+        self.unsubscribe_one(client.endpoint(), sub.number);
     }
 
     /// Where a client's subscription of a channel stands.
-    pub(super) fn client_sub(
-        &mut self,
-        endpoint: EndpointId,
-        client: &Client,
-        channel: &str,
-    ) -> Option<usize> {
+    pub(super) fn client_sub(&mut self, client: &Client, channel: &str) -> Option<usize> {
         let index = self.local.find(channel)?;
-        let subscriber = self.subscriber_mut(endpoint)?;
+        let subscriber = self.subscriber_mut(client.endpoint())?;
         let is = |sub: &Sub| subscriber.key_mut(sub.number).is_some_and(|key| key.channel == index);
         client.subs.iter().position(is)
     }
@@ -134,8 +126,7 @@ impl Shard {
         token: SubscriptionToken,
         joined: &Joined<'_>,
     ) {
-        let endpoint = EndpointId::connection(token.conn.slot);
-        let Some((_, key)) = self.key_of(token) else { return };
+        let Some((endpoint, key)) = self.key_of(token) else { return };
         // After a gap the client begins with what comes now: the protocol has it load the state
         // itself.
         let gap = matches!(joined.continuity, Continuity::Gap(_));
@@ -149,30 +140,25 @@ impl Shard {
             self.catching_up.push(token);
         }
         let passing = self.passing(endpoint, token.index, joined.events);
-        let Some(client) = self.client_mut(endpoint) else { return };
-        let (encoding, sub) = (client.encoding, client.sub_mut(token.index));
+        let Some(client) = self.client_mut(token.place()) else { return };
+        let (to, sub) = (client.outlet, client.sub_mut(token.index));
         let Some(answer) = sub.map(Sub::answer) else { return };
         if gap && answer.strict {
             client.subs.retain(|sub| sub.number != token.index);
             self.unsubscribe_one(endpoint, token.index);
-            self.reply_error(token.conn, encoding, answer.id, ErrorCode::UnrecoverablePosition);
+            self.reply_error(to, answer.id, ErrorCode::UnrecoverablePosition);
             return;
         }
         let events = passing.as_deref().unwrap_or(joined.events);
-        self.say_subscribed(token.conn, encoding, &answer, &Joined { events, ..*joined });
+        self.say_subscribed(to, &answer, &Joined { events, ..*joined });
         // The others have entered behind their join.
         if answer.strict {
-            self.enter_late(token.conn, token.index);
+            self.enter_late(token.place(), token.index);
         }
     }
 
-    fn say_subscribed(
-        &mut self,
-        conn: ConnId,
-        encoding: Encoding,
-        answer: &Answer,
-        joined: &Joined<'_>,
-    ) {
+    fn say_subscribed(&mut self, to: Outlet, answer: &Answer, joined: &Joined<'_>) {
+        let encoding = to.format.encoding();
         let &Answer { id, recover, delta, expires_at_s, .. } = answer;
         let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
         let recovered = recover.is_some() && !matches!(joined.continuity, Continuity::Gap(_));
@@ -209,18 +195,17 @@ impl Shard {
             ..SubscribeResult::default()
         };
         self.stats.counters.messages_sent += events.len() as u64;
-        self.reply(conn, encoding, id, ReplyBody::Subscribe(result));
+        self.reply(to, id, ReplyBody::Subscribe(result));
     }
 
     /// The home shard has no room for the channel.
     pub(in crate::shard) fn client_join_refused(&mut self, token: SubscriptionToken) {
-        let endpoint = EndpointId::connection(token.conn.slot);
-        let Some(client) = self.client_mut(endpoint) else { return };
-        let encoding = client.encoding;
+        let Some(client) = self.client_mut(token.place()) else { return };
+        let to = client.outlet;
         let Some(at) = client.subs.iter().position(|sub| sub.number == token.index) else { return };
         let sub = client.subs.swap_remove(at);
-        self.unsubscribe_one(endpoint, sub.number);
-        self.reply_error(token.conn, encoding, sub.command, ErrorCode::TooManyRequests);
+        self.unsubscribe_one(EndpointId::of(to.at), sub.number);
+        self.reply_error(to, sub.command, ErrorCode::TooManyRequests);
     }
 }
 

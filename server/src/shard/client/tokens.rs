@@ -10,7 +10,6 @@ use crate::auth::{SubscriptionGrant, TokenError, allows_subscription};
 use crate::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
-use crate::shard::session::Session;
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     DisconnectCode, ErrorCode, ReplyBody, SubRefreshRequest, SubRefreshResult, UnsubscribeCode,
@@ -35,11 +34,11 @@ impl Shard {
     /// Whether a client may subscribe to a channel, and what its token for that says.
     pub(super) fn client_may_subscribe(
         &mut self,
-        conn: ConnId,
+        client: &Client,
         channel: &ChannelName,
         token: &str,
     ) -> Result<Option<SubscriptionGrant>, Refusal> {
-        let caller = self.caller_of(EndpointId::connection(conn.slot));
+        let caller = self.caller_of(client.endpoint());
         let name = channel.as_str();
         let grant = match token {
             "" => None,
@@ -58,7 +57,6 @@ impl Shard {
     /// The same subscription with a token that expires later.
     pub(super) fn client_sub_refresh(
         &mut self,
-        conn: ConnId,
         client: &mut Client,
         id: u32,
         request: &SubRefreshRequest<'_>,
@@ -69,25 +67,24 @@ impl Shard {
         if request.token.is_empty() {
             return Err(ErrorCode::BadRequest.into());
         }
-        let endpoint = EndpointId::connection(conn.slot);
-        let caller = self.caller_of(endpoint);
+        let caller = self.caller_of(client.endpoint());
         // Some SDKs leave it out: the token says it.
         let named = Some(&*request.channel).filter(|channel| !channel.is_empty());
         let grant = self
             .grant_of_token(&request.token, caller.user(), named)
             .map_err(|error| refusal(error, Refusal::Disconnect(DisconnectCode::InvalidToken)))?;
         let Some(grant) = grant else { return Err(ErrorCode::NotAvailable.into()) };
-        let Some(at) = self.client_sub(endpoint, client, grant.channel.as_str()) else {
+        let Some(at) = self.client_sub(client, grant.channel.as_str()) else {
             return Err(ErrorCode::PermissionDenied.into());
         };
         let extra = &mut client.subs[at].extra;
         if extra.is_some() || grant.expires_at_s.is_some() {
             extra.get_or_insert_default().expires_at_s = grant.expires_at_s;
         }
-        self.look_soon(conn);
+        self.look_soon(client.outlet.at.conn);
         let ttl = grant.expires_at_s.map(|at_s| self.refresh_in_s(at_s));
         let result = SubRefreshResult { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
-        self.reply(conn, client.encoding, id, ReplyBody::SubRefresh(result));
+        self.reply(client.outlet, id, ReplyBody::SubRefresh(result));
         Ok(After::GoOn)
     }
 
@@ -99,27 +96,25 @@ impl Shard {
 
     /// When the first subscription of a connection ends, in Unix seconds.
     pub(in crate::shard) fn first_sub_expiry_s(&mut self, conn: ConnId) -> Option<i64> {
-        match &self.connections.get(conn)?.session {
-            Session::Client(own) => own.client.first_expiry_s(),
-            _ => None,
-        }
+        let places = self.clients_of(conn);
+        places.into_iter().filter_map(|at| self.client_mut(at)?.first_expiry_s()).min()
     }
 
     /// Ends the subscriptions of a connection that have expired; `true` if that was the
     /// connection itself.
     pub(in crate::shard) fn expire_subs(&mut self, conn: ConnId) -> bool {
         let now_s = self.wall_s();
-        if self.first_sub_expiry_s(conn).is_none_or(|at_s| at_s > now_s) {
-            return false;
-        }
-        let Some(connection) = self.connections.get(conn) else { return false };
-        let Session::Client(own) = &connection.session else { return false };
-        let endpoint = EndpointId::connection(conn.slot);
-        for number in own.client.expired(now_s) {
-            let key = self.subscriber_mut(endpoint).and_then(|own| own.key_mut(number).copied());
-            let Some(channel) = key.and_then(|key| self.local.peek(key.channel)) else { continue };
-            let channel = channel.name.clone();
-            self.unsubscribe_client(conn, channel.as_str(), UnsubscribeCode::Expired);
+        for at in self.clients_of(conn) {
+            let Some(client) = self.client_mut(at) else { continue };
+            for number in client.expired(now_s) {
+                let own = self.subscriber_mut(EndpointId::of(at));
+                let key = own.and_then(|own| own.key_mut(number).copied());
+                let Some(channel) = key.and_then(|key| self.local.peek(key.channel)) else {
+                    continue;
+                };
+                let channel = channel.name.clone();
+                self.unsubscribe_client(at, channel.as_str(), UnsubscribeCode::Expired);
+            }
         }
         false
     }

@@ -76,7 +76,7 @@ impl Shard {
     fn answer_publish(&mut self, mut publish: Box<Publish>) {
         self.stats.counters.publishes_rejected += publish.answer.rejected();
         match publish.asker {
-            Asker::Client(conn, id) => return self.answered_client(conn, id, &publish.answer),
+            Asker::Client(at, id) => return self.answered_client(at, id, &publish.answer),
             Asker::Api(slot) => return self.answered_call_publish(slot, &publish.answer),
             Asker::Http1(_) | Asker::Http2(..) | Asker::WebSocket(_) => {}
         }

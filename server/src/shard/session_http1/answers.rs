@@ -2,6 +2,7 @@
 
 use super::{Http1, Phase, sse_response};
 use crate::driver::ConnId;
+use crate::mesh::Place;
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
 use crate::shard::http::Response;
@@ -110,7 +111,7 @@ impl Shard {
             && connection.closing.is_none()
         {
             connection.session = Session::Http1(http1);
-            self.resumable.push(conn);
+            self.resumable.push(Place::connection(conn));
         }
     }
 
@@ -176,7 +177,7 @@ impl Shard {
         if ends {
             self.finish_connection(conn, CloseReason::Normal, None);
         } else if last {
-            self.resumable.push(conn);
+            self.resumable.push(Place::connection(conn));
         }
     }
 }
