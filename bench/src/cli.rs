@@ -5,8 +5,8 @@ use crate::floor::FloorArgs;
 use crate::ingest_peers::PeerArgs;
 use crate::peers::axum_server::AxumArgs;
 use crate::scenarios::{
-    Common, broadcast, connects, engines, idle, ingest, ingest_peers, latency, resume, saturation,
-    shards, size, stalled,
+    Common, broadcast, clients, connects, engines, idle, ingest, ingest_peers, latency, resume,
+    saturation, shards, size, stalled,
 };
 use crate::swarm::SwarmArgs;
 use anyhow::Result;
@@ -36,6 +36,8 @@ pub enum Command {
     Saturation(saturation::SaturationArgs),
     /// The same over rooms of fifty, every user in two of them.
     Chat(saturation::ChatArgs),
+    /// The client protocol's encodings beside the plain WebSocket.
+    Clients(clients::ClientsArgs),
     /// Clients that connect and subscribe, as fast as they can.
     Connects(connects::ConnectsArgs),
     /// HTTP/2, one event per request, many streams at once.
@@ -87,6 +89,9 @@ pub struct ReportArgs {
 /// Runs what was asked for.
 pub fn run(cli: Cli) -> Result<()> {
     let common = &cli.common;
+    if common.only_parse {
+        return Ok(());
+    }
     match &cli.command {
         Command::Swarm(args) => return crate::swarm::run(args),
         Command::Floor(args) => return crate::floor::run(args),
@@ -111,6 +116,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::IngestBatch(args) => ingest::batch(common, args),
         Command::Saturation(args) => saturation::run(common, args),
         Command::Chat(args) => saturation::chat(common, args),
+        Command::Clients(args) => clients::run(common, args),
         Command::Connects(args) => connects::run(common, args),
         Command::Latency(args) => latency::run(common, args),
         Command::Stalled(args) => stalled::run(common, args),
@@ -137,6 +143,9 @@ fn all(common: &Common) -> Result<()> {
         saturation::run(common, &saturation::SaturationArgs::sized(connections))?;
     }
     saturation::chat(common, &saturation::ChatArgs::sized())?;
+    for together in [1, 8] {
+        clients::run(common, &clients::ClientsArgs::sized(together))?;
+    }
     connects::run(common, &connects::ConnectsArgs::sized())?;
     ingest::single(common, &ingest::SingleArgs::sized())?;
     ingest::batch(common, &ingest::BatchArgs::sized())?;

@@ -11,9 +11,12 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Builds for release and passes every argument on.
+/// Builds for release and passes every argument on. What is mistyped is refused before anything is
+/// installed.
 pub fn run(arguments: &[String]) -> Result<()> {
     if wants_peers(arguments) {
+        let parse = ["run", "--release", "--quiet", "--package", "bench", "--", "--only-parse"];
+        run::run(cargo(parse).args(arguments))?;
         install_peers();
     }
     // The benchmark starts the server's program, which stands beside its own.

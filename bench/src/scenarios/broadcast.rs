@@ -22,7 +22,7 @@ pub const COST: &str = "server CPU per delivery";
 #[derive(Debug, Clone, Args)]
 pub struct BroadcastArgs {
     /// Subscribers of the channel.
-    #[arg(long, default_value_t = 15_000)]
+    #[arg(long, default_value_t = 15_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages in each block. [default: as many as make some 60,000 deliveries]
     #[arg(long)]

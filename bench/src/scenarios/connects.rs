@@ -19,7 +19,7 @@ const RATE: &str = "connects per CPU-second";
 #[derive(Debug, Clone, Args)]
 pub struct ConnectsArgs {
     /// Connections that are made in each block.
-    #[arg(long, default_value_t = 5_000)]
+    #[arg(long, default_value_t = 5_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// What they subscribe over.
     #[arg(long, value_enum, default_value_t = Wire::Ws)]

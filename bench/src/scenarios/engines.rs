@@ -20,7 +20,7 @@ const MEMORY: &str = "user RSS of one more idle connection";
 #[derive(Debug, Clone, Args)]
 pub struct EnginesArgs {
     /// Subscribers of each engine.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages in each block.
     #[arg(long, default_value_t = 6)]

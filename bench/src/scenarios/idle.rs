@@ -14,9 +14,9 @@ use super::lineup::{Lineup, Setting, Side, Who};
 use crate::machine::kernel_bytes;
 use crate::peers::{Peer, Wire};
 use crate::process::{cpu_ns, rss_bytes};
+use crate::results::Outcome;
 use crate::results::goals::{Against, Goal};
 use crate::results::text::count;
-use crate::results::{OURS, Outcome};
 use anyhow::Result;
 use clap::Args;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ const HEARTBEATS_S: u64 = 50;
 #[derive(Debug, Clone, Args)]
 pub struct IdleArgs {
     /// Subscribers.
-    #[arg(long, default_value_t = 15_000)]
+    #[arg(long, default_value_t = 15_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Seconds to hold them: two heartbeats at least, or their CPU is not in it.
     #[arg(long, default_value_t = 50)]
@@ -54,6 +54,19 @@ impl IdleArgs {
     /// For `all`.
     pub fn sized() -> Self {
         Self { connections: 15_000, seconds: 50, wire: Wire::Ws, tls: false }
+    }
+}
+
+/// What we are asked over WebSocket: plain, with envelopes, and as clients with compression.
+const OURS_OVER_WEBSOCKET: [Who; 3] = [Who::Ours, Who::OursEnvelope, Who::OursDeflate];
+
+/// Bytes of user memory that a connection may cost.
+fn limit(args: &IdleArgs, who: Who) -> f64 {
+    match (args.wire, who) {
+        _ if args.tls => 6_144.0,
+        (Wire::Ws, Who::OursDeflate) => 1_024.0,
+        (Wire::Ws, _) => 400.0,
+        (Wire::Sse | Wire::SseH2, _) => 300.0,
     }
 }
 
@@ -74,8 +87,7 @@ pub fn run(common: &Common, args: &IdleArgs) -> Result<()> {
     let seconds = if common.quick { 1 } else { args.seconds };
     let settle = Duration::from_millis(if common.quick { 100 } else { 1_000 });
     let setting = Setting { wire: args.wire, tls: args.tls, ..Setting::room(connections) };
-    let ours: &[Who] =
-        if args.wire == Wire::Ws { &[Who::Ours, Who::OursEnvelope] } else { &[Who::Ours] };
+    let ours: &[Who] = if args.wire == Wire::Ws { &OURS_OVER_WEBSOCKET } else { &[Who::Ours] };
     let peers = common.peers(usual(args.wire))?.into_iter().map(Who::Peer);
     // The bare socket first: what everybody else's kernel memory is held against.
     let all: Vec<Who> = [Who::Bare].into_iter().chain(ours.iter().copied()).chain(peers).collect();
@@ -90,11 +102,8 @@ pub fn run(common: &Common, args: &IdleArgs) -> Result<()> {
         round(common, &setting, &all, (seconds, settle), &mut outcome)?;
     }
     outcome.compare(&[RSS, "total per connection", CPU]);
-    let (limit, ours): (f64, &[&str]) = match args.wire {
-        Wire::Ws => (400.0, &[OURS, "shardcast envelope"]),
-        Wire::Sse | Wire::SseH2 => (300.0, &[OURS]),
-    };
-    for of in ours {
+    for who in ours {
+        let (of, limit) = (who.name(), limit(args, *who));
         let goals = [(RSS, limit), (KERNEL, 300.0), (CPU, 0.6)];
         let seen = goals.iter().filter(|(name, _)| *name != CPU || seconds >= HEARTBEATS_S);
         let seen = seen.map(|(name, limit)| Goal::at_most(name, Against::Itself, *limit).of(of));

@@ -25,7 +25,7 @@ const DEPTH: u64 = 16;
 #[derive(Debug, Clone, Args)]
 pub struct LatencyArgs {
     /// Subscribers of the channel.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages per second, instead of shares of the saturation.
     #[arg(long)]

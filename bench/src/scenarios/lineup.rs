@@ -23,6 +23,12 @@ pub enum Who {
     OursEnvelope,
     /// Several channels on a connection.
     OursRooms,
+    /// Ours in Centrifugo's client protocol: JSON.
+    OursJson,
+    /// The same in Protobuf.
+    OursProtobuf,
+    /// The same in JSON, with permessage-deflate.
+    OursDeflate,
     /// Ours with two shards, on both cores.
     OursTwoShards,
     /// The bare send loop of the server's engine.
@@ -108,6 +114,9 @@ impl Who {
             Self::Ours => OURS,
             Self::OursEnvelope => "shardcast envelope",
             Self::OursRooms => "shardcast rooms",
+            Self::OursJson => "shardcast client JSON",
+            Self::OursProtobuf => "shardcast client Protobuf",
+            Self::OursDeflate => "shardcast client JSON deflate",
             Self::OursTwoShards => "shardcast two shards",
             Self::Bare => BARE,
             Self::Peer(peer) => peer.name(),
@@ -122,6 +131,9 @@ impl Who {
             (Self::Ours, Wire::SseH2) => Ok(Dialect::ShardcastSseH2),
             (Self::OursEnvelope, Wire::Ws) => Ok(Dialect::Envelope),
             (Self::OursRooms, Wire::Ws) => Ok(Dialect::Rooms),
+            (Self::OursJson, Wire::Ws) => Ok(Dialect::Centrifugo),
+            (Self::OursProtobuf, Wire::Ws) => Ok(Dialect::CentrifugoProtobuf),
+            (Self::OursDeflate, Wire::Ws) => Ok(Dialect::CentrifugoDeflate),
             (Self::Bare, _) => Ok(Dialect::Raw),
             (Self::Peer(peer), wire) if peer.dialect(wire).is_some() => {
                 peer.dialect(wire).context("it has one")
@@ -140,7 +152,13 @@ impl Server {
         identity: Option<&Identity>,
     ) -> Result<Self> {
         match who {
-            Who::Ours | Who::OursEnvelope | Who::OursRooms | Who::OursTwoShards => {
+            Who::Ours
+            | Who::OursEnvelope
+            | Who::OursRooms
+            | Who::OursJson
+            | Who::OursProtobuf
+            | Who::OursDeflate
+            | Who::OursTwoShards => {
                 let tls = identity.map(|it| {
                     [
                         format!("tls.cert={}", it.cert.display()),
@@ -344,6 +362,9 @@ impl Lineup {
                     }
                     Who::OursEnvelope => "the same, format=envelope".to_owned(),
                     Who::OursRooms => "the same, several channels on a connection".to_owned(),
+                    Who::OursJson => "the same, Centrifugo's protocol in JSON".to_owned(),
+                    Who::OursProtobuf => "the same, Centrifugo's protocol in Protobuf".to_owned(),
+                    Who::OursDeflate => "the same, in JSON with permessage-deflate".to_owned(),
                     Who::OursTwoShards => "the same, two shards on both cores".to_owned(),
                     Who::Bare => format!("one send a connection, engine {}", common.engine.name()),
                     Who::Peer(peer) => peer.version(common),

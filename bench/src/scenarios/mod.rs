@@ -1,6 +1,7 @@
 //! What is measured. Each file is one scenario: its flags, what it does, and what its rows mean.
 
 pub mod broadcast;
+pub mod clients;
 pub mod connects;
 pub mod engines;
 pub mod idle;
@@ -60,9 +61,18 @@ pub struct Common {
     /// Where the peers are installed. [default: `peers` beside this program's folder]
     #[arg(long, global = true, value_name = "DIR")]
     peers_folder: Option<PathBuf>,
+    /// Check the arguments and do nothing.
+    #[arg(long, global = true, hide = true)]
+    pub only_parse: bool,
     /// Centrifugo's program. [default: `centrifugo` on the PATH]
     #[arg(long, global = true, value_name = "FILE")]
     centrifugo: Option<PathBuf>,
+}
+
+/// A number of which there must be one at least.
+pub fn positive<T: std::str::FromStr + PartialEq + Default>(text: &str) -> Result<T, String> {
+    let number = text.parse().map_err(|_| "it is no whole number that fits".to_owned())?;
+    if number == T::default() { Err("there must be at least one".to_owned()) } else { Ok(number) }
 }
 
 /// An I/O engine of ours.
@@ -149,6 +159,10 @@ impl Common {
 /// Prints what was found, and writes it where it was asked for.
 pub fn publish(common: &Common, outcome: &Outcome) -> Result<()> {
     let mut outcome = outcome.clone();
+    if common.quick && !outcome.goals.is_empty() {
+        outcome.goals.clear();
+        outcome.notes.push("--quick is too short to hold against the goals".to_owned());
+    }
     if common.apart {
         outcome.name.push_str("-apart");
         outcome.title.push_str("; received on the clients' core");

@@ -33,7 +33,7 @@ const GOAL_S: f64 = 3.0;
 #[derive(Debug, Clone, Args)]
 pub struct ResumeArgs {
     /// Clients.
-    #[arg(long, default_value_t = 15_000)]
+    #[arg(long, default_value_t = 15_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages per second.
     #[arg(long, default_value_t = 4)]

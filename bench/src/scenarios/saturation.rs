@@ -24,10 +24,10 @@ const PER_USER: usize = 2;
 #[derive(Debug, Clone, Args)]
 pub struct SaturationArgs {
     /// Subscribers of the channel.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages that are on their way at any time.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::positive::<u64>)]
     outstanding: u64,
     /// Messages in each block. [default: as many as make some 200,000 deliveries]
     #[arg(long)]
@@ -44,10 +44,10 @@ pub struct SaturationArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
     /// Users; 50 of them share a room, and each is in two.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 2_000, value_parser = super::positive::<usize>)]
     users: usize,
     /// Messages that are on their way at any time, over all rooms.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = super::positive::<u64>)]
     outstanding: u64,
     /// Messages in each block. [default: as many as make some 200,000 deliveries]
     #[arg(long)]

@@ -15,7 +15,7 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 pub struct ShardsArgs {
     /// Subscribers of the channel.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = super::positive::<usize>)]
     connections: usize,
     /// Messages per second.
     #[arg(long, default_value_t = 40)]

@@ -23,7 +23,7 @@ const DEPTH: u64 = 16;
 #[derive(Debug, Clone, Args)]
 pub struct StalledArgs {
     /// Subscribers of the channel.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = super::positive::<usize>)]
     connections: usize,
     /// So many of a hundred never read.
     #[arg(long, default_value_t = 10)]

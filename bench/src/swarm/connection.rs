@@ -254,7 +254,9 @@ impl Connection {
         } else {
             let mut nonce = [0; 16];
             nonce[..8].copy_from_slice(&(index as u64).to_le_bytes());
-            let key = write_request(&mut request, &host, &target, nonce, &[]).map_err(|_| Gone)?;
+            let headers = plan.dialect.headers();
+            let key = write_request(&mut request, &host, &target, nonce, headers);
+            let key = key.map_err(|_| Gone)?;
             Some(key)
         };
         link.send(&request)?;

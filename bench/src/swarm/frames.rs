@@ -13,6 +13,8 @@ pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
+/// Beside the opcode of a compressed message, where compression was negotiated.
+pub const COMPRESSED: u8 = 0x40;
 
 /// The stream is not WebSocket as a server speaks it, or the reader gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +24,15 @@ pub struct Broken;
 #[derive(Debug, Default)]
 pub struct Frames {
     carry: Vec<u8>,
+    /// Messages may be compressed.
+    compressed: bool,
 }
 
 /// Head and whole length of the frame at the front, as soon as they can be told.
-fn measure(bytes: &[u8]) -> Result<Option<(usize, usize)>, Broken> {
+fn measure(bytes: &[u8], compressed: bool) -> Result<Option<(usize, usize)>, Broken> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
-    if first & 0x70 != 0 || second & 0x80 != 0 {
+    let reserved = if compressed { 0x70 & !COMPRESSED } else { 0x70 };
+    if first & reserved != 0 || second & 0x80 != 0 {
         return Err(Broken);
     }
     let (head, payload) = match second {
@@ -48,6 +53,11 @@ fn measure(bytes: &[u8]) -> Result<Option<(usize, usize)>, Broken> {
 }
 
 impl Frames {
+    /// Of a connection that has negotiated compression.
+    pub fn compressed() -> Self {
+        Self { carry: Vec::new(), compressed: true }
+    }
+
     /// Hands on each frame's opcode and payload.
     pub fn feed(
         &mut self,
@@ -55,7 +65,7 @@ impl Frames {
         mut each: impl FnMut(u8, &[u8]) -> Result<(), Broken>,
     ) -> Result<(), Broken> {
         while !self.carry.is_empty() {
-            let (head, whole) = match measure(&self.carry)? {
+            let (head, whole) = match measure(&self.carry, self.compressed)? {
                 Some(sizes) => sizes,
                 // The head itself is cut: one byte more at a time.
                 None => (0, self.carry.len() + 1),
@@ -67,7 +77,7 @@ impl Frames {
                 return Ok(());
             }
             if head > 0 {
-                each(self.carry[0] & 0x0f, &self.carry[head..whole])?;
+                each(self.carry[0] & (COMPRESSED | 0x0f), &self.carry[head..whole])?;
                 self.carry.clear();
                 if self.carry.capacity() > 4_096 {
                     self.carry = Vec::new();
@@ -76,9 +86,9 @@ impl Frames {
                 return Ok(());
             }
         }
-        while let Some((head, whole)) = measure(input)? {
+        while let Some((head, whole)) = measure(input, self.compressed)? {
             let Some(frame) = input.get(..whole) else { break };
-            each(frame[0] & 0x0f, &frame[head..])?;
+            each(frame[0] & (COMPRESSED | 0x0f), &frame[head..])?;
             input = &input[whole..];
         }
         self.carry.extend_from_slice(input);

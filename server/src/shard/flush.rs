@@ -33,8 +33,8 @@ use smallvec::SmallVec;
 /// many budgets.
 const CONTROL_FACTOR: usize = 2;
 
-/// [`Outbox::attempt`] of who is in [`Kept`]: whatever else it gathers in this turn comes after what
-/// it had to keep.
+/// [`Outbox::attempt`] of who is in [`Kept`]: whatever else it gathers in this turn comes after
+/// what it had to keep.
 const KEPT: u32 = u32::MAX;
 
 /// Who found no room in a turn's copies, in the order in which they came.

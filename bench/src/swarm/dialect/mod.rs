@@ -3,6 +3,7 @@
 //! A [`Dialect`] writes requests and publishes; a [`Parser`] is the receiving half of one
 //! connection after the HTTP head. Every parser hands payloads to a [`Reader`], which counts.
 
+mod centrifuge;
 pub mod h2;
 mod nats;
 mod socketio;
@@ -10,6 +11,7 @@ mod sse;
 
 use super::frames::{self, Broken, Frames};
 use clap::ValueEnum;
+use proto::centrifuge::Encoding;
 use proto::http1::{BodyReader, Response, ResponseBody};
 use proto::ws::Opcode;
 
@@ -30,8 +32,12 @@ pub enum Dialect {
     Nats,
     /// Nchan's WebSocket: one location that publishes and subscribes.
     Nchan,
-    /// Centrifugo's JSON protocol.
+    /// Centrifugo's client protocol in JSON.
     Centrifugo,
+    /// The same in Protobuf.
+    CentrifugoProtobuf,
+    /// The same in JSON, compressed.
+    CentrifugoDeflate,
     /// Shardcast's server-sent events.
     ShardcastSse,
     /// Server-sent events, rooms in the query, published with POST to `/pub`.
@@ -117,7 +123,8 @@ impl Dialect {
             }
             Self::Nats | Self::Raw => "/".to_owned(),
             Self::Nchan => format!("/pubsub/{}", joined(rooms, "", "")),
-            Self::Centrifugo => "/connection/websocket".to_owned(),
+            Self::Centrifugo | Self::CentrifugoDeflate => "/connection/websocket".to_owned(),
+            Self::CentrifugoProtobuf => "/connection/websocket?cf_protocol=protobuf".to_owned(),
             Self::ShardcastSse | Self::ShardcastSseH2 => {
                 format!("/v1/sse?{}", joined(rooms, "channel=", "&"))
             }
@@ -139,33 +146,34 @@ impl Dialect {
 
     /// Said once the WebSocket is there, before the server speaks.
     pub fn greeting(self, rooms: &[u32]) -> Option<Vec<u8>> {
-        (self == Self::Centrifugo).then(|| {
-            let mut out = Vec::new();
-            let mut lines = "{\"id\":1,\"connect\":{}}".to_owned();
-            for (at, room) in rooms.iter().enumerate() {
-                let (id, name) = (at + 2, room_name(*room));
-                lines.push_str(&format!(
-                    "\n{{\"id\":{id},\"subscribe\":{{\"channel\":\"{name}\"}}}}"
-                ));
-            }
-            frames::write(&mut out, Opcode::Text, lines.as_bytes());
-            out
-        })
+        Some(centrifuge::greeting(self.encoding()?, rooms))
+    }
+
+    /// Of Centrifugo's client protocol.
+    fn encoding(self) -> Option<Encoding> {
+        match self {
+            Self::Centrifugo | Self::CentrifugoDeflate => Some(Encoding::Json),
+            Self::CentrifugoProtobuf => Some(Encoding::Protobuf),
+            _ => None,
+        }
+    }
+
+    /// Headers of the handshake beyond what every one has.
+    pub fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::CentrifugoDeflate => &[("sec-websocket-extensions", "permessage-deflate")],
+            _ => &[],
+        }
     }
 
     /// Appends a publish over a subscriber's own connection.
     pub fn publish(self, out: &mut Vec<u8>, room: u32, payload: &[u8]) {
+        if let Some(encoding) = self.encoding() {
+            return centrifuge::publish(out, encoding, room, payload);
+        }
         match self {
             Self::SocketIo => socketio::publish(out, payload),
             Self::Nats => nats::publish(out, room, payload),
-            Self::Centrifugo => {
-                let data = String::from_utf8_lossy(payload);
-                let name = room_name(room);
-                let command = format!(
-                    "{{\"id\":9,\"publish\":{{\"channel\":\"{name}\",\"data\":\"{data}\"}}}}"
-                );
-                frames::write(out, Opcode::Text, command.as_bytes());
-            }
             Self::Rooms => {
                 let (name, data) = (room_name(room), String::from_utf8_lossy(payload));
                 let event = format!("{{\"channel\":\"{name}\",\"data\":\"{data}\"}}");
@@ -183,7 +191,7 @@ pub enum Parser {
     Envelope(Frames),
     SocketIo(Frames),
     Nats(nats::Stream),
-    Centrifugo { frames: Frames, waiting: usize },
+    Centrifuge(Box<centrifuge::Stream>),
     Sse(sse::Stream),
     H2(h2::Streams),
 }
@@ -192,11 +200,13 @@ impl Parser {
     /// For a connection that got this head; `None` if it refuses.
     pub fn new(dialect: Dialect, rooms: usize, response: &Response) -> Option<Self> {
         let frames = Frames::default();
+        if let Some(encoding) = dialect.encoding() {
+            return Some(Self::Centrifuge(Box::new(centrifuge::Stream::new(encoding, rooms))));
+        }
         match dialect {
             Dialect::Envelope | Dialect::Rooms => Some(Self::Envelope(frames)),
             Dialect::SocketIo => Some(Self::SocketIo(frames)),
             Dialect::Nats => Some(Self::Nats(nats::Stream::default())),
-            Dialect::Centrifugo => Some(Self::Centrifugo { frames, waiting: rooms + 1 }),
             _ if !dialect.is_sse() => Some(Self::Plain(frames)),
             _ if response.status != 200 => None,
             _ => match response.body {
@@ -246,37 +256,11 @@ impl Parser {
                 socketio::packet(payload, reader)
             }),
             Self::Nats(stream) => stream.feed(rooms, input, reader),
-            Self::Centrifugo { frames, waiting } => frames.feed(input, |opcode, payload| {
-                if opcode != frames::TEXT {
-                    return control(opcode, payload, reader);
-                }
-                let text = std::str::from_utf8(payload).map_err(|_| Broken)?;
-                text.lines().try_for_each(|line| centrifugo(line, waiting, reader))
-            }),
+            Self::Centrifuge(stream) => stream.feed(input, reader),
             Self::Sse(stream) => stream.feed(input, reader),
             Self::H2(streams) => streams.feed(input, reader),
         }
     }
-}
-
-/// A reply, a push, or `{}`, which is a ping that wants the same back.
-fn centrifugo(line: &str, waiting: &mut usize, reader: &mut impl Reader) -> Result<(), Broken> {
-    if line == "{}" {
-        reader.reply(Opcode::Text, b"{}");
-    } else if line.contains("\"error\"") {
-        reader.closed(line.as_bytes());
-        return Err(Broken);
-    } else if line.starts_with("{\"push\"") {
-        if let Some(data) = between(line, "\"data\":\"", '"') {
-            reader.message(data.as_bytes());
-        }
-    } else if *waiting > 0 {
-        *waiting -= 1;
-        if *waiting == 0 {
-            reader.opened();
-        }
-    }
-    Ok(())
 }
 
 /// Ping, close, and what is ignored.

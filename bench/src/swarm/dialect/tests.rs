@@ -120,6 +120,50 @@ fn centrifugo_is_open_when_connect_and_every_subscribe_are_answered() {
 }
 
 #[test]
+fn centrifugo_is_understood_in_protobuf_and_compressed() {
+    use proto::centrifuge::{
+        ConnectResult, Data, Publication, Push, PushBody, Reply, ReplyBody, SubscribeResult,
+        write_reply,
+    };
+    let replies = |encoding| {
+        let body = PushBody::Publication(Publication {
+            data: Data::Text("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+            ..Default::default()
+        });
+        let push = Push { channel: "a".into(), body: Some(body) };
+        [
+            (1, Some(ReplyBody::Connect(ConnectResult::default()))),
+            (2, Some(ReplyBody::Subscribe(SubscribeResult::default()))),
+            (0, None),
+            (0, Some(ReplyBody::Push(push))),
+        ]
+        .map(|(id, body)| {
+            let mut out = Vec::new();
+            write_reply(&mut out, encoding, &Reply { id, body });
+            out
+        })
+    };
+    let message = "message xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+    let mut stream = Vec::new();
+    for reply in replies(Encoding::Protobuf) {
+        proto::ws::write_frame_with(&mut stream, Opcode::Binary, true, None, &reply);
+    }
+    let expected = ["opened", "reply Binary \0", message];
+    check(Dialect::CentrifugoProtobuf, &upgraded(), &stream, &expected);
+    let mut deflater = proto::ws::deflate::Deflater::default();
+    let mut stream = Vec::new();
+    for reply in replies(Encoding::Json) {
+        let window = proto::ws::deflate::Window::Full;
+        match deflater.encode_frame(window, Opcode::Text, &reply) {
+            Some(frame) => stream.extend_from_slice(&frame),
+            None => proto::ws::write_frame_with(&mut stream, Opcode::Text, true, None, &reply),
+        }
+    }
+    let expected = ["opened", "reply Text {}", message];
+    check(Dialect::CentrifugoDeflate, &upgraded(), &stream, &expected);
+}
+
+#[test]
 fn events_are_found_in_chunks_and_in_bodies_without_end() {
     let text =
         ": hello\r\nretry: 5\n\nid: ab:1\ndata: one\n\ndata:two\r\n\ndata: {\"data\":\"3\"}\n\n";
