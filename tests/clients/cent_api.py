@@ -66,10 +66,23 @@ def synchronous():
     nobody = "00000000-0000-4000-8000-000000000000"
     client.disconnect(cent.DisconnectRequest(user="nobody", client=nobody))
     client.unsubscribe(cent.UnsubscribeRequest(user="nobody", channel="news"))
+    since = cent.StreamPosition(offset=1, epoch=first.epoch)
+    override = cent.ChannelOptionsOverride(presence=cent.BoolValue(value=False))
+    client.subscribe(
+        cent.SubscribeRequest(
+            user="nobody", channel="news", info={"a": 1}, data=[2], recover_since=since, override=override
+        )
+    )
     refused(107, client.publish, cent.PublishRequest(channel="a b", data=1))
     refused(108, client.publish, cent.PublishRequest(channel="a", data=1, skip_history=True))
     refused(108, client.refresh, cent.RefreshRequest(user="nobody"))
-    refused(108, client.history_remove, cent.HistoryRemoveRequest(channel="news"))
+    client.history_remove(cent.HistoryRemoveRequest(channel="news"))
+    gone = client.history(cent.HistoryRequest(channel="news", limit=10))
+    assert gone.publications == [] and gone.offset == 2
+    assert client.presence(cent.PresenceRequest(channel="room:a")).presence == {}
+    stats = client.presence_stats(cent.PresenceStatsRequest(channel="room:a"))
+    assert (stats.num_clients, stats.num_users) == (0, 0)
+    refused(108, client.presence, cent.PresenceRequest(channel="news"))
 
 
 async def on_aiohttp():

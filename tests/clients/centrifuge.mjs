@@ -33,6 +33,14 @@ const start = (options) => {
   client.on("connected", () => put({ connected: true }));
   client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
   client.on("error", ({ error }) => put({ error: error.code }));
+  // Of subscriptions that the server makes.
+  client.on("subscribed", ({ channel, recovered, wasRecovering, data }) =>
+    put({ server: channel, recovered, wasRecovering, ...(data && { data: decode(data) }) }),
+  );
+  client.on("unsubscribed", ({ channel }) => put({ server: channel, unsubscribed: true }));
+  client.on("publication", (context) =>
+    put({ server: context.channel, publication: publication(context) }),
+  );
   client.connect();
 };
 

@@ -38,6 +38,25 @@ async def main():
         async def on_disconnected(self, context):
             arrived.put_nowait({"disconnected": context.code, "reason": context.reason})
 
+        # Of subscriptions that the server makes.
+        async def on_subscribed(self, context):
+            data = {"data": decode(context.data)} if context.data else {}
+            arrived.put_nowait(
+                {
+                    "server": context.channel,
+                    "recovered": context.recovered,
+                    "wasRecovering": context.was_recovering,
+                    **data,
+                }
+            )
+
+        async def on_unsubscribed(self, context):
+            arrived.put_nowait({"server": context.channel, "unsubscribed": True})
+
+        async def on_publication(self, context):
+            event = publication(context.pub)
+            arrived.put_nowait({"server": context.channel, "publication": event})
+
     class Channel(SubscriptionEventHandler):
         def __init__(self, name):
             self.name = name

@@ -23,7 +23,7 @@ mod validate;
 pub use auth::{ApiKeyConfig, AuthConfig, is_private};
 pub use layers::{ConfigError, Loaded, Origin, Sources, load};
 pub use limits::Limits;
-pub use namespace::{Access, Deliver, Namespace, OutboxPolicy};
+pub use namespace::{Access, Deliver, Namespace, OutboxPolicy, RecoveryMode};
 pub use storage::{ClickHouse, Parquet, ReadFrom, Storage};
 
 use crate::auth::Secret;

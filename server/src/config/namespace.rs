@@ -26,6 +26,19 @@ pub enum Deliver {
     Durable,
 }
 
+/// What a client of the client protocol gets when it comes back, or first comes with a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryMode {
+    /// All that it missed.
+    #[default]
+    Stream,
+    /// The newest event.
+    Cache,
+    /// Nothing: it goes on with what comes, and a hole in that is still found.
+    Off,
+}
+
 /// Whom a namespace permits something. Without authentication everything but `nobody` is anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +77,8 @@ pub struct Namespace {
     pub join_leave: bool,
     /// They are told without having asked.
     pub force_push_join_leave: bool,
+    /// See [`RecoveryMode`].
+    pub recovery_mode: RecoveryMode,
     /// See [`OutboxPolicy`].
     pub outbox_policy: OutboxPolicy,
     /// See [`Deliver`].
@@ -92,6 +107,7 @@ impl Default for Namespace {
             user_channels: false,
             join_leave: false,
             force_push_join_leave: false,
+            recovery_mode: RecoveryMode::Stream,
             outbox_policy: OutboxPolicy::Disconnect,
             deliver: Deliver::Live,
             store: true,

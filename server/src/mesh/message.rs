@@ -177,6 +177,8 @@ pub enum Since {
     Offset(u64),
     /// A value that is not a position: a gap `unknown`, then everything retained.
     Unknown,
+    /// The newest event, if it is retained, and live from there.
+    Newest,
 }
 
 /// Which events of a history a polling request wants first.
@@ -211,6 +213,8 @@ pub enum Ask {
     Exit { channel: ChannelName, at: Place },
     /// Who is in the channel, or only how many.
     Presence { channel: ChannelName, ticket: u64, counts: bool },
+    /// What memory holds of its history is forgotten; answered like a read of nothing.
+    Forget { channel: ChannelName, ticket: u64 },
     /// What concerns every shard.
     Survey { ticket: u64, survey: Arc<Survey> },
 }
@@ -225,7 +229,8 @@ impl Ask {
             | Self::Read { channel, .. }
             | Self::Enter { channel, .. }
             | Self::Exit { channel, .. }
-            | Self::Presence { channel, .. } => Some(channel),
+            | Self::Presence { channel, .. }
+            | Self::Forget { channel, .. } => Some(channel),
             Self::Survey { .. } => None,
         }
     }

@@ -66,7 +66,7 @@ impl Shard {
             Since::Now => true,
             Since::After(position) => position == *top,
             Since::Offset(offset) => offset == top.offset,
-            Since::Unknown => false,
+            Since::Unknown | Since::Newest => false,
         });
         let phase = if attach.is_some() { Phase::Live } else { Phase::Joining };
         let next = attach.map_or(0, |top| top.offset + 1);
@@ -378,7 +378,7 @@ impl Shard {
                     Some(Position { epoch, offset: entry.next.saturating_sub(1) })
                 }
                 (_, Since::After(position)) => Some(*position),
-                (_, Since::Now) => None,
+                (_, Since::Now | Since::Newest) => None,
                 (_, Since::Unknown | Since::Offset(_)) => return Vec::new(),
             });
         }
@@ -462,7 +462,7 @@ impl Shard {
         }
     }
 
-    fn page_bytes(&self) -> u32 {
+    pub(super) fn page_bytes(&self) -> u32 {
         (self.settings.limits.outbox_bytes_max / 2).min(crate::mesh::PAGE_BYTES_MAX as u32)
     }
 

@@ -416,6 +416,16 @@ impl Shard {
                 let presence = self.presence(&channel, counts);
                 self.mesh.deliver(from, Deliver::Presence { ticket, presence });
             }
+            Ask::Forget { channel, ticket } => {
+                let index = self.home.find(channel.as_str());
+                if let Some(index) = index {
+                    self.home.forget_history(index);
+                }
+                let top = index.and_then(|index| self.home.top(index));
+                let (continuity, events) = (Continuity::Live, Vec::new());
+                self.mesh
+                    .deliver(from, Deliver::Read { ticket, top, continuity, events, more: false });
+            }
             Ask::Survey { ticket, survey } => self.on_survey(from, ticket, survey),
         }
     }
@@ -435,9 +445,13 @@ impl Shard {
             Ok(index) => {
                 let limit = page_limit(bytes_max);
                 let resumed = self.home.resume(index, self.start(index, since), limit);
-                let resumed = resumed.expect("the channel was found or created just now");
+                let mut resumed = resumed.expect("the channel was found or created just now");
+                if since == Since::Newest {
+                    let one = PageLimit { events_max: 1, ..limit };
+                    resumed.events = self.home.newest(index, u64::MAX, one);
+                }
                 let continuity = match (since, resumed.outcome) {
-                    (Since::Now, _) => Continuity::Live,
+                    (Since::Now | Since::Newest, _) => Continuity::Live,
                     (Since::Unknown, _) => Continuity::Gap(GapReason::Malformed),
                     (_, Resume::Gap(reason)) => Continuity::Gap(reason),
                     (_, Resume::Recovered | Resume::Live) => Continuity::Recovered,
@@ -457,7 +471,7 @@ impl Shard {
 
     fn start(&self, index: ChannelIndex, since: Since) -> From {
         match since {
-            Since::Now => From::Now,
+            Since::Now | Since::Newest => From::Now,
             Since::After(position) => From::After(position),
             Since::Offset(offset) => match self.home.top(index) {
                 Some(Position { epoch, .. }) => From::After(Position { epoch, offset }),
@@ -515,7 +529,7 @@ impl Shard {
                         return (top, Continuity::Gap(GapReason::Unknown), Vec::new(), false);
                     }
                     Since::After(Position { offset, .. }) | Since::Offset(offset) => offset,
-                    Since::Now | Since::Unknown => u64::MAX,
+                    Since::Now | Since::Newest | Since::Unknown => u64::MAX,
                 };
                 return (top, Continuity::Live, self.home.newest(index, below, limit), false);
             }

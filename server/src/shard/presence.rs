@@ -61,7 +61,7 @@ impl Shard {
         self.subscriber_mut(endpoint)?.key_mut(number).copied()
     }
 
-    fn entry_of(&mut self, endpoint: EndpointId, number: u16) -> Option<&mut Entry> {
+    pub(super) fn entry_of(&mut self, endpoint: EndpointId, number: u16) -> Option<&mut Entry> {
         let key = self.subscription_key(endpoint, number)?;
         self.local.get(key.channel)?.entries.get_mut(key.at as usize)
     }

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::aggregates::failure_of;
+use super::api::CallSlot;
 use super::connection::EndpointId;
 use super::http::Response;
 use super::http::route::HistoryRequest;
@@ -85,6 +86,13 @@ impl Reads {
             Asker::Client(at, id) => Some((at, id)),
             _ => None,
         }
+    }
+
+    /// The command of a call that waits for the answer to a ticket of [`Self::wait`], once.
+    pub(super) fn take_call(&mut self, ticket: u64) -> Option<CallSlot> {
+        let Asker::Api(slot) = self.waiting.get(&ticket)?.asker else { return None };
+        self.waiting.remove(&ticket);
+        Some(slot)
     }
 
     /// True if a step waits for its client or for a free reader.

@@ -5,6 +5,7 @@ use crate::rig::child::{client, curl, run};
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site, until};
 use serde_json::{Value, json};
+use server::config::Access;
 
 fn call(site: &Site, method: &str, body: &str) -> Value {
     let answer = site.post(&format!("/api/{method}"), "application/json", body);
@@ -30,6 +31,8 @@ cells!(
     curl_calls_over_both_versions,
     cent_calls_every_method,
     clients_of_every_shard_are_counted_and_ended,
+    who_is_in_a_channel_is_listed_and_counted,
+    a_history_that_is_removed_is_gone_and_positions_go_on,
     a_command_that_cannot_be_carried_out_says_why,
 );
 
@@ -76,7 +79,9 @@ fn cent_calls_every_method(cell: Cell) {
     let site = Site::with(cell, |config| {
         let mut closed = config.namespaces["default"].clone();
         closed.publish = false;
-        config.namespaces.insert("closed".into(), closed);
+        config.namespaces.insert("closed".into(), closed.clone());
+        (closed.publish, closed.presence) = (true, Access::Token);
+        config.namespaces.insert("room".into(), closed);
     });
     run(client("cent_api.py").arg(site.url("/api")));
 }
@@ -133,6 +138,58 @@ fn clients_of_every_shard_are_counted_and_ended(cell: Cell) {
     until("no channel to be left", || node(&site)["num_channels"] == json!(0));
 }
 
+fn who_is_in_a_channel_is_listed_and_counted(cell: Cell) {
+    let site = Site::with(cell, |config| {
+        let mut room = config.namespaces["default"].clone();
+        room.presence = Access::Token;
+        config.namespaces.insert("room".into(), room);
+    });
+    let ask = |method: &str| call(&site, method, r#"{"channel":"room:a"}"#)["result"].clone();
+    assert_eq!(ask("presence"), json!({"presence": {}}));
+    assert_eq!(ask("presence_stats"), json!({"num_clients": 0, "num_users": 0}));
+    let clients: Vec<(String, Socket)> = (0..5).map(|_| connect(&site, &["room:a"])).collect();
+    until("all to be counted", || ask("presence_stats")["num_clients"] == json!(5));
+    assert_eq!(ask("presence_stats")["num_users"], json!(1));
+    let listed = ask("presence");
+    let listed = listed["presence"].as_object().expect("a map");
+    assert_eq!(listed.len(), 5);
+    for (id, _) in &clients {
+        assert_eq!(listed[id], json!({"client": id, "user": ""}));
+    }
+    drop(clients);
+    until("nobody to be listed", || ask("presence") == json!({"presence": {}}));
+}
+
+fn a_history_that_is_removed_is_gone_and_positions_go_on(cell: Cell) {
+    let site = Site::start(cell);
+    let publish = |n: u64| {
+        let answer = call(&site, "publish", &json!({"channel": "a", "data": n}).to_string());
+        answer["result"]["offset"].as_u64().expect("an offset")
+    };
+    assert_eq!((1..=3).map(publish).collect::<Vec<_>>(), [1, 2, 3]);
+    let (_, mut live) = connect(&site, &["a"]);
+    let history = || call(&site, "history", r#"{"channel":"a","limit":10}"#)["result"].clone();
+    let before = history();
+    assert_eq!(before["publications"].as_array().map(Vec::len), Some(3));
+    assert_eq!(call(&site, "history_remove", r#"{"channel":"a"}"#), json!({"result": {}}));
+    let after = history();
+    assert_eq!(after["publications"], json!([]));
+    assert_eq!((&after["offset"], &after["epoch"]), (&json!(3), &before["epoch"]));
+    assert_eq!(publish(4), 4);
+    let push: Value = serde_json::from_str(&live.next_text()).expect("JSON");
+    assert_eq!(push["push"]["pub"]["offset"], json!(4), "who is there misses nothing");
+    assert_eq!(history()["publications"], json!([{"data": 4, "offset": 4}]));
+    let since = |offset: u64| {
+        let since = json!({"offset": offset, "epoch": before["epoch"]});
+        let body = json!({"channel": "a", "limit": 10, "since": since}).to_string();
+        call(&site, "history", &body)
+    };
+    assert_eq!(since(2)["error"]["code"], json!(112));
+    assert_eq!(since(3)["result"]["publications"], json!([{"data": 4, "offset": 4}]));
+    // Of a channel that is not there.
+    assert_eq!(call(&site, "history_remove", r#"{"channel":"none"}"#), json!({"result": {}}));
+}
+
 fn a_command_that_cannot_be_carried_out_says_why(cell: Cell) {
     let site = Site::with(cell, |config| config.limits.message_bytes_max = 2_000);
     let long = json!({"channel": "a", "data": "x".repeat(3_000)}).to_string();
@@ -169,10 +226,14 @@ fn a_command_that_cannot_be_carried_out_says_why(cell: Cell) {
         ("disconnect", r#"{"user":"u","session":"s"}"#, 108, "session"),
         ("unsubscribe", r#"{"user":"u"}"#, 107, "channel"),
         ("presence", r#"{"channel":"a"}"#, 108, "presence"),
-        ("presence_stats", r#"{"channel":"a"}"#, 108, "presence_stats"),
-        ("subscribe", "{}", 108, "subscribe"),
-        ("refresh", "{}", 108, "refresh"),
-        ("history_remove", "{}", 108, "history_remove"),
+        ("presence_stats", r#"{"channel":"a"}"#, 108, "presence"),
+        ("presence", "{}", 107, "channel"),
+        ("presence_stats", r#"{"channel":"a","user":"b"}"#, 107, "user"),
+        ("subscribe", "{}", 107, "channel"),
+        ("subscribe", r#"{"channel":"a"}"#, 107, "user"),
+        ("refresh", "{}", 108, "authentication"),
+        ("history_remove", "{}", 107, "channel"),
+        ("history_remove", r#"{"channel":"a b"}"#, 107, "channel"),
     ];
     for (method, body, code, word) in cases {
         let answer = call(&site, method, body);

@@ -5,6 +5,7 @@ mod key_sets;
 mod keys;
 mod live;
 mod secrets;
+mod server_side;
 mod subscriptions;
 mod tokens;
 

@@ -12,6 +12,7 @@ mod rig;
 
 mod api;
 mod auth;
+mod cache;
 mod clickhouse;
 mod client;
 mod deflate;

@@ -1,6 +1,7 @@
-//! `history`: from the home shard's memory, as clients get it.
+//! `history`: from the home shard's memory, as clients get it; and `history_remove`, which empties
+//! that. What is stored stays stored, and positions go on.
 
-use super::request::{self, History};
+use super::request::{self, History, OfChannel};
 use super::{CallSlot, Fault, Method};
 use crate::auth::{Action, allows};
 use crate::mesh::{Ask, Continuity, Select, Since};
@@ -15,17 +16,26 @@ use proto::event::Event;
 use proto::position::{Epoch, Position};
 
 impl Shard {
+    /// Whether a call may do something in a channel.
+    pub(super) fn call_may(
+        &mut self,
+        slot: CallSlot,
+        channel: &ChannelName,
+        action: Action,
+    ) -> Result<(), Fault> {
+        let namespace = self.settings.namespace(channel.as_str());
+        let caller = self.calls.caller(slot);
+        allows(&caller, namespace, channel.as_str(), action).map_err(|denied| {
+            let name = self.settings.namespace_name(channel.as_str());
+            self.stats.counters.auth_forbidden += 1;
+            Fault::new(ErrorCode::PermissionDenied, denial(denied, name, action))
+        })
+    }
+
     pub(super) fn call_history(&mut self, slot: CallSlot, body: &[u8]) -> Result<(), Fault> {
         let request: History<'_> = request::parse(Method::History, body)?;
         let channel = ChannelName::new(&request.channel).map_err(|e| Fault::bad(e.to_string()))?;
-        let namespace = self.settings.namespace(channel.as_str());
-        let caller = self.calls.caller(slot);
-        if let Err(denied) = allows(&caller, namespace, channel.as_str(), Action::History) {
-            let name = self.settings.namespace_name(channel.as_str());
-            let message = denial(denied, name, Action::History);
-            self.stats.counters.auth_forbidden += 1;
-            return Err(Fault::new(ErrorCode::PermissionDenied, message));
-        }
+        self.call_may(slot, &channel, Action::History)?;
         if self.reads.is_full() {
             return Err(Fault::busy());
         }
@@ -47,6 +57,17 @@ impl Shard {
         Ok(())
     }
 
+    pub(super) fn call_history_remove(&mut self, slot: CallSlot, body: &[u8]) -> Result<(), Fault> {
+        let request: OfChannel<'_> = request::parse(Method::HistoryRemove, body)?;
+        let channel = ChannelName::new(&request.channel).map_err(|e| Fault::bad(e.to_string()))?;
+        if self.reads.is_full() {
+            return Err(Fault::busy());
+        }
+        let ticket = self.reads.wait(Asker::Api(slot), true);
+        self.ask(Ask::Forget { channel, ticket });
+        Ok(())
+    }
+
     /// The home shard's answer.
     pub(in crate::shard) fn answered_call_history(
         &mut self,
@@ -55,6 +76,9 @@ impl Shard {
         continuity: Continuity,
         events: &[Event],
     ) {
+        if self.calls.command(slot).is_some_and(|it| it.method == Method::HistoryRemove) {
+            return self.reply_call(slot, Ok(b"{}".to_vec()));
+        }
         if matches!(continuity, Continuity::Gap(_)) {
             return self.reply_call(slot, Err(unrecoverable()));
         }

@@ -17,13 +17,16 @@
 //! With authentication a call needs an API key: what it publishes and reads is asked channel by
 //! channel, and what concerns clients and channels of everybody needs a key with `admin = true`.
 //!
-//! Deliberately absent: presence, and the commands that act on tokens: they answer "not available".
+//! Deliberately absent: `skip_history` of publishes, which answers "not available": every event has
+//! a position, and positions have no holes.
 //!
 //! Threads: the shard's. Tested over real sockets by `tests/tests/it/api.rs`, with curl and with
 //! the Python library `cent`.
 
+mod clients;
 mod history;
 pub mod pattern;
+mod presence;
 mod publish;
 mod request;
 pub mod survey;
@@ -65,23 +68,23 @@ pub enum Method {
     Batch,
     /// What a channel's memory holds.
     History,
-    /// Forgets that: not available.
+    /// Forgets that.
     HistoryRemove,
-    /// Who is in a channel: not available.
+    /// Who is in a channel.
     Presence,
-    /// How many are: not available.
+    /// How many are.
     PresenceStats,
     /// Channels that somebody subscribes.
     Channels,
     /// This server in numbers.
     Info,
-    /// Subscribes clients: not available.
+    /// Subscribes clients.
     Subscribe,
     /// Ends subscriptions of clients.
     Unsubscribe,
     /// Ends clients.
     Disconnect,
-    /// Moves the expiry of clients: not available.
+    /// Moves the expiry of clients.
     Refresh,
 }
 
@@ -282,13 +285,21 @@ impl Shard {
         body: &[u8],
         full: bool,
     ) -> Result<(), Fault> {
-        let reads = matches!(method, Method::History | Method::Channels | Method::Info);
+        let reads =
+            matches!(method, Method::History | Method::Channels | Method::Info | Method::Presence);
         if full && reads {
             let message = "the answers of this batch are too long; ask the rest in another request";
             return Err(Fault::new(ErrorCode::LimitExceeded, message));
         }
-        let own =
-            matches!(method, Method::Publish | Method::Broadcast | Method::History | Method::Batch);
+        let own = matches!(
+            method,
+            Method::Publish
+                | Method::Broadcast
+                | Method::History
+                | Method::Presence
+                | Method::PresenceStats
+                | Method::Batch
+        );
         let everybodys = match self.calls.caller(slot) {
             Caller::Open => true,
             Caller::Service(key) => key.is_admin(),
@@ -307,14 +318,10 @@ impl Shard {
             Method::Unsubscribe => self.call_unsubscribe(slot, body),
             Method::Disconnect => self.call_disconnect(slot, body),
             Method::Batch => Err(Fault::bad("a batch holds no batch; put its commands here")),
-            Method::HistoryRemove
-            | Method::Presence
-            | Method::PresenceStats
-            | Method::Subscribe
-            | Method::Refresh => {
-                let message = format!("`{}` is not available on this server", method.name());
-                Err(Fault::new(ErrorCode::NotAvailable, message))
-            }
+            Method::HistoryRemove => self.call_history_remove(slot, body),
+            Method::Presence | Method::PresenceStats => self.call_presence(slot, method, body),
+            Method::Subscribe => self.call_subscribe(slot, body),
+            Method::Refresh => self.call_refresh(slot, body),
         }
     }
 

@@ -2,6 +2,7 @@
 //! what Centrifugo would do with it would not be done here.
 
 use super::{Fault, Method};
+use crate::auth::Overrides;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -54,6 +55,14 @@ pub struct StreamPosition {
     pub epoch: String,
 }
 
+/// `history_remove`, `presence` and `presence_stats`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfChannel<'a> {
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
+}
+
 /// `channels`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +75,38 @@ pub struct Channels<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Info {}
+
+/// `subscribe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subscribe<'a> {
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
+    pub user: Option<String>,
+    pub client: Option<String>,
+    pub session: Option<String>,
+    #[serde(borrow)]
+    pub info: Option<&'a RawValue>,
+    pub b64info: Option<String>,
+    #[serde(borrow)]
+    pub data: Option<&'a RawValue>,
+    pub b64data: Option<String>,
+    pub recover_since: Option<StreamPosition>,
+    #[serde(rename = "override")]
+    pub overrides: Option<Overrides>,
+    pub expire_at: Option<i64>,
+}
+
+/// `refresh`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    pub user: Option<String>,
+    pub client: Option<String>,
+    pub session: Option<String>,
+    pub expired: Option<bool>,
+    pub expire_at: Option<i64>,
+}
 
 /// `unsubscribe`.
 #[derive(Debug, Deserialize)]

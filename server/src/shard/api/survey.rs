@@ -9,7 +9,7 @@ use super::request::{self, Channels, Disconnect, Info, Unsubscribe};
 use super::{CallSlot, Fault, Method};
 use crate::mesh::{Ask, Deliver, ShardId};
 use crate::shard::Shard;
-use crate::shard::client::uuid_bits;
+use crate::shard::client::{Order, uuid_bits};
 use crate::shard::connection::EndpointId;
 use crate::shard::session::Session;
 use proto::centrifuge::{DisconnectCode, ErrorCode, UnsubscribeCode};
@@ -40,6 +40,10 @@ pub enum Survey {
     Disconnect(Who, u16, String),
     /// End the subscriptions of these clients to a channel.
     Unsubscribe(Who, ChannelName),
+    /// Subscribe these clients to a channel.
+    Subscribe(Who, Order),
+    /// The connections of these clients end then, in Unix seconds.
+    Refresh(Who, Option<i64>),
 }
 
 /// Which clients.
@@ -60,8 +64,8 @@ pub enum Tally {
     Channels(BTreeMap<ChannelName, u64>, bool),
     /// Numbers.
     Info(Numbers),
-    /// It was done to so many clients.
-    Done(u64),
+    /// It was done to so many clients; for so many there was no room.
+    Done(u64, u64),
 }
 
 /// A shard in numbers.
@@ -82,7 +86,10 @@ impl Tally {
         match survey {
             Survey::Channels(_) => Self::Channels(BTreeMap::new(), false),
             Survey::Info => Self::Info(Numbers::default()),
-            Survey::Disconnect(..) | Survey::Unsubscribe(..) => Self::Done(0),
+            Survey::Disconnect(..)
+            | Survey::Unsubscribe(..)
+            | Survey::Subscribe(..)
+            | Survey::Refresh(..) => Self::Done(0, 0),
         }
     }
 
@@ -113,7 +120,10 @@ impl Tally {
                 sum.channels += numbers.channels;
                 sum.users.extend(numbers.users);
             }
-            (Self::Done(count), Self::Done(more)) => *count += more,
+            (Self::Done(count, over), Self::Done(more, more_over)) => {
+                *count += more;
+                *over += more_over;
+            }
             _ => debug_assert!(false, "a tally of another survey"),
         }
     }
@@ -192,7 +202,7 @@ impl Shard {
     }
 
     /// Asks every shard.
-    fn survey(&mut self, slot: CallSlot, survey: Survey) {
+    pub(super) fn survey(&mut self, slot: CallSlot, survey: Survey) {
         let ticket = self.calls.next();
         let missing = self.mesh.shards();
         let tally = Tally::new(&survey);
@@ -281,16 +291,29 @@ impl Shard {
                     numbers.users.insert(hash.hash_one(own.client.user()));
                 }
             }
-            (Survey::Disconnect(who, code, reason), Tally::Done(count)) => {
+            (Survey::Disconnect(who, code, reason), Tally::Done(count, _)) => {
                 if let Some(at) = self.client_of(endpoint, who) {
                     self.disconnect_with(at, *code, reason);
                     *count += 1;
                 }
             }
-            (Survey::Unsubscribe(who, channel), Tally::Done(count)) => {
+            (Survey::Unsubscribe(who, channel), Tally::Done(count, _)) => {
                 if let Some(at) = self.client_of(endpoint, who) {
                     let code = UnsubscribeCode::Server;
                     *count += u64::from(self.unsubscribe_client(at, channel.as_str(), code));
+                }
+            }
+            (Survey::Subscribe(who, order), Tally::Done(count, over)) => {
+                if let Some(at) = self.client_of(endpoint, who) {
+                    let room = self.subscribe_client(at, order);
+                    *count += u64::from(room);
+                    *over += u64::from(!room);
+                }
+            }
+            (Survey::Refresh(who, expires_at_s), Tally::Done(count, _)) => {
+                if let Some(at) = self.client_of(endpoint, who) {
+                    self.refresh_client(at, *expires_at_s);
+                    *count += 1;
                 }
             }
             _ => debug_assert!(false, "a tally of another survey"),
@@ -306,8 +329,15 @@ impl Shard {
             return;
         }
         let Some(round) = self.calls.rounds.remove(&ticket) else { return };
-        let result = self.result_of(round.tally);
-        self.reply_call(round.slot, Ok(result));
+        let reply = match round.tally {
+            Tally::Done(count, over) if over > 0 => {
+                let all = count + over;
+                let message = format!("{over} of {all} clients have as many channels as they may");
+                Err(Fault::new(ErrorCode::LimitExceeded, message))
+            }
+            tally => Ok(self.result_of(tally)),
+        };
+        self.reply_call(round.slot, reply);
     }
 
     fn result_of(&self, tally: Tally) -> Vec<u8> {
@@ -339,14 +369,14 @@ impl Shard {
                 out.extend_from_slice(format!("{{\"nodes\":[{node}]}}").as_bytes());
             }
             // The protocol says nothing of how many there were.
-            Tally::Done(_) => out.extend_from_slice(b"{}"),
+            Tally::Done(..) => out.extend_from_slice(b"{}"),
         }
         out
     }
 }
 
 /// Reads which clients are meant. Nobody at all is not everybody.
-fn who(
+pub(super) fn who(
     user: Option<String>,
     client: Option<String>,
     session: Option<String>,

@@ -7,10 +7,12 @@ use crate::shard::Shard;
 use crate::shard::connection::{EndpointId, Stamp};
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
-    ClientMessage, Command, Commands, ConnectResult, DisconnectCode, ErrorCode, Limits, Outcome,
-    PingResult, RPC_SNAPSHOT, RefreshResult, ReplyBody, Request, UnsubscribeResult,
+    ClientMessage, Command, Commands, ConnectRequest, ConnectResult, DisconnectCode, ErrorCode,
+    Limits, Outcome, PingResult, RPC_SNAPSHOT, RefreshResult, ReplyBody, Request, SubscribeResult,
+    UnsubscribeResult,
 };
 use proto::channel::ChannelName;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 impl Shard {
@@ -60,7 +62,7 @@ impl Shard {
             return self.disconnect(to, DisconnectCode::BadRequest, Some(detail));
         }
         let carried_out = match request {
-            Request::Connect(request) => self.client_connect(client, id, &request.token),
+            Request::Connect(request) => self.client_connect(client, id, &request),
             Request::Subscribe(request) => self.client_subscribe(client, id, &request),
             Request::Unsubscribe(request) => {
                 self.client_unsubscribe(client, &request.channel);
@@ -104,25 +106,43 @@ impl Shard {
         &mut self,
         client: &mut Client,
         id: u32,
-        token: &str,
+        request: &ConnectRequest<'_>,
     ) -> Result<After, Refusal> {
-        let ttl = self.client_show(client.endpoint(), token)?;
+        self.client_show(client.endpoint(), &request.token)?;
         client.identity = self.shown_to_others(client.endpoint());
+        if let Caller::Client(own) = self.caller_of(client.endpoint())
+            && !own.subscriptions.is_empty()
+        {
+            return self.connect_with_subs(client, id, &own.subscriptions, request);
+        }
+        self.say_connected(client, id, Vec::new());
+        Ok(After::GoOn)
+    }
+
+    /// Answers a `connect`.
+    pub(super) fn say_connected(
+        &mut self,
+        client: &mut Client,
+        id: u32,
+        subs: Vec<(Cow<'_, str>, SubscribeResult<'_>)>,
+    ) {
         client.connected = true;
         client.pinged = Stamp::at(self.now.ms);
         self.schedule_heartbeat(client.outlet.at.conn);
+        let expires_at_s = self.caller_of(client.endpoint()).expires_at_s();
+        let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
         let name = uuid(client.id);
         let result = ConnectResult {
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
             client: name.as_str().into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            subs,
             ping: self.settings.limits.heartbeat_s,
             pong: true,
             ..ConnectResult::default()
         };
         self.reply(client.outlet, id, ReplyBody::Connect(result));
-        Ok(After::GoOn)
     }
 
     /// The same user with a token that expires later.

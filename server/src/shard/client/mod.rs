@@ -7,7 +7,8 @@
 //!
 //! Invariants: `connect` comes first and once; a subscription of [`Client::subs`] has the number of
 //! one of the connection's subscriptions; commands of one client are taken in order, and while a
-//! publish is parked the rest of its frame waits here and nothing more is read.
+//! publish is parked or a connect waits for the subscriptions of its token, the rest of its frame
+//! waits here and nothing more is read.
 //!
 //! A client speaks over a WebSocket, or is *emulated*: a stream of HTTP carries what it gets, and its
 //! commands come in requests beside that. Nothing here knows the difference but where a message is
@@ -28,12 +29,15 @@ mod presence;
 mod publish;
 mod reads;
 mod remote;
+mod server_side;
+mod start;
 mod subscriptions;
 mod tokens;
 
 pub(super) use commands::uuid_bits;
 pub use filter::TagsFilter;
-pub(super) use presence::membership;
+pub(super) use presence::{info, membership};
+pub use server_side::Order;
 pub use subscriptions::Joined;
 pub(super) use subscriptions::{publication, with_delta};
 
@@ -47,8 +51,10 @@ use crate::driver::ConnId;
 use crate::mesh::{Identity, Place};
 use bytes::Bytes;
 use proto::centrifuge::{DisconnectCode, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply};
+use proto::position::Position;
 use proto::reason::CloseReason;
 use proto::ws::CLOSE_REASON_BYTES_MAX;
+use server_side::Connecting;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -100,8 +106,10 @@ pub struct Client {
     subs: Vec<Sub>,
     /// Commands whose answers are on their way.
     pending: u16,
-    /// The rest of a frame, behind a publish that is parked.
+    /// The rest of a frame, behind a publish that is parked or a connect that waits.
     held: Vec<u8>,
+    /// Its `connect` waits for the subscriptions of its token.
+    connecting: Option<Box<Connecting>>,
 }
 
 /// A subscription of a client.
@@ -132,11 +140,30 @@ struct Extra {
     info: Option<Arc<[u8]>>,
     /// What its token changes of the namespace's options.
     overrides: Overrides,
+    /// It cannot be gone on with after a cut.
+    unrecoverable: bool,
+    /// Its position is none that the client should know.
+    unpositioned: bool,
+    /// Where the client stands, if all that it wants is the newest event.
+    held: Option<Position>,
+    /// The server made it; with what the client is told of it.
+    server: Option<ByServer>,
+}
+
+/// What a subscription has that the server made.
+#[derive(Debug, Default, PartialEq)]
+struct ByServer {
+    /// The application's own, for the client.
+    data: Option<Bytes>,
 }
 
 impl Sub {
     fn expires_at_s(&self) -> Option<i64> {
         self.extra.as_ref()?.expires_at_s
+    }
+
+    fn is_by_server(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.server.is_some())
     }
 }
 
@@ -147,7 +174,10 @@ impl Extra {
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.filter.as_ref().map_or(0, TagsFilter::memory_bytes)
+        let data = self.server.as_ref().and_then(|server| server.data.as_ref());
+        size_of::<Self>()
+            + self.filter.as_ref().map_or(0, TagsFilter::memory_bytes)
+            + data.map_or(0, Bytes::len)
     }
 }
 
@@ -164,6 +194,7 @@ impl Client {
             subs: Vec::new(),
             pending: 0,
             held: Vec::new(),
+            connecting: None,
         }
     }
 
@@ -180,7 +211,9 @@ impl Client {
     /// Heap beyond its own bytes, for the ledger.
     pub fn memory_bytes(&self) -> usize {
         let extras = self.subs.iter().filter_map(|sub| sub.extra.as_deref());
-        self.subs.capacity() * size_of::<Sub>() + extras.map(Extra::memory_bytes).sum::<usize>()
+        self.subs.capacity() * size_of::<Sub>()
+            + extras.map(Extra::memory_bytes).sum::<usize>()
+            + self.connecting.as_ref().map_or(0, |connecting| connecting.memory_bytes())
     }
 
     /// The filter of a subscription.
@@ -359,6 +392,8 @@ impl Shard {
             DisconnectCode::BadRequest => CloseReason::ProtocolError,
             DisconnectCode::InvalidToken => CloseReason::InvalidToken,
             DisconnectCode::SubscriptionExpired => CloseReason::Expired,
+            DisconnectCode::TooManyRequests => CloseReason::Overload,
+            DisconnectCode::Shutdown => CloseReason::Shutdown,
             _ => CloseReason::PolicyViolation,
         };
         self.end_client(to, code.code(), &text, reason);

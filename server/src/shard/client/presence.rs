@@ -87,6 +87,9 @@ impl Shard {
 
     /// The home shard's answer to a question for a channel's members.
     pub(in crate::shard) fn answered_presence(&mut self, ticket: u64, presence: &Presence) {
+        if let Some(slot) = self.reads.take_call(ticket) {
+            return self.answered_call_presence(slot, presence);
+        }
         let Some((at, id)) = self.reads.take_client(ticket) else { return };
         // Lists are long and quickly asked for: whoever does not take them gets no more.
         let budget = self.settings.limits.outbox_bytes_max as usize;
@@ -121,7 +124,7 @@ pub(in crate::shard) fn membership<'a>(
     Push { channel: channel.as_str().into(), body: Some(body) }
 }
 
-fn info(member: &Member) -> ClientInfo<'_> {
+pub(in crate::shard) fn info(member: &Member) -> ClientInfo<'_> {
     ClientInfo {
         user: member.user().into(),
         client: name(member).into(),

@@ -1,11 +1,12 @@
 //! What the server API does to clients.
 
-use super::{Client, ClientSession};
+use super::{Client, ClientSession, Outlet};
+use crate::auth::{Caller, Identity};
 use crate::mesh::Place;
 use crate::shard::Shard;
 use crate::shard::api::survey::Who;
 use crate::shard::connection::EndpointId;
-use proto::centrifuge::{Push, PushBody, Unsubscribe, UnsubscribeCode, write_push};
+use proto::centrifuge::{Push, PushBody, Refresh, Unsubscribe, UnsubscribeCode, write_push};
 use proto::reason::CloseReason;
 
 impl Client {
@@ -49,6 +50,30 @@ impl Shard {
         }
     }
 
+    /// Moves the end of a client's connection, `None`: it has none. Without authentication
+    /// connections do not end.
+    pub(in crate::shard) fn refresh_client(&mut self, at: Place, expires_at_s: Option<i64>) {
+        let endpoint = EndpointId::of(at);
+        let mut identity = match self.caller_of(endpoint) {
+            Caller::Client(identity) => Identity::clone(&identity),
+            Caller::Anonymous => Identity::default(),
+            Caller::Open | Caller::Service(_) => return,
+        };
+        identity.expires_at_s = expires_at_s;
+        self.set_caller(endpoint, Caller::Client(identity.into()));
+        self.look_soon(at.conn);
+        let Some(to) = self.client_mut(at).map(|client| client.outlet) else { return };
+        let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
+        let body = Refresh { expires: ttl.is_some(), ttl: ttl.unwrap_or_default() };
+        let push = Push { channel: "".into(), body: Some(PushBody::Refresh(body)) };
+        self.push(to, &push);
+    }
+
+    pub(super) fn push(&mut self, to: Outlet, push: &Push<'_>) {
+        let message = to.format.message(|out| write_push(out, to.format.encoding(), push));
+        self.say(EndpointId::of(to.at), message);
+    }
+
     /// Ends a client's subscription of a channel and tells it. `false` if it has none.
     pub(in crate::shard) fn unsubscribe_client(
         &mut self,
@@ -64,9 +89,7 @@ impl Shard {
         if had {
             let body = PushBody::Unsubscribe(Unsubscribe::from(code));
             let push = Push { channel: channel.into(), body: Some(body) };
-            let format = client.format();
-            let message = format.message(|out| write_push(out, format.encoding(), &push));
-            self.say(EndpointId::of(at), message);
+            self.push(client.outlet, &push);
         }
         self.put_session(own);
         had

@@ -1,20 +1,21 @@
 //! Subscribing and recovering. The answer to `subscribe` waits for the home shard's answer to the
 //! join and carries what was missed; what does not fit in it follows as pushes, in order.
 
+use super::start::NewSub;
 use super::tokens::channel_info;
-use super::{Client, Extra, Outlet, Refusal, Sub, TagsFilter};
-use crate::mesh::{Continuity, Since, SubscriptionToken};
+use super::{ByServer, Client, Extra, Outlet, Refusal, Sub, TagsFilter};
+use crate::mesh::{Continuity, SubscriptionToken};
 use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
 use crate::shard::session_ws::After;
 use bytes::Bytes;
 use proto::centrifuge::{
-    Data, DisconnectCode, Encoding, ErrorCode, Publication, ReplyBody, SubscribeRequest,
-    SubscribeResult, tags,
+    Data, DisconnectCode, Encoding, ErrorCode, Publication, ReplyBody, SubscribeOptions,
+    SubscribeRequest, SubscribeResult, tags,
 };
 use proto::channel::ChannelName;
 use proto::event::{DataKind, Event};
-use proto::position::{Epoch, Position};
+use proto::position::Position;
 
 /// The only delta format there is.
 const FOSSIL: &str = "fossil";
@@ -56,41 +57,32 @@ impl Shard {
         if self.overloaded {
             return Err(ErrorCode::TooManyRequests.into());
         }
-        let Some(number) = self.subscriber_mut(endpoint).map(|own| own.claim()) else {
+        let options = SubscribeOptions::parse(request.data).map_err(|_| ErrorCode::BadRequest)?;
+        let overrides = grant.as_ref().map(|grant| grant.overrides).unwrap_or_default();
+        let start = self.start_of(&name, request, overrides, options.snapshot);
+        let strict = request.flag & REJECT_UNRECOVERED != 0;
+        let may_fail = start.recover.is_some() && strict;
+        let filter = request.tf.clone().map(TagsFilter::new);
+        let new = NewSub {
+            channel: &name,
+            command: id,
+            strict,
+            // They exclude each other: a delta leads from the event before, which may be left out.
+            delta: filter.is_none() && request.delta == FOSSIL,
+            extra: Extra {
+                filter,
+                expires_at_s: grant.as_ref().and_then(|grant| grant.expires_at_s),
+                info: channel_info(grant.as_ref().and_then(|grant| grant.info.as_deref())),
+                overrides,
+                ..Extra::default()
+            },
+        };
+        let Some((number, attached)) = self.start_sub(client, new, start) else {
             return Ok(After::Over);
         };
-        let filter = request.tf.clone().map(TagsFilter::new);
-        let mut format = client.format();
-        // They exclude each other: a delta leads from the event before, which may be left out.
-        let delta = filter.is_none() && request.delta == FOSSIL;
-        if delta {
-            format = format.delta();
-        } else if filter.is_some() {
-            format = format.filtered();
-        }
-        let overrides = grant.as_ref().map(|grant| grant.overrides).unwrap_or_default();
-        let extra = Extra {
-            filter,
-            expires_at_s: grant.as_ref().and_then(|grant| grant.expires_at_s),
-            info: channel_info(grant.as_ref()),
-            overrides,
-        };
-        if extra.expires_at_s.is_some() {
-            self.look_soon(client.outlet.at.conn);
-        }
-        client.subs.push(Sub {
-            number,
-            recover: request.recover.then_some(request.offset),
-            strict: request.flag & REJECT_UNRECOVERED != 0,
-            command: id,
-            delta,
-            extra: extra.boxed(),
-        });
-        let attached = self.join(endpoint, number, &name, since(request), format);
         if self.pushes_membership(&name, overrides, request.join_leave) {
             self.watch(endpoint, number);
         }
-        let may_fail = request.recover && request.flag & REJECT_UNRECOVERED != 0;
         if attached.is_some() || !may_fail {
             let member = self.member_of(client, number, &name);
             self.enter(client.outlet.at, number, member);
@@ -99,8 +91,9 @@ impl Shard {
             // At the newest event already: nothing is missing and nothing has to be asked.
             let joined = Joined { top, continuity, events: &[], more: false };
             let to = client.outlet;
+            let token = SubscriptionToken { conn: to.at.conn, stream: to.at.stream, index: number };
             if let Some(answer) = client.sub_mut(number).map(Sub::answer) {
-                self.say_subscribed(to, &answer, &joined);
+                self.say_subscribed(to, token, &answer, &joined);
             }
         }
         Ok(After::GoOn)
@@ -127,6 +120,9 @@ impl Shard {
         joined: &Joined<'_>,
     ) {
         let Some((endpoint, key)) = self.key_of(token) else { return };
+        if self.holds_joined(token, key, joined) {
+            return;
+        }
         // After a gap the client begins with what comes now: the protocol has it load the state
         // itself.
         let gap = matches!(joined.continuity, Continuity::Gap(_));
@@ -143,26 +139,37 @@ impl Shard {
         let Some(client) = self.client_mut(token.place()) else { return };
         let (to, sub) = (client.outlet, client.sub_mut(token.index));
         let Some(answer) = sub.map(Sub::answer) else { return };
-        if gap && answer.strict {
+        let continuity = answer.continuity(joined);
+        if answer.recover.is_some() && answer.strict && continuity != Continuity::Recovered {
             client.subs.retain(|sub| sub.number != token.index);
             self.unsubscribe_one(endpoint, token.index);
             self.reply_error(to, answer.id, ErrorCode::UnrecoverablePosition);
             return;
         }
-        let events = passing.as_deref().unwrap_or(joined.events);
-        self.say_subscribed(to, &answer, &Joined { events, ..*joined });
+        let events = match passing.as_deref() {
+            _ if gap || answer.held == Some(joined.top) => &[],
+            Some(passing) => passing,
+            None => joined.events,
+        };
+        let joined = Joined { events, continuity, ..*joined };
+        self.say_subscribed(to, token, &answer, &joined);
         // The others have entered behind their join.
         if answer.strict {
             self.enter_late(token.place(), token.index);
         }
     }
 
-    fn say_subscribed(&mut self, to: Outlet, answer: &Answer, joined: &Joined<'_>) {
-        let encoding = to.format.encoding();
-        let &Answer { id, recover, delta, expires_at_s, .. } = answer;
-        let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
-        let recovered = recover.is_some() && !matches!(joined.continuity, Continuity::Gap(_));
-        let events = if recovered { joined.events } else { &[] };
+    pub(super) fn say_subscribed(
+        &mut self,
+        to: Outlet,
+        token: SubscriptionToken,
+        answer: &Answer,
+        joined: &Joined<'_>,
+    ) {
+        if let Some(server) = &answer.server {
+            return self.push_subscribed(to, token, answer, server, joined);
+        }
+        let (delta, events, encoding) = (answer.delta, joined.events, to.format.encoding());
         // The first one is whole, each of the others leads on from the one before.
         let deltas: Vec<Option<Bytes>> = std::iter::once(None)
             .chain(events.windows(2).map(|pair| {
@@ -177,25 +184,40 @@ impl Shard {
             }
             publication
         });
-        let result = SubscribeResult {
-            expires: ttl.is_some(),
-            ttl: ttl.unwrap_or_default(),
-            recoverable: true,
-            positioned: true,
+        let publications = publications.collect();
+        let result = SubscribeResult { publications, ..self.subscribe_result(answer, joined) };
+        self.stats.counters.messages_sent += events.len() as u64;
+        self.reply(to, answer.id, ReplyBody::Subscribe(result));
+    }
+
+    /// What a client is told of a subscription, without publications.
+    pub(super) fn subscribe_result(
+        &self,
+        answer: &Answer,
+        joined: &Joined<'_>,
+    ) -> SubscribeResult<'static> {
+        let ttl = answer.expires_at_s.map(|at_s| self.refresh_in_s(at_s));
+        let recovered =
+            answer.recover.is_some() && matches!(joined.continuity, Continuity::Recovered);
+        let positioned = SubscribeResult {
             epoch: joined.top.epoch.to_string().into(),
-            offset: match recover {
+            offset: match answer.recover {
                 // The client counts on from what it has, publication by publication.
                 Some(offset) if recovered => offset,
                 _ => joined.top.offset,
             },
-            publications: publications.collect(),
-            recovered,
-            was_recovering: recover.is_some(),
-            delta,
+            positioned: true,
             ..SubscribeResult::default()
         };
-        self.stats.counters.messages_sent += events.len() as u64;
-        self.reply(to, id, ReplyBody::Subscribe(result));
+        SubscribeResult {
+            expires: ttl.is_some(),
+            ttl: ttl.unwrap_or_default(),
+            recoverable: answer.recoverable,
+            recovered,
+            was_recovering: answer.recover.is_some(),
+            delta: answer.delta,
+            ..if answer.positioned { positioned } else { SubscribeResult::default() }
+        }
     }
 
     /// The home shard has no room for the channel.
@@ -204,42 +226,65 @@ impl Shard {
         let to = client.outlet;
         let Some(at) = client.subs.iter().position(|sub| sub.number == token.index) else { return };
         let sub = client.subs.swap_remove(at);
+        let connecting = client.connecting.is_some();
         self.unsubscribe_one(EndpointId::of(to.at), sub.number);
-        self.reply_error(to, sub.command, ErrorCode::TooManyRequests);
+        if connecting {
+            self.disconnect(to, DisconnectCode::TooManyRequests, None);
+        } else if !sub.is_by_server() {
+            self.reply_error(to, sub.command, ErrorCode::TooManyRequests);
+        }
     }
 }
 
 /// What the answer to a subscribe needs of it.
-struct Answer {
+#[derive(Debug)]
+pub(super) struct Answer {
     id: u32,
-    recover: Option<u64>,
+    pub(super) recover: Option<u64>,
     strict: bool,
     delta: bool,
     expires_at_s: Option<i64>,
+    recoverable: bool,
+    positioned: bool,
+    pub(super) held: Option<Position>,
+    /// The server made it.
+    pub(super) server: Option<ByServer>,
+}
+
+impl Answer {
+    /// How the client goes on. The newest event, where all else was not asked for, is as good as
+    /// all that was missed.
+    pub(super) fn continuity(&self, joined: &Joined<'_>) -> Continuity {
+        match joined.continuity {
+            Continuity::Live if !joined.events.is_empty() => Continuity::Recovered,
+            continuity => continuity,
+        }
+    }
 }
 
 impl Sub {
     /// Its command is answered now.
-    fn answer(&mut self) -> Answer {
-        let (id, recover) = (std::mem::take(&mut self.command), self.recover.take());
+    pub(super) fn answer(&mut self) -> Answer {
         let expires_at_s = self.expires_at_s();
-        Answer { id, recover, strict: self.strict, delta: self.delta, expires_at_s }
+        let extra = self.extra.as_deref_mut();
+        let (recoverable, positioned, held, server) =
+            extra.map_or((true, true, None, None), |extra| {
+                let (recoverable, positioned) = (!extra.unrecoverable, !extra.unpositioned);
+                let server = extra.server.as_mut().map(std::mem::take);
+                (recoverable, positioned, extra.held.take(), server)
+            });
+        Answer {
+            id: std::mem::take(&mut self.command),
+            recover: self.recover.take(),
+            strict: self.strict,
+            delta: self.delta,
+            expires_at_s,
+            recoverable,
+            positioned,
+            held,
+            server,
+        }
     }
-}
-
-/// Where a subscription starts. Any epoch will do where none is said; one that is not ours never
-/// recovers.
-fn since(request: &SubscribeRequest<'_>) -> Since {
-    if !request.recover {
-        return Since::Now;
-    }
-    if request.epoch.is_empty() {
-        return Since::Offset(request.offset);
-    }
-    request
-        .epoch
-        .parse::<Epoch>()
-        .map_or(Since::Unknown, |epoch| Since::After(Position { epoch, offset: request.offset }))
 }
 
 /// An event as the answer to a subscribe or a history holds it.

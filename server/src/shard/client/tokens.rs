@@ -106,7 +106,17 @@ impl Shard {
         let now_s = self.wall_s();
         for at in self.clients_of(conn) {
             let Some(client) = self.client_mut(at) else { continue };
-            for number in client.expired(now_s) {
+            let expired = client.expired(now_s);
+            let of_server = |sub: &Sub| sub.is_by_server() && expired.contains(&sub.number);
+            if client.subs.iter().any(of_server) {
+                let to = client.outlet;
+                self.disconnect(to, DisconnectCode::SubscriptionExpired, None);
+                if at.stream == 0 {
+                    return true;
+                }
+                continue;
+            }
+            for number in expired {
                 let own = self.subscriber_mut(EndpointId::of(at));
                 let key = own.and_then(|own| own.key_mut(number).copied());
                 let Some(channel) = key.and_then(|key| self.local.peek(key.channel)) else {
@@ -121,9 +131,8 @@ impl Shard {
 }
 
 /// What others are shown of a subscription's token.
-pub(super) fn channel_info(grant: Option<&SubscriptionGrant>) -> Option<Arc<[u8]>> {
-    let info = grant?.info.as_deref()?;
-    is_json(info).then(|| info.into())
+pub(super) fn channel_info(info: Option<&[u8]>) -> Option<Arc<[u8]>> {
+    info.filter(|info| is_json(info)).map(Into::into)
 }
 
 /// A token for somebody else or something else is never sent by mistake, so the connection ends;

@@ -120,6 +120,10 @@ pub trait Orderer {
     /// The newest visible events that are retained, of those below an offset, the newest first.
     fn newest(&self, channel: ChannelIndex, below: u64, limit: PageLimit) -> Vec<Event>;
 
+    /// Forgets the events of a channel that are retained. Its positions go on; a resume into what
+    /// was forgotten is told `expired`.
+    fn forget_history(&mut self, channel: ChannelIndex);
+
     /// The position of the newest visible event, retained or not, under the current epoch: where
     /// a new subscriber stands. `None` for a stale index.
     fn top(&self, channel: ChannelIndex) -> Option<Position>;
@@ -412,6 +416,13 @@ impl Orderer for Home {
     fn newest(&self, channel: ChannelIndex, below: u64, limit: PageLimit) -> Vec<Event> {
         let Some(channel) = self.directory.get(channel) else { return Vec::new() };
         channel.history.newest(below.min(channel.visible.saturating_add(1)), limit)
+    }
+
+    fn forget_history(&mut self, index: ChannelIndex) {
+        if let Some(channel) = self.directory.get_mut(index) {
+            channel.history.clear();
+            self.history_ranks.set(index.slot, channel.history.bytes());
+        }
     }
 
     fn top(&self, channel: ChannelIndex) -> Option<Position> {

@@ -6,9 +6,9 @@ use crate::rig::ws::Socket;
 
 /// A client that spoke its first words; pushes that come before an answer are kept.
 pub struct Guest {
-    socket: Socket,
-    id: u32,
-    pushes: Vec<Value>,
+    pub socket: Socket,
+    pub id: u32,
+    pub pushes: Vec<Value>,
 }
 
 impl Guest {
@@ -95,7 +95,7 @@ fn wanted(user: &str, channel: &str, seconds: i64) -> Value {
     json!({"channel": channel, "token": token})
 }
 
-fn of(user: &str) -> String {
+pub fn of(user: &str) -> String {
     token(&json!({"sub": user, "exp": now_s() + 600}))
 }
 
