@@ -1,18 +1,40 @@
-//! What the machine allows, and (later) how to make it allow more.
+//! What the machine allows, what a target needs of it, and how to give it that.
 //!
-//! [`Machine::read`] gathers the facts that sizes are derived from: the cores this process may run
-//! on, the CPU quota and the memory limit of its cgroup, the descriptor limit, the kernel. Nothing
-//! here decides anything: `server::config::budget` turns facts into sizes, and is a pure function.
+//! [`Machine::read`] gathers the facts that sizes are derived from at the server's start: the cores
+//! this process may run on, the CPU quota and the memory limit of its cgroup, the descriptor limit,
+//! the kernel. `server::config::budget` turns those into sizes.
 //!
-//! Deliberately absent: any workspace crate, any cache (a caller reads once at start and keeps the
-//! answer), guesses about virtualisation. A file that is missing or unreadable makes its fact
-//! absent, never an error: a container may hide any of them.
+//! The rest is `shardcast tune`. [`check`] compares the machine with a [`target::Target`], [`plan`]
+//! says what to change, [`render`] writes that down for systemd, sysctl, a shell or Kubernetes,
+//! [`apply`] does it and can undo it, and [`profile`] maps threads to cores. Data goes one way:
+//! files under a [`root::Root`] and what was [`target::Measured`] become findings, findings carry
+//! [`action::Action`]s, and nothing else is ever changed.
 //!
-//! Tested on the texts of real machines, through a tree of files under a temporary root.
+//! Deliberately absent: any workspace crate (the server brings what it knows, such as its memory
+//! budget and its probe of io_uring, as data), any cache, guesses: what cannot be read is absent or
+//! `unknown` with the reason, never an error and never assumed, since a container may hide any
+//! file.
+//!
+//! Tested on trees of files that describe machines, under a temporary root, and on the machine at
+//! hand.
 #![forbid(unsafe_code)]
 
+pub mod action;
+pub mod apply;
 mod cgroup;
+pub mod check;
+pub mod container;
 mod machine;
+pub mod measure;
+pub mod nic;
 pub mod parse;
+pub mod plan;
+pub mod profile;
+pub mod render;
+pub mod report;
+pub mod root;
+pub mod target;
+pub mod text;
+pub mod topology;
 
 pub use machine::{KernelVersion, Machine, NofileLimit, Roots, raise_nofile};

@@ -1,5 +1,6 @@
 //! The facts about the machine, read once at start on the main thread.
 
+use crate::root::Root;
 use crate::{cgroup, parse};
 use std::fmt;
 use std::fs;
@@ -70,6 +71,13 @@ pub struct KernelVersion {
 impl fmt::Display for KernelVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl Roots {
+    /// Where they are below `root`.
+    pub fn below(root: &Root) -> Self {
+        Self { proc: root.path("/proc"), cgroup: root.path("/sys/fs/cgroup") }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Parsers of what the kernel prints. Pure: text in, facts out; `None` for what is not understood.
 
+use std::fmt::Write;
+
 /// A list of CPU ids as in `Cpus_allowed_list`: `0-3,8,10-11`.
 pub fn cpu_list(text: &str) -> Option<Vec<u32>> {
     let mut cpus: Vec<u32> = Vec::new();
@@ -19,6 +21,68 @@ pub fn cpu_list(text: &str) -> Option<Vec<u32>> {
     Some(cpus)
 }
 
+/// The reverse of [`cpu_list`]: `0-3,8`, as the kernel would write it.
+pub fn show_cpu_list(cpus: &[u32]) -> String {
+    let mut sorted = cpus.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut out = String::new();
+    for run in sorted.chunk_by(|one, next| one + 1 == *next) {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let separator = if out.is_empty() { "" } else { "," };
+        let _ = match last - first {
+            0 => write!(out, "{separator}{first}"),
+            _ => write!(out, "{separator}{first}-{last}"),
+        };
+    }
+    out
+}
+
+/// CPUs as the mask that files such as `rps_cpus` take: hexadecimal words of 32 bits, the highest
+/// first, between commas.
+pub fn cpu_mask(cpus: &[u32]) -> String {
+    let words = cpus.iter().max().map_or(1, |most| *most as usize / 32 + 1);
+    let mut mask = vec![0_u32; words];
+    for cpu in cpus {
+        mask[*cpu as usize / 32] |= 1 << (cpu % 32);
+    }
+    let mut out = format!("{:x}", mask[words - 1]);
+    for word in mask.iter().rev().skip(1) {
+        let _ = write!(out, ",{word:08x}");
+    }
+    out
+}
+
+/// The CPUs of such a mask.
+pub fn mask_cpus(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for (index, word) in text.trim().rsplit(',').enumerate() {
+        let bits = u32::from_str_radix(word.trim(), 16).ok()?;
+        let first = u32::try_from(index * 32).ok().filter(|first| *first < CPUS_MAX)?;
+        cpus.extend((0..32).filter(|bit| bits & (1 << bit) != 0).map(|bit| first + bit));
+    }
+    Some(cpus)
+}
+
+/// The word in brackets, as in `always [madvise] never`, or the only word.
+pub fn chosen(text: &str) -> Option<&str> {
+    let mut words = text.split_whitespace();
+    let bracketed = words.clone().find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+    let only = words.next().filter(|_| words.next().is_none());
+    bracketed.or(only)
+}
+
+/// Soft and hard limit of any line of `/proc/self/limits`; `unlimited` is `u64::MAX`.
+pub fn limit(text: &str, name: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let mut words = line.split_whitespace();
+    let mut limit = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    };
+    Some((limit()?, limit()?))
+}
+
 /// The value of `key` in a file of `key: value` lines (`/proc/self/status`).
 pub fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim)
@@ -33,13 +97,7 @@ pub fn meminfo_bytes(text: &str, key: &str) -> Option<u64> {
 
 /// Soft and hard limit of open files in `/proc/self/limits`; `unlimited` is `u64::MAX`.
 pub fn nofile(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = line.split_whitespace();
-    let mut limit = || match words.next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
-    };
-    Some((limit()?, limit()?))
+    limit(text, "Max open files")
 }
 
 /// Major, minor and patch of a kernel release such as `6.18.44-fc-v657` or `6.1-rc3`.
@@ -110,6 +168,22 @@ mod tests {
         check("2-1", None);
         check("0-4294967295", None);
         check("a", None);
+    }
+
+    #[test]
+    fn lists_and_masks_of_cpus_go_there_and_back() {
+        let check = |cpus: &[u32], list: &str, mask: &str| {
+            assert_eq!(show_cpu_list(cpus), list);
+            assert_eq!(cpu_list(list).unwrap(), cpus);
+            assert_eq!(cpu_mask(cpus), mask);
+            assert_eq!(mask_cpus(mask).unwrap(), cpus);
+        };
+        check(&[], "", "0");
+        check(&[0], "0", "1");
+        check(&[0, 1, 2, 3, 8], "0-3,8", "10f");
+        check(&[31, 32, 64], "31-32,64", "1,00000001,80000000");
+        assert_eq!(mask_cpus("x"), None);
+        assert_eq!(mask_cpus("00000000,0000000f"), Some(vec![0, 1, 2, 3]));
     }
 
     #[test]

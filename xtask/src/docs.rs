@@ -49,4 +49,4 @@ pub fn compare(mode: Mode) -> Result<()> {
 }
 
 /// The values of the hidden flag `--reference`.
-const PAGES: [&str; 3] = ["configuration", "metrics", "close-reasons"];
+const PAGES: [&str; 4] = ["configuration", "metrics", "close-reasons", "tuning-checks"];

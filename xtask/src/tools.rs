@@ -31,6 +31,8 @@ const TOOLS: &[Tool] = &[
     tool("losetup", "mount", "the tests that cut the power of a disk"),
     tool("mkfs.ext4", "e2fsprogs", "the tests that cut the power of a disk"),
     tool("strace", "strace", "the test in which the system calls of a shard fail"),
+    tool("systemd-analyze", "systemd", "the test of the systemd unit"),
+    tool("unshare", "util-linux", "the test that tunes a network namespace"),
     tool("python3", "python3", "the tests with Python clients"),
     tool("pip", "python3-pip", "the Python packages of those tests"),
     tool("valgrind", "valgrind", "counting instructions"),

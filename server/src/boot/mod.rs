@@ -8,6 +8,8 @@
 //! Used by `main`, `bench` and `tests` alike. Lives on the caller's thread.
 
 mod auth;
+pub mod cores;
+pub mod preflight;
 mod reads;
 pub mod restore;
 mod shards;
@@ -123,16 +125,18 @@ impl Server {
     }
 
     /// The same, with the files of the page at `/`.
-    pub fn start_with(config: Config, page: Page) -> Result<Running, BootError> {
+    pub fn start_with(mut config: Config, page: Page) -> Result<Running, BootError> {
         let clock = Clock::start();
         let raised = tuning::raise_nofile();
         if let Err(error) = raised {
             log::warn("the descriptor limit could not be raised", &[("error", &error)]);
         }
         let machine = tuning::Machine::read();
+        let map = cores::place(&mut config, &machine)?;
         let facts = Facts::new(&config, &machine);
         let budget = Budget::derive(&config, facts)
             .map_err(|error| BootError::new(error.message, error.remedy))?;
+        preflight::run(&config, &budget)?;
         let shards = facts.shards as usize;
         let sizes = DriverSizes {
             connections: budget.shard.connections_max + REFUSAL_SLOTS,
@@ -149,11 +153,15 @@ impl Server {
         let mut settings = settings(&config, &budget, page)?;
         settings.auth = auth.clone();
         let settings = Arc::new(settings);
+        let at = cores::Pinned::to(map.as_ref().map(|map| map.control.as_slice()));
         let key_set = feed.map(|feed| KeySetReader::start(&config.auth, feed)).transpose();
         let key_set = key_set.map_err(|e| BootError::new(e.0, e.1))?;
         let readiness = Arc::new(Readiness::default());
         let shared = Arc::new(Shared::new(shards, Arc::clone(&readiness)));
+        drop(at);
+        let at = cores::Pinned::to(map.as_ref().map(|map| map.storage.as_slice()));
         let (store, homes) = Store::open(&config, &budget, &settings, &shared, clock)?;
+        drop(at);
         let ports: Vec<_> = (0..shards).map(|_| Arc::new(ControlPort::default())).collect();
         let slots: Vec<_> =
             (0..shards).map(|_| Arc::new(SnapshotSlot::<ShardSnapshot>::default())).collect();
@@ -165,7 +173,7 @@ impl Server {
             shared: &shared,
             store: &store,
             clock,
-            cores: machine.cores_allowed.iter().map(|core| *core as usize).collect(),
+            cores: cores::of_shards(&machine, map.as_ref()),
             drain_time_ms: u64::from(config.drain_time_s) * 1_000,
         };
         let threads = spawn.all(homes, bound, &ports, &slots)?;
@@ -182,8 +190,10 @@ impl Server {
             readiness: Arc::clone(&readiness),
             operator: drainer.clone(),
         };
+        let at = cores::Pinned::to(map.as_ref().map(|map| map.control.as_slice()));
         let admin = AdminServer::start(context, admin)
             .map_err(|e| BootError::new(format!("admin listener: {e}"), "choose --admin-listen"))?;
+        drop(at);
         readiness.advance(State::Ready);
         shared.wake_all();
         let admin = Some(admin);

@@ -1,6 +1,7 @@
 //! What can be typed, and the texts that teach it.
 
 use super::reference::Page;
+pub use super::tune::args::TuneArgs;
 use crate::config::Sources;
 use crate::config::layers::FlagValue;
 use crate::demo::clients::ClientsArgs;
@@ -28,6 +29,7 @@ pub enum Command {
     Config(ConfigArgs),
     Key(KeyArgs),
     Storage(StorageArgs),
+    Tune(TuneArgs),
     #[command(hide = true)]
     DemoClients(ClientsArgs),
     #[command(hide = true)]
@@ -55,6 +57,10 @@ pub struct ConfigFlags {
     /// Shard threads; 0 takes one per core this process may use. [default: 0]
     #[arg(long, value_name = "N")]
     pub shards: Option<u32>,
+    /// Core profile: small, standard, large, edge, ingest-heavy, or a TOML file. It maps threads to
+    /// cores and sizes pools. [default: none]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
     /// I/O engine: auto, uring or epoll. [default: auto]
     #[arg(long, value_name = "ENGINE")]
     pub engine: Option<String>,
@@ -94,6 +100,7 @@ impl ConfigFlags {
         put("--admin-listen", "admin_listen", text(&self.admin_listen));
         put("--data-dir", "data_dir", text(&self.data_dir));
         put("--shards", "shards", self.shards.map(|count| Value::Integer(count.into())));
+        put("--profile", "profile", text(&self.profile));
         put("--engine", "engine", text(&self.engine));
         put("--tls-cert", "tls.cert", text(&self.tls_cert));
         put("--tls-key", "tls.key", text(&self.tls_key));

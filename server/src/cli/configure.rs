@@ -11,7 +11,7 @@ pub(super) fn run(args: &ConfigArgs) -> u8 {
     if let Some(page) = args.reference {
         return print(&page.text());
     }
-    let loaded = match config::load(&args.flags.sources()) {
+    let mut loaded = match config::load(&args.flags.sources()) {
         Ok(loaded) => loaded,
         Err(error) => return fail(exit::CONFIG, &error.to_string()),
     };
@@ -22,7 +22,11 @@ pub(super) fn run(args: &ConfigArgs) -> u8 {
     if let Err(error) = tuning::raise_nofile() {
         eprintln!("shardcast: cannot raise the descriptor limit ({error}); using the current one");
     }
-    match Budget::derive(&loaded.config, Facts::new(&loaded.config, &Machine::read())) {
+    let machine = Machine::read();
+    if let Err(error) = crate::boot::cores::place(&mut loaded.config, &machine) {
+        return fail(exit::CONFIG, &error.to_string());
+    }
+    match Budget::derive(&loaded.config, Facts::new(&loaded.config, &machine)) {
         Ok(budget) => print(&budget.to_string()),
         Err(error) => fail(exit::CONFIG, &error.to_string()),
     }

@@ -16,6 +16,7 @@ mod serve;
 pub mod signals;
 mod storage;
 mod tail;
+mod tune;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -42,6 +43,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(args) => configure::run(&args),
         Command::Key(args) => key::run(&args),
         Command::Storage(args) => storage::run(&args),
+        Command::Tune(args) => tune::run(&args),
     })
 }
 

@@ -232,7 +232,7 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
     let lanes = u64::from(shards) * 2;
     ShardBudget {
         connections_max: 0,
-        receive_buffers: receive_buffers(share(1)),
+        receive_buffers: receive_buffers(share(1), limits.receive_buffers_max),
         receive_buffer_bytes: RECEIVE_BUFFER_BYTES,
         sq_entries: SQ_ENTRIES,
         cq_entries: CQ_ENTRIES,
@@ -264,8 +264,9 @@ fn h2_session_bytes(limits: &Limits) -> u64 {
 }
 
 /// A power of two that fits.
-fn receive_buffers(bytes: u64) -> u16 {
-    let count = (bytes / u64::from(RECEIVE_BUFFER_BYTES)).clamp(64, RECEIVE_BUFFERS_MAX);
+fn receive_buffers(bytes: u64, most: u16) -> u16 {
+    let most = u64::from(most).max(RECEIVE_BUFFERS_MIN);
+    let count = (bytes / u64::from(RECEIVE_BUFFER_BYTES)).clamp(RECEIVE_BUFFERS_MIN, most);
     1 << count.ilog2()
 }
 
@@ -335,15 +336,20 @@ fn process_lines(storage: &Storage) -> Vec<Line> {
     lines
 }
 
-/// Descriptors kept back, and how many are left for connections.
-fn descriptors(config: &Config, facts: Facts) -> Result<(u64, u64), BudgetError> {
+/// Descriptors that a server of so many shards keeps back for everything that is not a client.
+pub fn descriptors_reserved(config: &Config, shards: u32) -> u64 {
     let listeners = config.listen.len() as u64;
-    let reserved = STANDARD_FDS
+    STANDARD_FDS
         + SPOOL_FDS
         + u64::from(SPOOL_READERS) * 2
         + u64::from(STORE_QUERIES)
         + ADMIN_FDS
-        + u64::from(facts.shards) * (SHARD_FDS + listeners);
+        + u64::from(shards) * (SHARD_FDS + listeners)
+}
+
+/// Descriptors kept back, and how many are left for connections.
+fn descriptors(config: &Config, facts: Facts) -> Result<(u64, u64), BudgetError> {
+    let reserved = descriptors_reserved(config, facts.shards);
     let left = facts.descriptors.saturating_sub(reserved);
     if left < CONNECTIONS_MIN {
         return Err(BudgetError {
@@ -422,9 +428,8 @@ const TLS_SESSION_BYTES: u64 = 4_096;
 /// A channel's name, counters and interest, without history and ids.
 pub const CHANNEL_BYTES: u64 = 256;
 const RECEIVE_BUFFER_BYTES: u32 = 16_384;
-/// The kernel goes round them, so all of them are touched and resident whatever the load: 4 MiB.
-/// With 1,024 they were more than half of what 15,000 idle connections took.
-const RECEIVE_BUFFERS_MAX: u64 = 256;
+/// Fewer, and a burst from a few connections would use them up.
+const RECEIVE_BUFFERS_MIN: u64 = 64;
 const SQ_ENTRIES: u32 = 4_096;
 const CQ_ENTRIES: u32 = 32_768;
 const LANE_BYTES_MIN: u64 = 128 << 10;

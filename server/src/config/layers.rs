@@ -1,4 +1,5 @@
-//! Defaults, then a file, then the environment, then `--set`, then flags: the later wins.
+//! Defaults, then the core profile if there is one, then a file, then the environment, then
+//! `--set`, then flags: the later wins.
 //!
 //! Every value keeps its [`Origin`]. What is not known is refused with the place it was read from
 //! and the nearest valid key, and a value is tried against the typed [`Config`] by itself, so that
@@ -15,12 +16,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
+use tuning::profile::Profile;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The embedded `default.toml`.
     Default,
+    /// The core profile that `profile` names.
+    Profile(String),
     /// A line of the file given by `--config`.
     File { path: PathBuf, line: usize },
     /// An environment variable.
@@ -35,6 +39,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Profile(name) => write!(f, "profile {name}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => f.write_str(name),
             Self::Set => f.write_str("--set"),
@@ -105,8 +110,25 @@ impl std::error::Error for ConfigError {}
 
 /// Puts the layers together and validates the result.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    // Which profile it is, the layers above it say.
+    let mut layers = stack(sources, None);
+    let named = layers.table.get("profile").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if !named.is_empty() {
+        match Profile::load(&named) {
+            Ok(profile) => layers = stack(sources, Some(&profile)),
+            Err(error) => layers.problems.push(format!("profile: {error}")),
+        }
+    }
+    layers.finish()
+}
+
+fn stack(sources: &Sources, profile: Option<&Profile>) -> Layers {
     let mut layers =
         Layers { table: schema::defaults(), origins: BTreeMap::new(), problems: Vec::new() };
+    for (path, value) in profile.map(|profile| &profile.config).into_iter().flatten() {
+        let name = profile.map_or_else(String::new, |profile| profile.name.clone());
+        layers.put(path, value.clone(), Origin::Profile(name));
+    }
     if let Some(path) = &sources.file {
         layers.add_file(path);
     }
@@ -119,7 +141,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     for flag in &sources.flags {
         layers.put(flag.path, flag.value.clone(), Origin::Flag(flag.flag));
     }
-    layers.finish()
+    layers
 }
 
 struct Layers {

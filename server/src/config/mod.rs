@@ -46,6 +46,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub data_dir: PathBuf,
     pub shards: u32,
+    pub profile: String,
     pub engine: Engine,
     pub server_name: String,
     pub allow_anonymous: bool,

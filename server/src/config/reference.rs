@@ -54,14 +54,14 @@ const PAGE_HEAD: &str = "\
 
 Every value has a default, so that an empty configuration is a working one. Later layers win:
 
-1. the defaults below;
+1. the defaults below, and over them those of `profile`, if one is named;
 2. a TOML file: `--config FILE`, or the variable `SHARDCAST_CONFIG`;
 3. environment variables: `SHARDCAST_` and the key in capitals, `__` for each dot, commas between
    the items of a list: `SHARDCAST_LISTEN=127.0.0.1:8000,[::1]:8000`,
    `SHARDCAST_LIMITS__HEADERS_MAX=50`, `SHARDCAST_NAMESPACES__ORDERS__STORE=false`;
 4. `--set key=value`, as often as needed: `--set limits.headers_max=50`;
-5. flags: `--listen`, `--admin-listen`, `--data-dir`, `--shards`, `--engine`, `--tls-cert`,
-   `--tls-key`, `--allow-anonymous`, `--share-port`.
+5. flags: `--listen`, `--admin-listen`, `--data-dir`, `--shards`, `--profile`, `--engine`,
+   `--tls-cert`, `--tls-key`, `--allow-anonymous`, `--share-port`.
 
 What is not a key is refused, with the place and the nearest key. `shardcast config` prints each
 value and where it came from; `shardcast config --limits` prints what the limits mean in memory and

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::budget::{Budget, Facts};
 use crate::config::layers::FlagValue;
 use std::collections::BTreeMap;
 use toml::Value;
@@ -79,6 +80,44 @@ fn later_layers_win_and_each_value_knows_where_it_came_from() {
     assert_eq!(*origin_of(&loaded, "limits.headers_max"), Origin::Set);
     assert_eq!(*origin_of(&loaded, "shards"), Origin::Flag("--shards"));
     assert_eq!(*origin_of(&loaded, "limits.channels_max"), Origin::Default);
+}
+
+#[test]
+fn a_profile_is_above_the_defaults_and_below_everything_else() {
+    for name in tuning::profile::Profile::names() {
+        let sets = vec![format!("profile={name}")];
+        let loaded = load(&Sources { sets, ..Sources::default() }).unwrap();
+        assert_eq!(loaded.config.profile, name);
+        let budget = Budget::derive(
+            &loaded.config,
+            Facts { shards: 4, descriptors: 100_000, memory_bytes: 8 << 30 },
+        );
+        assert!(budget.unwrap().connections_max > 1_000, "{name}");
+    }
+    let (_dir, mut sources) =
+        with_file("profile = \"edge\"\n[limits]\noutbox_bytes_max = 999_999\n");
+    sources.environment = vec![("SHARDCAST_PROFILE".into(), "ingest-heavy".into())];
+    let loaded = load(&sources).unwrap();
+    let profile = Origin::Profile("ingest-heavy".into());
+    assert_eq!(*origin_of(&loaded, "limits.receive_buffers_max"), profile);
+    assert_eq!(loaded.config.limits.receive_buffers_max, 1_024);
+    assert_eq!(loaded.config.limits.outbox_bytes_max, 999_999);
+    assert_eq!(loaded.config.limits.unsent_bytes_max, Config::default().limits.unsent_bytes_max);
+}
+
+#[test]
+fn a_profile_that_is_not_there_or_sets_what_is_no_key_is_refused() {
+    let refused = |name: &str| {
+        let sets = vec![format!("profile={name}")];
+        load(&Sources { sets, ..Sources::default() }).unwrap_err().to_string()
+    };
+    assert!(refused("huge").contains("small, standard, large"), "{}", refused("huge"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("own.toml");
+    let own = tuning::profile::Profile::source("edge").unwrap();
+    std::fs::write(&path, format!("{own}\"limits.headers_maxx\" = 1\n")).unwrap();
+    let error = refused(path.to_str().unwrap());
+    assert!(error.contains("limits.headers_maxx") && error.contains("profile edge"), "{error}");
 }
 
 #[test]

@@ -137,6 +137,7 @@ impl Found {
         if limits.unsent_bytes_max != 0 {
             range("limits.unsent_bytes_max", u(limits.unsent_bytes_max), 4 << 10, 1 << 30);
         }
+        range("limits.receive_buffers_max", u64::from(limits.receive_buffers_max), 64, 16_384);
         if limits.send_buffer_bytes != 0 {
             range("limits.send_buffer_bytes", u(limits.send_buffer_bytes), 4 << 10, 1 << 30);
         }

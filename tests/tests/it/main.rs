@@ -33,4 +33,5 @@ mod sinks;
 mod sse;
 mod threats;
 mod tls;
+mod tune;
 mod ws;

@@ -1,0 +1,177 @@
+//! The checks of `shardcast tune` before a start, in the same words.
+//!
+//! Refused is only what would certainly end badly ([`REFUSED`]). What keeps the server from what
+//! its configuration asks for is one warning each; what could be better is one line that says where
+//! to look. Checks that only a probe or a measurement can answer are left to `tune`.
+
+use super::BootError;
+use crate::config::budget::{Budget, Facts, descriptors_reserved};
+use crate::config::{Config, Engine};
+use crate::log;
+use std::path::{Path, PathBuf};
+use tuning::check::{self, Context, Finding, Severity};
+use tuning::profile::Profile;
+use tuning::root::Root;
+use tuning::target::{EngineWanted, Measured, Target};
+
+/// Findings that end a start when they are fatal: planning with memory that is not there ends with
+/// the kernel killing the server, at the worst moment.
+const REFUSED: &[&str] = &["memory.planned"];
+
+/// Checks that are not about this start: the probe of io_uring comes right after, the others are
+/// about what is in front of the server.
+const NOT_NOW: &[&str] = &["uring.", "net.heartbeat", "memory.connections", "disk.sync"];
+
+/// Looks, says what there is to say, and refuses where there is no use in starting.
+pub(super) fn run(config: &Config, budget: &Budget) -> Result<(), BootError> {
+    let findings = findings(config, budget, &Root::system());
+    refuse(&findings)?;
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Fatal) {
+        log::warn(
+            "the machine does not allow what is configured",
+            &[
+                ("check", &finding.id),
+                ("current", &finding.current),
+                ("required", &finding.required),
+                ("fix", &finding.fix),
+            ],
+        );
+    }
+    let better: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning)
+        .map(|finding| finding.id)
+        .collect();
+    if !better.is_empty() {
+        let ids = better.join(" ");
+        log::info("`shardcast tune` has advice for this machine", &[("checks", &ids)]);
+    }
+    Ok(())
+}
+
+fn findings(config: &Config, budget: &Budget, root: &Root) -> Vec<Finding> {
+    let connections = match config.limits.connections_max {
+        // Derived from what there is, so it fits.
+        0 => budget.connections_max,
+        asked => asked,
+    };
+    let target = target(config, u64::from(connections), budget.facts.shards);
+    let mut measured = Measured::nothing("not tried at start");
+    measured.space = tuning::measure::space(&target.data_dir);
+    let profile = Profile::load(&config.profile).ok();
+    let mut findings = check::run(&Context::read(root, &target, &measured, profile.as_ref()));
+    findings.retain(|finding| !NOT_NOW.iter().any(|id| finding.id.starts_with(id)));
+    findings
+}
+
+fn refuse(findings: &[Finding]) -> Result<(), BootError> {
+    let certain =
+        |finding: &&Finding| finding.severity == Severity::Fatal && REFUSED.contains(&finding.id);
+    findings.iter().find(certain).map_or(Ok(()), |finding| {
+        let Finding { id, current, required, why, fix, .. } = finding;
+        Err(BootError::new(format!("{id}: {current}, required: {required}; {why}"), fix.clone()))
+    })
+}
+
+/// What a configuration asks of a machine.
+pub fn target(config: &Config, connections: u64, shards: u32) -> Target {
+    let limits = &config.limits;
+    let mut target = Target::new(connections, shards);
+    target.memory_planned_bytes = (limits.memory_bytes_max != 0).then_some(limits.memory_bytes_max);
+    target.heartbeat_s = limits.heartbeat_s;
+    target.engine = match config.engine {
+        Engine::Auto => EngineWanted::Auto,
+        Engine::Uring => EngineWanted::Uring,
+        Engine::Epoll => EngineWanted::Epoll,
+    };
+    target.unsent_bytes_max = u64::from(match limits.unsent_bytes_max {
+        // What the kernel takes by itself, `tcp_wmem`'s last figure.
+        0 => 4 << 20,
+        bytes => bytes,
+    });
+    target.spool_bytes_max = config.spool.bytes_max;
+    target.data_dir = absolute(&config.data_dir);
+    target.listen_ports = config.listen.iter().map(std::net::SocketAddr::port).collect();
+    target.listen_ports.push(config.admin_listen.port());
+    target.descriptors_reserved = descriptors_reserved(config, shards);
+    target
+}
+
+/// How many clients the memory budget has room for, descriptors aside.
+pub fn connections_by_memory(config: &Config, facts: Facts) -> Result<u64, String> {
+    let mut config = config.clone();
+    config.limits.connections_max = 0;
+    let facts = Facts { descriptors: u64::from(u32::MAX), ..facts };
+    let budget = Budget::derive(&config, facts).map_err(|error| error.to_string())?;
+    Ok(u64::from(budget.connections_max))
+}
+
+/// From the root, with links followed as far as the path is there.
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    path.canonicalize().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(config: &Config) -> Budget {
+        let facts = Facts { shards: 2, descriptors: 10_000, memory_bytes: 4 << 30 };
+        Budget::derive(config, facts).unwrap()
+    }
+
+    /// A machine of 4 GiB with 10,000 descriptors.
+    fn machine() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("proc/meminfo", "MemTotal:        4194304 kB\n");
+        put("proc/self/limits", "Max open files            1024       10000       files\n");
+        let root = Root::at(dir.path());
+        (dir, root)
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_refused_with_the_words_of_the_check() {
+        let (_dir, root) = machine();
+        let mut config = Config::default();
+        assert_eq!(refuse(&findings(&config, &budget(&config), &root)), Ok(()));
+        config.limits.memory_bytes_max = 5 << 30;
+        let error = refuse(&findings(&config, &budget(&config), &root)).unwrap_err();
+        assert!(error.message.starts_with("memory.planned: 5.0 GiB"), "{error}");
+        assert!(error.remedy.contains("limits.memory_bytes_max = 3221225472"), "{error}");
+    }
+
+    #[test]
+    fn more_clients_than_descriptors_are_said_and_not_refused() {
+        let (_dir, root) = machine();
+        let mut config = Config::default();
+        let fatal = |config: &Config| {
+            let all = findings(config, &budget(config), &root);
+            assert_eq!(refuse(&all), Ok(()));
+            all.into_iter()
+                .filter(|f| f.severity == Severity::Fatal)
+                .map(|f| f.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(fatal(&config), [""; 0]);
+        config.limits.connections_max = 50_000;
+        assert_eq!(fatal(&config), ["files.nofile_hard"]);
+    }
+
+    #[test]
+    fn memory_alone_says_how_many_fit() {
+        let facts = Facts { shards: 2, descriptors: 100, memory_bytes: 4 << 30 };
+        let mut config = Config::default();
+        let room = connections_by_memory(&config, facts).unwrap();
+        config.limits.connections_max = 10;
+        assert_eq!(connections_by_memory(&config, facts), Ok(room));
+        assert!(room > 50_000, "{room}");
+        let tiny = Facts { memory_bytes: 64 << 20, ..facts };
+        assert!(connections_by_memory(&config, tiny).is_err());
+    }
+}

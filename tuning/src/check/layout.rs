@@ -1,0 +1,135 @@
+//! Who runs where: shards, cores, memory nodes.
+
+use super::{Check, Context, Outcome, Scope, Severity};
+use crate::root::Absent;
+use crate::topology::show;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "cores.shards",
+        looks_at: "shards against the CPUs this process may use (affinity, cpuset)",
+        why: "two shards on one CPU take turns, and each waits for the other",
+        scope: Scope::Process,
+        run: shards,
+    },
+    Check {
+        id: "cores.quota",
+        looks_at: "the CPU quota of the cgroup",
+        why: "when a quota is used up every shard stops for the rest of the period (100 ms)",
+        scope: Scope::Process,
+        run: quota,
+    },
+    Check {
+        id: "cores.siblings",
+        looks_at: "whether shards share physical cores (SMT)",
+        why: "two shards on one core do about as much as one and a third; latency is less even",
+        scope: Scope::Configuration,
+        run: siblings,
+    },
+    Check {
+        id: "cores.hybrid",
+        looks_at: "whether shards run on cores of two kinds",
+        why: "the kernel spreads clients evenly, so the slowest shard sets the pace",
+        scope: Scope::Configuration,
+        run: hybrid,
+    },
+    Check {
+        id: "cores.numa",
+        looks_at: "the memory nodes of shards and of the network interface",
+        why: "packets that cross to the other node cost memory bandwidth and latency",
+        scope: Scope::Configuration,
+        run: numa,
+    },
+];
+
+fn shards(context: &Context) -> Result<Outcome, Absent> {
+    let cpus = context.shard_cpus()?;
+    let mut different = cpus.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    let wanted = context.target.shards as usize;
+    let shown = format!("{} CPUs ({})", different.len(), show(&different));
+    let required = format!("{wanted}, one a shard");
+    Ok(Outcome::when(different.len() >= wanted, Severity::Warning, shown, required)
+        .fix("fewer --shards, or a wider cpuset (AllowedCPUs=, --cpuset-cpus)"))
+}
+
+fn quota(context: &Context) -> Result<Outcome, Absent> {
+    let required = format!("none, or {} cores (the shards)", context.target.shards);
+    let Some(quota) = context.machine.cpu_quota_cores else {
+        context.root.text("/proc/self/cgroup")?;
+        return Ok(Outcome::ok("none", required));
+    };
+    let met = quota >= f64::from(context.target.shards);
+    Ok(Outcome::when(met, Severity::Warning, format!("{quota} cores"), required).fix(
+        "whole CPUs by cpuset instead of a quota (Kubernetes: the static CPU manager and equal \
+         requests and limits), a larger quota, or fewer --shards",
+    ))
+}
+
+fn siblings(context: &Context) -> Result<Outcome, Absent> {
+    let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    let cpus = context.shard_cpus()?;
+    if !topology.has_siblings() {
+        return Ok(Outcome::ok("one CPU a core", "a core for each shard"));
+    }
+    let mut cores: Vec<u32> =
+        cpus.iter().filter_map(|cpu| topology.cpu(*cpu)).map(|cpu| cpu.core).collect();
+    cores.sort_unstable();
+    cores.dedup();
+    let shown = format!("{} shards on {} cores", cpus.len(), cores.len());
+    let met = cores.len() >= cpus.len();
+    Ok(Outcome::when(met, Severity::Info, shown, "a core for each shard, for the evenest latency")
+        .fix("--profile large takes whole cores; edge and ingest-heavy share them on purpose"))
+}
+
+fn hybrid(context: &Context) -> Result<Outcome, Absent> {
+    let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    if !topology.is_hybrid() {
+        return Ok(Outcome::ok("one kind of core", "one kind under all shards"));
+    }
+    let cpus = context.shard_cpus()?;
+    let slow: Vec<u32> = cpus
+        .iter()
+        .filter(|cpu| topology.cpu(**cpu).is_some_and(|cpu| cpu.slow))
+        .copied()
+        .collect();
+    let met = slow.is_empty() || slow.len() == cpus.len();
+    let shown = format!("{} of {} shards on slow cores ({})", slow.len(), cpus.len(), show(&slow));
+    Ok(Outcome::when(met, Severity::Warning, shown, "one kind under all shards")
+        .fix("--profile standard keeps shards on the fast ones, or fewer --shards"))
+}
+
+fn numa(context: &Context) -> Result<Outcome, Absent> {
+    let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    if topology.nodes() <= 1 {
+        return Ok(Outcome::ok("one node", "shards near the network interface"));
+    }
+    let cpus = context.shard_cpus()?;
+    let nics = context.nics.as_ref().map_err(Clone::clone)?;
+    let Some(nic) = nics.real.first() else {
+        let required = "shards near the network interface";
+        return Ok(Outcome::unknown("no interface with a device is up", required));
+    };
+    let Some(node) = nic.node else {
+        return Ok(Outcome::unknown(
+            format!("{} does not say which node it is near", nic.name),
+            "shards near the network interface",
+        ));
+    };
+    let near = topology.cpus.iter().filter(|cpu| cpu.node == node).count();
+    let far: Vec<u32> = cpus
+        .iter()
+        .filter(|cpu| topology.cpu(**cpu).is_some_and(|cpu| cpu.node != node))
+        .copied()
+        .collect();
+    let shown =
+        format!("{} of {} shards not on node {node} of {}", far.len(), cpus.len(), nic.name);
+    // More shards than the node has CPUs: some are far, whatever one does.
+    let required = format!("node {node} first ({near} CPUs)");
+    let severity = if cpus.len() <= near { Severity::Warning } else { Severity::Info };
+    Ok(Outcome::when(far.is_empty(), severity, shown, required).fix(
+        "a server for each node, each with its own network interface, or fewer shards; at this size \
+         the cost is a few per cent",
+    ))
+}

@@ -1,0 +1,112 @@
+//! Network interfaces: their queues, their interrupts, the node they are near.
+
+use crate::root::{Absent, Root};
+
+/// An interface with hardware (or a hypervisor's idea of it) behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// Such as `eth0`.
+    pub name: String,
+    /// Such as `virtio_net`.
+    pub driver: Option<String>,
+    /// The memory node; `None` where there is only one, or none is told.
+    pub node: Option<u32>,
+    /// Receive queues.
+    pub rx_queues: usize,
+    /// Send queues.
+    pub tx_queues: usize,
+    /// The interrupts of its queues.
+    pub irqs: Vec<Irq>,
+}
+
+/// An interrupt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Irq {
+    /// Its number.
+    pub number: u32,
+    /// What `/proc/interrupts` calls it.
+    pub name: String,
+    /// Where it may arrive.
+    pub cpus: Result<Vec<u32>, Absent>,
+}
+
+/// What this process sees of the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nics {
+    /// Those that are up and have a device.
+    pub real: Vec<Nic>,
+    /// Those without one: bridges, veth pairs; the loopback is not counted.
+    pub virtual_names: Vec<String>,
+}
+
+impl Nics {
+    /// Reads the interfaces of this network namespace.
+    pub fn read(root: &Root) -> Result<Self, Absent> {
+        let mut nics = Self { real: Vec::new(), virtual_names: Vec::new() };
+        let interrupts = interrupts(&root.text("/proc/interrupts").unwrap_or_default());
+        for name in root.list("/sys/class/net")? {
+            let folder = format!("/sys/class/net/{name}");
+            if name == "lo" {
+                continue;
+            }
+            if !root.exists(&format!("{folder}/device")) {
+                nics.virtual_names.push(name);
+                continue;
+            }
+            // A virtio interface may not know its carrier and says `unknown`.
+            if root.text(&format!("{folder}/operstate")).is_ok_and(|state| state == "down") {
+                continue;
+            }
+            nics.real.push(read_one(root, name, &interrupts));
+        }
+        Ok(nics)
+    }
+}
+
+fn read_one(root: &Root, name: String, interrupts: &[(u32, String)]) -> Nic {
+    let folder = format!("/sys/class/net/{name}");
+    let queues = root.list(&format!("{folder}/queues")).unwrap_or_default();
+    let count = |kind: &str| queues.iter().filter(|queue| queue.starts_with(kind)).count();
+    let node = root.number::<i64>(&format!("{folder}/device/numa_node")).ok();
+    Nic {
+        driver: root.link_name(&format!("{folder}/device/driver")),
+        node: node.and_then(|node| u32::try_from(node).ok()),
+        rx_queues: count("rx-"),
+        tx_queues: count("tx-"),
+        irqs: irqs(root, &name, interrupts),
+        name,
+    }
+}
+
+/// The interrupts of the device that are about queues. Those of a virtio device belong to its
+/// parent on the bus.
+fn irqs(root: &Root, name: &str, interrupts: &[(u32, String)]) -> Vec<Irq> {
+    let device = format!("/sys/class/net/{name}/device");
+    let of_device = ["msi_irqs", "../msi_irqs"]
+        .iter()
+        .find_map(|folder| root.list(&format!("{device}/{folder}")).ok())
+        .unwrap_or_default();
+    let numbers: Vec<u32> = of_device.iter().filter_map(|irq| irq.parse().ok()).collect();
+    let ours = interrupts.iter().filter(|(number, action)| {
+        let own = numbers.contains(number) || (numbers.is_empty() && action.contains(name));
+        own && !NOT_QUEUES.iter().any(|word| action.contains(word))
+    });
+    ours.map(|(number, action)| Irq {
+        number: *number,
+        name: action.clone(),
+        cpus: root.cpus(&format!("/proc/irq/{number}/smp_affinity_list")),
+    })
+    .collect()
+}
+
+/// Parts of the names of interrupts that a device has besides its queues.
+const NOT_QUEUES: &[&str] = &["config", "async", "mgmt", "fdir", "cmd", "event", "control"];
+
+/// Number and name of each line of `/proc/interrupts`; the name is its last word.
+fn interrupts(text: &str) -> Vec<(u32, String)> {
+    let line = |line: &str| {
+        let (number, rest) = line.trim().split_once(':')?;
+        Some((number.parse().ok()?, rest.split_whitespace().next_back()?.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
