@@ -14,7 +14,7 @@ use super::http::route::{Bound, Route};
 use super::publish::Asker;
 use super::store::QueryStore;
 use crate::driver::ConnId;
-use crate::mesh::{Ask, Continuity, GapReason, Place, Select, Since};
+use crate::mesh::{Ask, Continuity, GapReason, Place, Select, Since, SubscriptionToken};
 use proto::channel::ChannelName;
 use proto::envelope;
 use proto::event::Event;
@@ -56,6 +56,8 @@ struct HistoryAnswer {
 #[derive(Debug, Default)]
 pub struct Reads {
     waiting: BTreeMap<u64, Waiting>,
+    /// Subscriptions that want the newest event of their channel once more.
+    newest: BTreeMap<u64, SubscriptionToken>,
     history: BTreeMap<u64, HistoryAnswer>,
     ticket: u64,
     /// The store had no room: ask again soon, nobody else says when.
@@ -70,7 +72,19 @@ impl Reads {
 
     /// True if no more polling requests are taken.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= READS_MAX
+        !self.has_room_for(1)
+    }
+
+    /// True if so many more are taken.
+    pub(super) fn has_room_for(&self, count: usize) -> bool {
+        self.waiting.len() + self.newest.len() + count <= READS_MAX
+    }
+
+    /// A subscription that wants the newest event once more.
+    pub(super) fn wait_for_newest(&mut self, token: SubscriptionToken) -> u64 {
+        let ticket = self.next_ticket();
+        self.newest.insert(ticket, token);
+        ticket
     }
 
     /// A polling request of a client; `bare` if only the channel's position is wanted.
@@ -133,6 +147,9 @@ impl Shard {
         events: &[Event],
         more: bool,
     ) {
+        if let Some(token) = self.reads.newest.remove(&ticket) {
+            return self.answered_newest(token, events);
+        }
         let Some(waiting) = self.reads.waiting.remove(&ticket) else { return };
         let shown = if waiting.bare { &[] } else { events };
         match waiting.asker {

@@ -5,7 +5,11 @@ use crate::rig::{Cell, Site};
 use serde_json::{Value, json};
 use server::config::RecoveryMode;
 
-cells!(in_cache_mode_the_newest_event_stands_for_all, a_snapshot_comes_with_a_first_subscribe);
+cells!(
+    in_cache_mode_the_newest_event_stands_for_all,
+    a_snapshot_comes_with_a_first_subscribe,
+    the_newest_events_come_once_more_when_they_are_asked_for,
+);
 
 fn site(cell: Cell) -> Site {
     Site::with(cell, |config| {
@@ -117,6 +121,74 @@ fn a_snapshot_comes_with_a_first_subscribe(cell: Cell) {
     }
     let (reply, _) = subscribe(&site, &json!({"channel": "a", "data": {"snapshot": 1}}));
     assert_eq!(reply["error"]["code"], json!(107), "{reply}");
+}
+
+fn the_newest_events_come_once_more_when_they_are_asked_for(cell: Cell) {
+    let site = site(cell);
+    let mut socket = converse(&site, &[(CONNECT, &[connected()])]);
+    let mut id = 1;
+    let mut call = |socket: &mut crate::rig::ws::Socket, method: &str, request: Value| -> Value {
+        id += 1;
+        socket.send_text(&json!({"id": id, method: request}).to_string());
+        let reply: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+        assert_eq!(reply["id"], json!(id), "{reply}");
+        reply
+    };
+    let push = |socket: &mut crate::rig::ws::Socket| -> Value {
+        let reply: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+        reply["push"].clone()
+    };
+    (1..=3).for_each(|n| publish(&site, "a", &json!(n)));
+    for channel in ["a", "b", "empty"] {
+        call(&mut socket, "subscribe", json!({"channel": channel}));
+    }
+    publish(&site, "b", &json!("x"));
+    let b = json!({"channel": "b", "pub": {"data": "x", "offset": 1}});
+    assert_eq!(push(&mut socket), b);
+    let a = json!({"channel": "a", "pub": {"data": 3, "offset": 3}});
+    let ask = |channels: Value| json!({"method": "snapshot", "data": {"channels": channels}});
+    let reply = call(&mut socket, "rpc", json!({"method": "snapshot", "data": {}}));
+    assert_eq!(reply["rpc"], json!({}), "{reply}");
+    let mut got = [push(&mut socket), push(&mut socket)];
+    got.sort_by_key(|push| push["channel"].to_string());
+    assert_eq!(got, [a.clone(), b]);
+    for _ in 0..3 {
+        call(&mut socket, "rpc", ask(json!(["a"])));
+        assert_eq!(push(&mut socket), a);
+    }
+    // It changes nothing of what comes.
+    publish(&site, "a", &json!(4));
+    assert_eq!(push(&mut socket)["pub"]["offset"], json!(4));
+    for (channels, code) in [(json!(["a", "none"]), 103), (json!("a"), 107), (json!([1]), 107)] {
+        let reply = call(&mut socket, "rpc", ask(channels.clone()));
+        assert_eq!(reply["error"]["code"], json!(code), "{channels}: {reply}");
+    }
+    let many: Vec<String> = (0..300).map(|n| format!("c{n}")).collect();
+    assert_eq!(call(&mut socket, "rpc", ask(json!(many)))["error"]["code"], json!(107));
+    // Deltas go on from it.
+    let (reply, mut socket) = subscribe(&site, &json!({"channel": "d", "delta": "fossil"}));
+    assert_eq!(reply["subscribe"]["delta"], json!(true), "{reply}");
+    let text = |n: u64| json!({"n": n, "text": "x".repeat(200)});
+    let mut held = String::new();
+    let mut apply = |publication: &Value| {
+        let data = publication["data"].as_str().expect("always a string");
+        held = if publication["delta"] == json!(true) {
+            let applied = proto::delta::apply(held.as_bytes(), data.as_bytes(), 1 << 20);
+            String::from_utf8(applied.expect("it applies")).expect("UTF-8")
+        } else {
+            data.to_owned()
+        };
+        let value: Value = serde_json::from_str(&held).expect("JSON");
+        value["n"].as_u64().expect("a number")
+    };
+    for n in 1..=3 {
+        publish(&site, "d", &text(n));
+        assert_eq!(apply(&push(&mut socket)["pub"]), n);
+        let asked = json!({"id": 9, "rpc": {"method": "snapshot"}}).to_string();
+        socket.send_text(&asked);
+        assert_eq!(socket.next_text(), r#"{"id":9,"rpc":{}}"#);
+        assert_eq!(apply(&push(&mut socket)["pub"]), n);
+    }
 }
 
 #[test]

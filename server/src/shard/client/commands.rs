@@ -82,7 +82,7 @@ impl Shard {
                 Ok(After::GoOn)
             }
             Request::Rpc(request) if request.method == RPC_SNAPSHOT => {
-                Err(ErrorCode::NotAvailable.into())
+                self.client_snapshot(client, id, request.data)
             }
             Request::Rpc(_) => Err(ErrorCode::MethodNotFound.into()),
             Request::Presence(request) => self.client_presence(client, id, &request.channel, false),

@@ -25,6 +25,7 @@
 
 mod commands;
 mod filter;
+mod newest;
 mod presence;
 mod publish;
 mod reads;
