@@ -1,7 +1,7 @@
 //! The RPC `snapshot`: the newest event of channels that a client subscribes to, once more, for one
 //! whose page was in the background. The call is answered at once; the events follow as
-//! publications of their channels, in order with what else comes there, and count in the outbox like
-//! those.
+//! publications of their channels, in order with what else comes there, and count in the outbox
+//! like those.
 
 use super::{Client, Refusal};
 use crate::mesh::{Ask, Select, Since, SubscriptionToken};

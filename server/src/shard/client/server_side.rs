@@ -4,6 +4,12 @@
 //! A connect waits until every join is answered, and the client is sent nothing before: whoever was
 //! answered earlier is held as if it were catching up, and goes on from there behind the answer. A
 //! client that names one of these subscriptions when it connects again recovers it like its own.
+//!
+//! Where a channel keeps no history and an event comes in between, there is nothing to catch up
+//! from: the connection is closed as any is that falls behind, and comes back.
+//!
+//! Bounded: subscriptions as ever, and what the answer carries by one page of history; the rest
+//! follows it.
 
 use super::start::NewSub;
 use super::subscriptions::{Answer, publication};
@@ -142,14 +148,14 @@ impl Shard {
         key: SubscriptionKey,
         joined: &Joined<'_>,
     ) -> bool {
+        if self.client_mut(token.place()).is_none_or(|client| client.connecting.is_none()) {
+            return false;
+        }
         let bytes_max = self.page_bytes() as usize;
         let Some(channel) = self.local.peek(key.channel).map(|channel| channel.name.clone()) else {
             return false;
         };
         let Some(client) = self.client_mut(token.place()) else { return false };
-        if client.connecting.is_none() {
-            return false;
-        }
         let Some(answer) = client.sub_mut(token.index).map(Sub::answer) else { return false };
         let Some(connecting) = &mut client.connecting else { return false };
         connecting.missing -= 1;
