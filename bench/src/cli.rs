@@ -5,13 +5,13 @@ use crate::floor::FloorArgs;
 use crate::ingest_peers::PeerArgs;
 use crate::peers::axum_server::AxumArgs;
 use crate::scenarios::{
-    Common, broadcast, clients, connects, engines, idle, ingest, ingest_peers, latency, resume,
-    saturation, shards, size, stalled,
+    Common, broadcast, calibrate, clients, connects, engines, idle, ingest, ingest_peers, latency,
+    resume, saturation, shards, size, stalled,
 };
 use crate::swarm::SwarmArgs;
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measure the server: memory per connection, CPU per delivery and per ingested event, latency.
 #[derive(Debug, Parser)]
@@ -19,8 +19,13 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,
+    /// Measure what one of each operation costs here, in two minutes, for
+    /// `shardcast capacity --measured FILE` and `cost.calibration`.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "calibration.json",
+          conflicts_with_all = ["peers", "out"])]
+    pub calibrate: Option<PathBuf>,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The scenarios, and the children they start.
@@ -92,7 +97,14 @@ pub fn run(cli: Cli) -> Result<()> {
     if common.only_parse {
         return Ok(());
     }
-    match &cli.command {
+    let Some(command) = &cli.command else {
+        let file = cli.calibrate.context("name a scenario, or --calibrate; --help lists them")?;
+        return calibrated(common, &file);
+    };
+    if cli.calibrate.is_some() {
+        bail!("--calibrate measures what it needs by itself; leave the scenario out");
+    }
+    match command {
         Command::Swarm(args) => return crate::swarm::run(args),
         Command::Floor(args) => return crate::floor::run(args),
         Command::Engine(args) => return crate::engines::run(args),
@@ -107,7 +119,7 @@ pub fn run(cli: Cli) -> Result<()> {
     let _steering =
         common.apart.then(|| crate::steering::Steering::to(common.client_core)).transpose()?;
     crate::machine::print_header(common)?;
-    match &cli.command {
+    match command {
         Command::Idle(args) => idle::run(common, args),
         Command::Broadcast(args) => broadcast::run(common, args, 1),
         Command::Burst(args) => broadcast::run(common, args, 8),
@@ -132,6 +144,14 @@ pub fn run(cli: Cli) -> Result<()> {
         | Command::Report(_)
         | Command::IngestPeer(_) => Ok(()),
     }
+}
+
+fn calibrated(common: &Common, file: &Path) -> Result<()> {
+    crate::machine::raise_descriptors();
+    let _steering =
+        common.apart.then(|| crate::steering::Steering::to(common.client_core)).transpose()?;
+    crate::machine::print_header(common)?;
+    calibrate::run(common, file)
 }
 
 fn all(common: &Common) -> Result<()> {

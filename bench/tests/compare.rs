@@ -6,6 +6,7 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tuning::capacity::{Calibration, Server, example, plan};
 
 const COST: &str = "server CPU per delivery";
 const RATE: &str = "events per CPU-second";
@@ -165,4 +166,36 @@ fn a_message_reaches_every_process_behind_a_shared_port_once() {
     found.check_integrity(&[NOTHING_WRONG; 2]);
     let page = found.page();
     assert!(page.contains("300 subscribers: 2 server processes behind one port"), "{page}");
+}
+
+#[test]
+fn a_calibration_is_one_that_the_planner_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("here.json");
+    let Some(mut bench) = bench() else { return };
+    let output =
+        bench.args(["--quick", "--pairs", "2", "--calibrate"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = Calibration::parse(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert!(found.quick, "tiny sizes are marked as such");
+    let median = |name: &str| {
+        let row = found.spread.iter().find(|row| row.name == name);
+        row.unwrap_or_else(|| panic!("no {name}: {:?}", found.spread)).median
+    };
+    // The counters tell sends from messages: this many were on their way at once.
+    let each = median("messages in a send, 16 on their way");
+    assert!((1.0..=16.5).contains(&each), "{each}");
+    assert_eq!(median("CPU of a published event"), found.costs.ingest_us);
+    assert!(found.ledger_bytes > 100.0 && found.tls_ledger_bytes > found.ledger_bytes, "{found:?}");
+    let mut inputs = example("chat-1m").unwrap();
+    inputs.server = Server::measured(&found);
+    assert!(plan(&inputs).unwrap().servers > 0);
+}
+
+#[test]
+fn a_calibration_and_a_scenario_are_not_mixed_up() {
+    let Some(mut bench) = bench() else { return };
+    let output = bench.args(["--calibrate", "x.json", "idle"]).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("leave the scenario out"));
 }

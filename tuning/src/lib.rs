@@ -10,6 +10,8 @@
 //! files under a [`root::Root`] and what was [`target::Measured`] become findings, findings carry
 //! [`action::Action`]s, and nothing else is ever changed.
 //!
+//! [`capacity`] is `shardcast capacity`: how many servers a load needs. It reads nothing.
+//!
 //! Deliberately absent: any workspace crate (the server brings what it knows, such as its memory
 //! budget and its probe of io_uring, as data), any cache, guesses: what cannot be read is absent or
 //! `unknown` with the reason, never an error and never assumed, since a container may hide any
@@ -21,6 +23,7 @@
 
 pub mod action;
 pub mod apply;
+pub mod capacity;
 mod cgroup;
 pub mod check;
 pub mod container;

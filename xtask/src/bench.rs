@@ -26,10 +26,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 fn wants_peers(arguments: &[String]) -> bool {
     let help = |word: &String| matches!(word.as_str(), "--help" | "-h" | "help" | "report");
+    let calibrates = |word: &String| word.starts_with("--calibrate");
     let none = arguments.windows(2).any(|pair| pair[0] == "--peers" && pair[1] == "none");
     !(arguments.is_empty()
         || none
-        || arguments.iter().any(|word| word == "--peers=none" || help(word)))
+        || arguments.iter().any(|word| word == "--peers=none" || help(word) || calibrates(word)))
 }
 
 /// Puts something into the folder, unless it is there.
@@ -151,6 +152,7 @@ mod tests {
         assert!(!wants("broadcast --peers none"));
         assert!(!wants("broadcast --peers=none"));
         assert!(!wants("--help"));
+        assert!(!wants("--calibrate here.json"));
         assert!(!wants("report target/bench"));
         assert!(!wants(""));
     }

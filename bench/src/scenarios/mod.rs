@@ -1,6 +1,7 @@
 //! What is measured. Each file is one scenario: its flags, what it does, and what its rows mean.
 
 pub mod broadcast;
+pub mod calibrate;
 pub mod clients;
 pub mod connects;
 pub mod engines;

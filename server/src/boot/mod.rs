@@ -19,11 +19,12 @@ mod store;
 use crate::config::Config;
 use crate::config::budget::{Budget, Facts};
 use crate::control::key_set::KeySetReader;
-use crate::control::{self, AdminAccess, ControlCommand, ControlPort};
+use crate::control::{self, AdminAccess, ControlCommand, ControlPort, SharedWatch};
 use crate::control::{AdminServer, Context, DrainOrder, Operator, Readiness, ShardHandle, State};
 use crate::driver::DriverSizes;
 use crate::driver::engine::{self, Engine, EngineChoice};
 use crate::log;
+use crate::metrics::cost::CostWatch;
 use crate::metrics::{ShardSnapshot, SnapshotSlot};
 use crate::reactor::listeners::{self, Held};
 use crate::reactor::{Clock, Ended, Shared};
@@ -35,6 +36,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use tuning::capacity::Calibration;
 
 use auth::Authentication;
 pub use store::{RING_BATCHES, Store, spool_options};
@@ -150,6 +152,7 @@ impl Server {
         let admin = control::bind(config.admin_listen)
             .map_err(|error| BootError::new(error.to_string(), "see `shardcast serve --help`"))?;
         let Authentication { auth, feed, admin_token } = auth::authentication(&config)?;
+        let watch = cost_watch(&config)?;
         let mut settings = settings(&config, &budget, page)?;
         settings.auth = auth.clone();
         let settings = Arc::new(settings);
@@ -188,6 +191,7 @@ impl Server {
             shards: handles.collect(),
             storage: store.view(clock),
             readiness: Arc::clone(&readiness),
+            cost: watch,
             operator: drainer.clone(),
         };
         let at = cores::Pinned::to(map.as_ref().map(|map| map.control.as_slice()));
@@ -274,6 +278,24 @@ impl Running {
             log::info("administration", &[("address", &address)]);
         }
     }
+}
+
+/// What live figures are compared with: the calibration, if one is configured, must be one.
+fn cost_watch(config: &Config) -> Result<SharedWatch, BootError> {
+    let file = &config.cost.calibration;
+    let calibration = if file.as_os_str().is_empty() {
+        None
+    } else {
+        let refused = |problem: String| {
+            let message = format!("cost.calibration {}: {problem}", file.display());
+            BootError::new(message, "or leave cost.calibration empty to compare nothing")
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+        Some(Calibration::parse(&text).map_err(|error| refused(error.to_string()))?)
+    };
+    let (heartbeat_s, tls) = (config.limits.heartbeat_s, config.tls.is_on());
+    let watch = CostWatch::new(config.cost.clone(), calibration, heartbeat_s, tls);
+    Ok(SharedWatch::new(watch))
 }
 
 /// Slots beyond the cap, so that a connection above it gets an answer and not a reset.

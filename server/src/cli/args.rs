@@ -1,5 +1,6 @@
 //! What can be typed, and the texts that teach it.
 
+pub use super::capacity::CapacityArgs;
 use super::reference::Page;
 pub use super::tune::args::TuneArgs;
 use crate::config::Sources;
@@ -30,6 +31,8 @@ pub enum Command {
     Key(KeyArgs),
     Storage(StorageArgs),
     Tune(TuneArgs),
+    Capacity(Box<CapacityArgs>),
+    Bench(BenchArgs),
     #[command(hide = true)]
     DemoClients(ClientsArgs),
     #[command(hide = true)]
@@ -262,6 +265,16 @@ pub struct KeyArgs {
     /// Channels it is for; `*` stands for any characters.
     #[arg(long = "channel", value_name = "PATTERN", default_value = "*")]
     pub channels: Vec<String>,
+}
+
+/// Measure this machine: the benchmark, built beside this program. `--calibrate FILE` writes what
+/// `capacity --measured` reads.
+#[derive(Debug, Clone, Args)]
+#[command(disable_help_flag = true)]
+pub struct BenchArgs {
+    /// Passed on; `--help` lists what there is.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<OsString>,
 }
 
 /// The stores beside the spool: how far each is, whether they hold the same, and sending again what

@@ -7,6 +7,8 @@
 //! (`publish` and `tail` are blocking programs over one socket).
 
 pub mod args;
+mod bench;
+mod capacity;
 pub(crate) mod client;
 mod configure;
 mod key;
@@ -44,6 +46,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Key(args) => key::run(&args),
         Command::Storage(args) => storage::run(&args),
         Command::Tune(args) => tune::run(&args),
+        Command::Capacity(args) => capacity::run(&args),
+        Command::Bench(args) => bench::run(&args),
     })
 }
 

@@ -235,6 +235,11 @@ impl Layers {
         let Some(field) = field(path) else {
             return self.refuse_unknown(path, &origin);
         };
+        // `2` is as good a price as `2.0`.
+        let value = match (&value, &field.default) {
+            (Value::Integer(whole), Value::Float(_)) => Value::Float(*whole as f64),
+            _ => value,
+        };
         if !value.same_type(&field.default) {
             let expected = type_name(&field.default);
             return self.refuse(path, &value.to_string(), &origin, &format!("expected {expected}"));
@@ -382,7 +387,8 @@ fn value_from_text(like: &Value, text: &str) -> Option<Value> {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Some(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))
         }
-        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+        Value::Float(_) => text.parse().ok().map(Value::Float),
+        Value::Datetime(_) | Value::Table(_) => None,
     }
 }
 
@@ -392,7 +398,8 @@ fn type_name(like: &Value) -> &'static str {
         Value::Integer(_) => "a whole number",
         Value::Boolean(_) => "true or false",
         Value::Array(_) => "a list of texts",
-        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => "another type",
+        Value::Float(_) => "a number",
+        Value::Datetime(_) | Value::Table(_) => "another type",
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod auth;
 pub mod budget;
+mod cost;
 pub mod layers;
 pub mod ledger;
 pub mod limits;
@@ -21,6 +22,7 @@ mod storage;
 mod validate;
 
 pub use auth::{ApiKeyConfig, AuthConfig, is_private};
+pub use cost::{Cost, Price};
 pub use layers::{ConfigError, Loaded, Origin, Sources, load};
 pub use limits::Limits;
 pub use namespace::{Access, Deliver, Namespace, OutboxPolicy, RecoveryMode};
@@ -59,6 +61,7 @@ pub struct Config {
     pub spool: Spool,
     pub storage: Storage,
     pub sse: Sse,
+    pub cost: Cost,
     /// Always has `default`.
     pub namespaces: BTreeMap<String, Namespace>,
 }

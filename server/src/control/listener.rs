@@ -1,6 +1,6 @@
 //! Sockets of the admin listener: bind, accept, deadlines.
 
-use super::{Context, routes};
+use super::{Context, cost, routes};
 use crate::log;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -48,6 +48,7 @@ impl AdminServer {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             runtime.block_on(async move {
+                tokio::spawn(cost::look(context.cost.clone(), context.shards.clone()));
                 let router = routes::router(context);
                 tokio::select! {
                     result = accept_loop(listener, router) => {

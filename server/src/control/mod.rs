@@ -14,6 +14,7 @@
 //! Deliberately absent: TLS, HTTP/2.
 //! Tested through real sockets; time-outs under tokio's paused clock.
 
+mod cost;
 pub mod key_set;
 mod listener;
 pub mod port;
@@ -21,6 +22,7 @@ pub mod readiness;
 mod routes;
 mod storage;
 
+pub use cost::SharedWatch;
 pub use listener::{AdminServer, bind};
 pub use port::{ControlCommand, ControlPort, DrainOrder, Reply};
 pub use readiness::{Readiness, State};
@@ -91,6 +93,8 @@ pub struct Context {
     pub storage: Arc<dyn StorageView>,
     /// Shared with the shards, which answer `/health/*` too.
     pub readiness: Arc<Readiness>,
+    /// What things cost at the moment.
+    pub cost: SharedWatch,
     /// Carries out what was asked.
     pub operator: Arc<dyn Operator>,
 }

@@ -135,6 +135,7 @@ async fn metrics(State(shared): SharedState) -> Response {
         connections_max: u64::from(context.budget.connections_max),
         ready: context.readiness.is_ready(),
         log_lines_suppressed: crate::log::suppressed_lines(),
+        cost: context.cost.live(),
     };
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], shared.exposition.render(&view)).into_response()

@@ -12,6 +12,7 @@ impl StorageView for NoStorage {
 use crate::config::budget::Facts;
 use crate::config::ledger::{HOLDERS, Holder};
 use crate::driver::Waker;
+use crate::metrics::cost::CostWatch;
 use crate::shard::ConnectionReport;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -41,6 +42,7 @@ fn context(orders: Arc<Orders>) -> Context {
     let config = Config::default();
     let facts = Facts { shards: 2, descriptors: 20_000, memory_bytes: 8 << 30 };
     let budget = Budget::derive(&config, facts).unwrap();
+    let watch = CostWatch::new(config.cost.clone(), None, config.limits.heartbeat_s, false);
     let shard = || ShardHandle { snapshot: Arc::default(), port: Arc::new(ControlPort::default()) };
     Context {
         admin: AdminAccess::default(),
@@ -49,6 +51,7 @@ fn context(orders: Arc<Orders>) -> Context {
         shards: vec![shard(), shard()],
         storage: Arc::new(NoStorage),
         readiness: Arc::default(),
+        cost: SharedWatch::new(watch),
         operator: orders,
     }
 }

@@ -194,6 +194,45 @@ pub static FAMILIES: &[Family] = &[
         "Connections this server takes at most; alert at 90 %.",
     ),
     family(
+        "realtime_cost_per_connection",
+        Gauge,
+        "",
+        &[],
+        "What the server costs in 30 days (`cost.server_hour`, and `cost.per_gb` at the rate of the \
+         last minute) for each open connection; 0 without prices or connections.",
+    ),
+    family(
+        "realtime_cost_per_message",
+        Gauge,
+        "",
+        &[],
+        "What the server cost over the last minute for each message delivered; 0 without prices or \
+         messages.",
+    ),
+    family(
+        "shardcast_connection_memory_bytes",
+        Gauge,
+        "bytes",
+        &[],
+        "Memory of a connection and its TLS, by the ledger, on average.",
+    ),
+    family(
+        "shardcast_message_cpu_seconds",
+        Gauge,
+        "seconds",
+        &[],
+        "CPU of the whole process over the last minute for each message delivered.",
+    ),
+    family(
+        "shardcast_model_drift_ratio",
+        Gauge,
+        "",
+        &["figure"],
+        "How far live figures are from `cost.calibration`: 0.3 is 30 % more. connection_bytes from \
+         1,000 connections on, cpu from 5 % of a core on, otherwise 0. Beyond 0.25 either way \
+         the log warns: the machine, the version or the load is not what was calibrated.",
+    ),
+    family(
         "realtime_connections_total",
         Counter,
         "",

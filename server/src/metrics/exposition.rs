@@ -1,6 +1,7 @@
 //! `/metrics`: snapshots in, Prometheus text out. Lives on the control thread.
 
 use super::catalogue::{DROP_REASONS, FAMILIES, Family, Kind};
+use super::cost::{self, LiveCost};
 use super::process::ProcessStats;
 use super::snapshot::{
     Counters, Gauges, Histogram, Row, ShardSnapshot, SinkSnapshot, StorageCounters, StorageGauges,
@@ -29,6 +30,8 @@ pub struct View {
     pub ready: bool,
     /// See [`crate::log`].
     pub log_lines_suppressed: u64,
+    /// What things cost at the moment.
+    pub cost: LiveCost,
 }
 
 /// The recorder behind `/metrics`.
@@ -113,6 +116,14 @@ impl Exposition {
         gauge("shardcast_ready", f64::from(u8::from(view.ready)));
         let suppressed = view.log_lines_suppressed;
         self.counter("shardcast_log_lines_suppressed_total", &[], None, suppressed);
+        let live = &view.cost;
+        gauge("realtime_cost_per_connection", live.per_connection);
+        gauge("realtime_cost_per_message", live.per_message);
+        gauge("shardcast_connection_memory_bytes", live.connection_bytes);
+        gauge("shardcast_message_cpu_seconds", live.message_cpu_seconds);
+        for (figure, drift) in [(cost::MEMORY, live.drift_memory), (cost::CPU, live.drift_cpu)] {
+            self.gauge("shardcast_model_drift_ratio", &[("figure", figure)], None, drift);
+        }
         gauge("process_resident_memory_bytes", process.resident_bytes as f64);
         gauge("process_open_fds", process.fds_open as f64);
         gauge("process_max_fds", process.fds_max as f64);

@@ -13,6 +13,7 @@
 //! call from a shard into this module's rendering.
 
 pub mod catalogue;
+pub mod cost;
 #[cfg(feature = "program")]
 pub mod exposition;
 pub mod process;

@@ -77,6 +77,8 @@ impl Shard {
         self.copied_bytes = self.frames.copied();
         self.frames.clear();
         self.prepare_next_turn();
+        self.stats.counters.turns += 1;
+        self.stats.counters.sends += self.sends.len() as u64;
         for (accepted_us, recipients) in self.delivered.drain(..) {
             let took_us = (self.now.wall_us - accepted_us).max(0) as u64;
             self.stats.delivered(took_us, recipients);

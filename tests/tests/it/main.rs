@@ -13,6 +13,7 @@ mod rig;
 mod api;
 mod auth;
 mod cache;
+mod capacity;
 mod clickhouse;
 mod client;
 mod deflate;

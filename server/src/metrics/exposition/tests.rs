@@ -68,6 +68,7 @@ fn view() -> View {
         connections_max: 1_000,
         ready: true,
         log_lines_suppressed: 8,
+        cost: LiveCost { per_message: 0.25, drift_cpu: -0.5, ..LiveCost::default() },
     }
 }
 
@@ -84,6 +85,8 @@ fn every_family_is_exported_once_and_strictly_formed() {
     assert_eq!(find(&["realtime_active_connections"]), 4.0);
     assert_eq!(find(&["realtime_connection_capacity"]), 1_000.0);
     assert_eq!(find(&["log_lines_suppressed"]), 8.0);
+    assert_eq!(find(&["realtime_cost_per_message"]), 0.25);
+    assert_eq!(find(&["model_drift_ratio", "figure=\"cpu\""]), -0.5);
     assert_eq!(find(&["sink_dead_letters_total", "sink=\"one\""]), 6.0);
     assert_eq!(find(&["sink_lag_seconds"]), 1.5);
     assert_eq!((find(&["sink_healthy"]), find(&["sink_lag_events"])), (1.0, 12.0));
