@@ -58,7 +58,7 @@ mod tests;
 pub use error::OpenError;
 pub use notice::Notice;
 pub use query::{Aggregate, Answer, Bucket, Counts, CountsQuery, Query, Top, TopQuery, Unfinished};
-pub use read::{Bound, HistoryBlock, HistoryRead, ReadError, Reader};
+pub use read::{BLOCK_BYTES_MAX, Bound, HistoryBlock, HistoryRead, ReadError, Reader};
 pub use read_pool::{Busy, ReadPool};
 pub use real_files::RealFiles;
 pub use recover::{Opened, Recovered, RecoveredChannel, open};

@@ -33,6 +33,9 @@ pub const TOP_LIMIT_MAX: u32 = 1_000;
 pub enum Query {
     /// The next block of a history.
     History(HistoryRead),
+    /// The same from the spool, whatever answers the others: what a client missed, which another
+    /// store may not have yet.
+    Missed(HistoryRead),
     /// Something about many events at once.
     Aggregate(Aggregate),
     /// The rest of what [`Answer::More`] left open.
@@ -81,7 +84,7 @@ pub struct TopQuery {
 /// What a store answers.
 #[derive(Debug)]
 pub enum Answer {
-    /// To [`Query::History`].
+    /// To [`Query::History`] and [`Query::Missed`].
     History(HistoryBlock),
     /// To [`Aggregate::Counts`].
     Counts(Counts),
@@ -191,7 +194,7 @@ impl<F: Files> Reader<F> {
     /// One step of any query.
     pub fn answer(&self, query: Query) -> Result<Answer, ReadError> {
         match query {
-            Query::History(read) => self.step(read).map(Answer::History),
+            Query::History(read) | Query::Missed(read) => self.step(read).map(Answer::History),
             Query::Aggregate(query) => self.aggregate(Unfinished::new(query, 0)),
             Query::More(rest) => self.aggregate(rest),
         }

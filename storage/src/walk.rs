@@ -72,7 +72,9 @@ impl<F: Files> Reader<F> {
         let hash = channel_hash(target.channel.as_str().as_bytes());
         let cursor = from.unwrap_or(begin);
         let mut walk = Walk { target, hash, cursor, looked: 0, full: false, gather };
-        for part in parts(snapshot) {
+        let parts = parts(snapshot);
+        let start = if from.is_none() { self.first_part(&parts, target, hash)? } else { 0 };
+        for part in &parts[start..] {
             let cursor = &walk.cursor;
             if part.end_seq() <= cursor.seq {
                 continue;
@@ -87,13 +89,76 @@ impl<F: Files> Reader<F> {
             if part.first_seq() >= cursor.end_seq {
                 break;
             }
-            self.walk_part(&part, &mut walk)?;
+            self.walk_part(part, &mut walk)?;
             if walk.full {
                 return Ok(Some(walk.cursor));
             }
             walk.cursor.seq = part.end_seq();
         }
         Ok(None)
+    }
+
+    /// The newest segment that a walk may begin with which wants an incarnation's events from an
+    /// offset on. A channel's incarnations and their offsets only rise, so it is the newest one
+    /// whose first event of the channel is not behind that offset; a client that was away for a
+    /// moment is not to cost a look at everything that is retained.
+    fn first_part(
+        &self,
+        parts: &[Part<F::File>],
+        target: Target<'_>,
+        hash: u32,
+    ) -> Result<usize, ReadError> {
+        let (Some(incarnation), Bound::Offset(from)) = (target.incarnation, target.from) else {
+            return Ok(0);
+        };
+        for (at, part) in parts.iter().enumerate().rev() {
+            let first = self.first_of(part, target, hash)?;
+            if first.is_some_and(|first| first <= (incarnation, from)) {
+                return Ok(at);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Incarnation and offset of a channel's first event in a segment.
+    fn first_of(
+        &self,
+        part: &Part<F::File>,
+        target: Target<'_>,
+        hash: u32,
+    ) -> Result<Option<(u32, u64)>, ReadError> {
+        let name = target.channel.as_str();
+        if let Part::Sealed(info) = part
+            && let Some(channels) = info.summary.as_ref().and_then(|it| it.channels.as_deref())
+            && channels.binary_search(&hash).is_err()
+        {
+            return Ok(None);
+        }
+        let Some(file) = self.open(part)? else { return Ok(None) };
+        let of = |block: &crate::index::Block| {
+            block.channels.is_empty() || block.channels.binary_search(&hash).is_ok()
+        };
+        let mut first = None;
+        for run in self.runs(part, of) {
+            let found = meet(part, &*file, run, |met| {
+                let front = met.image.get(event::HEADER_BYTES..event::HEADER_BYTES + name.len());
+                if front != Some(name.as_bytes()) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let view = EventView::new(met.image)
+                    .map_err(|e| damaged((part.first_seq(), met.at), &e))?;
+                if view.channel() != name {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let position = view.position();
+                first = Some((position.epoch.incarnation(), position.offset));
+                Ok(ControlFlow::Break(()))
+            })?;
+            if found.is_break() {
+                break;
+            }
+        }
+        Ok(first)
     }
 
     fn walk_part<G: Gather>(
@@ -113,7 +178,8 @@ impl<F: Files> Reader<F> {
         let runs = self.runs(part, |block| {
             let channels = (!block.channels.is_empty()).then_some(&*block.channels);
             let end_seq = block.first_seq + u64::from(block.count);
-            end_seq > walk.cursor.seq && walk.may_match(channels, block.time_us)
+            let behind = walk.is_behind(block.offset.1);
+            end_seq > walk.cursor.seq && !behind && walk.may_match(channels, block.time_us)
         });
         let segment = part.first_seq();
         for run in runs {
@@ -144,6 +210,13 @@ impl<G: Gather> Walk<'_, G> {
         let to = !matches!(self.target.to, Bound::TimeUs(to) if time_us.0 > to);
         let channel = channels.is_none_or(|channels| channels.binary_search(&self.hash).is_ok());
         from && to && channel
+    }
+
+    /// True if offsets up to this one cannot be wanted. Only where they are unambiguous: otherwise
+    /// whoever asks is told of what was passed, too.
+    fn is_behind(&self, last: u64) -> bool {
+        self.target.incarnation.is_some()
+            && matches!(self.target.from, Bound::Offset(from) if last < from)
     }
 
     /// A run without what has been met, as far as it is known where that ends.

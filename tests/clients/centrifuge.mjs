@@ -8,6 +8,9 @@ const [url, protocol, name, script] = process.argv.slice(2);
 const binary = protocol === "protobuf";
 const { Centrifuge } = await import(binary ? `${name}/build/protobuf` : name);
 let client;
+// Back at once where a script cuts often.
+const quick = { minReconnectDelay: 10, maxReconnectDelay: 50 };
+const pace = JSON.parse(script).some(([step]) => step === "follow") ? quick : {};
 const subscriptions = new Map();
 
 const arrived = [];
@@ -28,7 +31,8 @@ const publication = ({ offset, data, tags }) => ({
 
 // Connecting may bring a token.
 const start = (options) => {
-  client = new Centrifuge(url, { websocket: WebSocket, ...(binary && { protocol }), ...options });
+  const base = { websocket: WebSocket, ...(binary && { protocol }), ...pace };
+  client = new Centrifuge(url, { ...base, ...options });
   client.on("connecting", ({ code }) => put({ connecting: code }));
   client.on("connected", () => put({ connected: true }));
   client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
@@ -123,6 +127,23 @@ const steps = {
   },
   // The connection breaks; the SDK comes back by itself.
   cut: () => client._transport._transport.terminate(),
+  // Every publication up to the last one, once and in order, with cuts behind some of them.
+  follow: async ({ channel, last, cuts }) => {
+    for (let at = 0; at < last; ) {
+      const got = await next(`offset ${at + 1}`);
+      if (got.subscribed) {
+        assert.deepEqual(got.subscribed, { wasRecovering: true, recovered: true, recoverable: true });
+      }
+      if (!got.publication) {
+        continue;
+      }
+      at += 1;
+      assert.deepEqual(got, { channel, publication: { offset: at, data: at } });
+      if (cuts.includes(at)) {
+        client._transport?._transport?.terminate();
+      }
+    }
+  },
   // What the test does meanwhile, when it reads this line.
   say: async (line) => {
     console.log(line);

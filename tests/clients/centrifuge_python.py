@@ -85,6 +85,9 @@ async def main():
             arrived.put_nowait({"channel": self.name, "error": context.code})
 
     client = None
+    # Back at once where a script cuts often.
+    quick = {"min_reconnect_delay": 0.01, "max_reconnect_delay": 0.05}
+    options = quick if any(step == "follow" for step, _ in json.loads(SCRIPT)) else {}
     subscriptions = {}
 
     # One token after the other, as a backend would give them.
@@ -102,7 +105,7 @@ async def main():
         nonlocal client
         if step == "connect":
             token = (argument or {}).get("token", "")
-            client = Client(URL, events=Connection(), use_protobuf=BINARY, token=token)
+            client = Client(URL, events=Connection(), use_protobuf=BINARY, token=token, **options)
             await client.connect()
         elif step == "subscribe":
             name = argument[0]
@@ -149,6 +152,21 @@ async def main():
                     raise AssertionError("it was answered")
         elif step == "cut":
             client._conn.transport.abort()
+        elif step == "follow":
+            # Every publication up to the last one, once and in order, with cuts behind some of them.
+            at = 0
+            while at < argument["last"]:
+                got = await asyncio.wait_for(arrived.get(), 60)
+                if "subscribed" in got:
+                    recovered = {"wasRecovering": True, "recovered": True, "recoverable": True}
+                    assert got["subscribed"] == recovered, got
+                if "publication" not in got:
+                    continue
+                at += 1
+                expected = {"channel": argument["channel"], "publication": {"offset": at, "data": at}}
+                assert got == expected, f"expected {expected}, got {got}"
+                if at in argument["cuts"] and client._conn:
+                    client._conn.transport.abort()
         elif step == "say":
             print(argument, flush=True)
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)

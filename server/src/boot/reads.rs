@@ -28,6 +28,9 @@ const FAILURE_NOTICE: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Reads {
     pool: Pool,
+    /// Reads what clients missed where the other queries go elsewhere: one store may lag behind
+    /// the spool.
+    missed: Option<ReadPool>,
     answers: Arc<Vec<SegQueue<Answered>>>,
     shared: Arc<Shared>,
 }
@@ -67,8 +70,14 @@ impl Reads {
                 Pool::ClickHouse(pool)
             }
         };
+        let missed = match &pool {
+            Pool::Embedded(_) => None,
+            Pool::ClickHouse(_) => {
+                Some(ReadPool::start(reader, READER_THREADS, READS_WAITING_MAX).map_err(thread)?)
+            }
+        };
         let answers = Arc::new((0..shards).map(|_| SegQueue::new()).collect());
-        Ok(Self { pool, answers, shared: Arc::clone(shared) })
+        Ok(Self { pool, missed, answers, shared: Arc::clone(shared) })
     }
 }
 
@@ -79,6 +88,9 @@ impl QueryStore for Reads {
             answers[usize::from(shard)].push((ticket, answer));
             shared.wake(usize::from(shard));
         });
+        if let (Query::Missed(_), Some(missed)) = (&query, &self.missed) {
+            return missed.submit(query, reply);
+        }
         match &self.pool {
             Pool::Embedded(pool) => pool.submit(query, reply),
             Pool::ClickHouse(pool) => pool.submit(query, reply),

@@ -16,6 +16,7 @@ use super::{Config, Limits, ReadFrom, Storage};
 use crate::mesh::SHARDS_MAX;
 use serde::Serialize;
 use std::fmt;
+use storage::BLOCK_BYTES_MAX;
 use tuning::Machine;
 
 /// What the budget is derived from, besides the configuration.
@@ -116,6 +117,8 @@ pub struct ShardBudget {
     pub body_bytes: u64,
     /// Counts and tops over stored events that may be under way at once.
     pub queries_max: u32,
+    /// Bytes of one recovery from the spool.
+    pub recovery_bytes: u64,
 }
 
 /// The whole plan.
@@ -254,6 +257,8 @@ fn pools(limits: &Limits, memory: u64, shards: u32) -> ShardBudget {
         // At least one body of the largest legal size, or such a request could never be served.
         body_bytes: share(1).clamp(u64::from(limits.body_bytes_max), 1 << 30),
         queries_max: (share(1) / QUERY_BYTES).clamp(1, QUERIES_MAX) as u32,
+        // The block that goes beyond the bound is in memory before that is seen.
+        recovery_bytes: u64::from(limits.recovery_bytes_max) + BLOCK_BYTES_MAX as u64,
     }
 }
 
@@ -305,6 +310,7 @@ fn pool_lines(shard: &ShardBudget, shards: u32) -> Vec<Line> {
         line(Holder::H2Sessions, u64::from(shard.h2_connections_max), shard.h2_session_bytes),
         line(Holder::Bodies, 1, shard.body_bytes),
         line(Holder::Queries, u64::from(shard.queries_max), QUERY_BYTES),
+        line(Holder::Recoveries, RECOVERIES_MAX, shard.recovery_bytes),
         line(Holder::Compression, 1, COMPRESSION_BYTES),
         line(Holder::Baseline, 1, BASELINE_BYTES),
     ]
@@ -443,6 +449,8 @@ const BASELINE_BYTES: u64 = 4 << 20;
 const QUERY_BYTES: u64 = 12 << 20;
 /// A compressor for each of the three windows, and the inflater, with what they keep of a message.
 const COMPRESSION_BYTES: u64 = 3 << 19;
+/// Recoveries from the spool that may be under way at once on one shard.
+pub const RECOVERIES_MAX: u64 = 4;
 /// There are two reader threads: more at once only wait for each other.
 const QUERIES_MAX: u64 = 4;
 const MEMORY_UNKNOWN_BYTES: u64 = 1 << 30;

@@ -22,6 +22,7 @@ pub enum Holder {
     TlsSessions,
     Bodies,
     Queries,
+    Recoveries,
     Compression,
     Baseline,
 }
@@ -40,7 +41,7 @@ pub struct HolderRow {
 }
 
 /// Every holder, in the order of the enum.
-pub const HOLDERS: [HolderRow; 20] = [
+pub const HOLDERS: [HolderRow; 21] = [
     row(Holder::Connections, "connections", true, "connection, session and subscription state"),
     row(Holder::KernelSockets, "kernel_sockets", false, "sockets in the kernel, buffers empty"),
     row(Holder::Rings, "rings", true, "io_uring submission and completion queues"),
@@ -59,6 +60,7 @@ pub const HOLDERS: [HolderRow; 20] = [
     row(Holder::TlsSessions, "tls_sessions", true, "TLS connection state and ciphertext"),
     row(Holder::Bodies, "bodies", true, "request bodies that are being received"),
     row(Holder::Queries, "queries", true, "counts and tops under way, and answers kept a second"),
+    row(Holder::Recoveries, "recoveries", true, "events read back for clients that missed them"),
     row(Holder::Compression, "compression", true, "compressors and the inflater of WebSockets"),
     row(Holder::Baseline, "baseline", true, "the shard's thread, stack and allocator slack"),
 ];

@@ -38,6 +38,10 @@ pub struct Limits {
     pub channels_max: u32,
     /// Bytes of history over all shards.
     pub history_bytes_max: u64,
+    /// Events that a client of the client protocol gets from the spool when it recovers.
+    pub recovery_events_max: u32,
+    /// Bytes of them.
+    pub recovery_bytes_max: u32,
     /// Ids remembered per channel for deduplication.
     pub dedupe_ids_max: u32,
     /// Seconds an id is remembered.
@@ -90,6 +94,8 @@ impl Default for Limits {
             channels_per_connection_max: 256,
             channels_max: 1_000_000,
             history_bytes_max: 256 << 20,
+            recovery_events_max: 10_000,
+            recovery_bytes_max: 512 << 10,
             dedupe_ids_max: 100_000,
             dedupe_age_s: 600,
             dedupe_bytes_max: 128 << 20,

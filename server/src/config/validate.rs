@@ -145,6 +145,8 @@ impl Found {
         range("limits.channels_per_connection_max", channels, 1, 1_024);
         range("limits.channels_max", u(limits.channels_max), 1, 100_000_000);
         range("limits.history_bytes_max", limits.history_bytes_max, 0, 1 << 50);
+        range("limits.recovery_events_max", u(limits.recovery_events_max), 0, 100_000);
+        range("limits.recovery_bytes_max", u(limits.recovery_bytes_max), 0, 64 << 20);
         range("limits.dedupe_ids_max", u(limits.dedupe_ids_max), 0, 100_000_000);
         range("limits.dedupe_age_s", u(limits.dedupe_age_s), 0, 7 * 86_400);
         range("limits.dedupe_bytes_max", limits.dedupe_bytes_max, 0, 1 << 50);

@@ -343,6 +343,15 @@ pub static FAMILIES: &[Family] = &[
         "Resumes: recovered without loss, or a gap told to the client with its reason.",
     ),
     family(
+        "shardcast_recoveries_total",
+        Counter,
+        "",
+        &["outcome", "shard"],
+        "Clients whose missed events were looked for in the spool: recovered, lost (too many, too old \
+         or incomplete; they were told), refused (too many at once, or the spool could not be read; \
+         they try again).",
+    ),
+    family(
         "shardcast_resumed_events_total",
         Counter,
         "",

@@ -82,6 +82,9 @@ measured! {
         gaps_rolled_back = "shardcast_resumes_total" ["outcome" = "rolled_back"];
         gaps_unknown = "shardcast_resumes_total" ["outcome" = "unknown"];
         gaps_expired = "shardcast_resumes_total" ["outcome" = "expired"];
+        recoveries_found = "shardcast_recoveries_total" ["outcome" = "recovered"];
+        recoveries_lost = "shardcast_recoveries_total" ["outcome" = "lost"];
+        recoveries_refused = "shardcast_recoveries_total" ["outcome" = "refused"];
         resumed_events = "shardcast_resumed_events_total" [];
         tls_errors = "shardcast_tls_errors_total" [];
         frames_encoded = "shardcast_frames_encoded_total" [];

@@ -211,17 +211,10 @@ impl Shard {
         if let Some(local) = self.local.get(index) {
             local.top = Some(top);
         }
-        let counters = &mut self.stats.counters;
-        match continuity {
-            Continuity::Live => {}
-            Continuity::Recovered => counters.resumes_recovered += 1,
-            Continuity::Gap(GapReason::RolledBack) => counters.gaps_rolled_back += 1,
-            Continuity::Gap(GapReason::Expired) => counters.gaps_expired += 1,
-            Continuity::Gap(_) => counters.gaps_unknown += 1,
-        }
         if format.is_client() {
             return self.client_joined(token, &Joined { top, continuity, events, more });
         }
+        self.count_resume(continuity);
         // What the client holds before the first event of the page: after a gap that is not what
         // it asked for, and an id makes the gap be said once, not on every reconnect.
         let before = match events.first() {
@@ -233,6 +226,17 @@ impl Shard {
         };
         self.say_start(endpoint, index, before, continuity, format);
         self.push_page(index, token, top, events, more);
+    }
+
+    pub(super) fn count_resume(&mut self, continuity: Continuity) {
+        let counters = &mut self.stats.counters;
+        match continuity {
+            Continuity::Live => {}
+            Continuity::Recovered => counters.resumes_recovered += 1,
+            Continuity::Gap(GapReason::RolledBack) => counters.gaps_rolled_back += 1,
+            Continuity::Gap(GapReason::Expired) => counters.gaps_expired += 1,
+            Continuity::Gap(_) => counters.gaps_unknown += 1,
+        }
     }
 
     fn on_page(

@@ -148,6 +148,7 @@ pub struct Shard {
     calls: api::Calls,
     surveys: api::survey::Surveys,
     aggregates: aggregates::Aggregates,
+    recoveries: client::Recoveries,
     /// Answers to reads that must not be given while their session is at work.
     deferred: Vec<(u64, http::Response)>,
     publishes: Publishes,
@@ -233,6 +234,7 @@ impl Shard {
             surveys: api::survey::Surveys::default(),
             started_ms: now.ms,
             aggregates: aggregates::Aggregates::default(),
+            recoveries: client::Recoveries::default(),
             deferred: Vec::new(),
             frames: TurnFrames::new(coders::Coders::new(
                 settings.limits.ws_deflate_bytes_min,
@@ -455,6 +457,9 @@ impl Shard {
         let mut sooner = |at: u64| deadline = Some(deadline.map_or(at, |other| other.min(at)));
         if let Some(deadline_ms) = self.aggregates.deadline_ms() {
             sooner(deadline_ms);
+        }
+        if let Some(at) = self.recoveries.deadline_ms() {
+            sooner(at);
         }
         if self.publishes.has_parked() || !self.asks.is_empty() || self.reads.refused {
             sooner(self.now.ms + 5);

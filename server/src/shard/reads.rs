@@ -226,6 +226,9 @@ impl Shard {
         while let Some((ticket, answer)) = store.next(self.id.0) {
             match answer {
                 answer if self.aggregates.knows(ticket) => self.on_aggregate(ticket, answer),
+                answer if self.recoveries.knows(ticket) => {
+                    self.on_missed(ticket, super::client::block(answer));
+                }
                 Ok(Answer::History(block)) => self.on_block(ticket, Ok(block)),
                 Err(error) => self.on_block(ticket, Err(error)),
                 Ok(_) => {} // of a run that is forgotten
@@ -233,6 +236,7 @@ impl Shard {
         }
         self.reads.refused = false;
         self.run_aggregates(&*store);
+        self.run_recoveries(&*store);
         if self.reads.has_steps() {
             self.run_history_steps(&*store);
         }

@@ -88,6 +88,7 @@ impl Shard {
         ledger.set(Holder::TlsSessions, tls as u64);
         ledger.set(Holder::Bodies, self.publishes.memory_bytes() as u64);
         ledger.set(Holder::Queries, self.aggregates.memory_bytes() as u64);
+        ledger.set(Holder::Recoveries, self.recoveries.memory_bytes() as u64);
         let compression = self.frames.coders.memory_bytes() + self.inflater.memory_bytes();
         ledger.set(Holder::Compression, compression as u64);
         ledger.set(Holder::PartialInput, self.partial_bytes as u64);

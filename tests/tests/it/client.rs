@@ -7,7 +7,7 @@ use crate::rig::http::Wire;
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site};
 use serde_json::{Value, json};
-use server::config::Access;
+use server::config::{Access, Namespace};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
@@ -34,6 +34,8 @@ pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site,
             config.namespaces.insert("room".into(), room);
             quiet.client_publish = Access::Nobody;
             config.namespaces.insert("quiet".into(), quiet.clone());
+            let few = Namespace { history_size: 4, ..Namespace::default() };
+            config.namespaces.insert("few".into(), few);
             quiet.subscribe = Access::Nobody;
             quiet.history = Access::Nobody;
             config.namespaces.insert("closed".into(), quiet);

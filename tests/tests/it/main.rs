@@ -29,6 +29,7 @@ mod limits;
 mod presence;
 mod query;
 mod query_clickhouse;
+mod recovery;
 mod s3;
 mod sinks;
 mod sse;

@@ -43,6 +43,13 @@ pub(super) struct Connecting {
     bytes: usize,
 }
 
+impl Connecting {
+    /// Bytes of the events that its answer carries so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// A subscription whose join is answered.
 #[derive(Debug)]
 struct Found {

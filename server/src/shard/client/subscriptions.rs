@@ -24,6 +24,7 @@ const FOSSIL: &str = "fossil";
 const REJECT_UNRECOVERED: i64 = 2;
 
 /// What a join found.
+#[derive(Clone, Copy)]
 pub struct Joined<'a> {
     /// The channel's newest position.
     pub top: Position,
@@ -120,7 +121,10 @@ impl Shard {
         joined: &Joined<'_>,
     ) {
         let Some((endpoint, key)) = self.key_of(token) else { return };
-        if self.holds_joined(token, key, joined) {
+        let mut missed = Vec::new();
+        let Some(joined) = self.recovered(token, joined, &mut missed) else { return };
+        self.count_resume(joined.continuity);
+        if self.holds_joined(token, key, &joined) {
             return;
         }
         // After a gap the client begins with what comes now: the protocol has it load the state
@@ -139,7 +143,7 @@ impl Shard {
         let Some(client) = self.client_mut(token.place()) else { return };
         let (to, sub) = (client.outlet, client.sub_mut(token.index));
         let Some(answer) = sub.map(Sub::answer) else { return };
-        let continuity = answer.continuity(joined);
+        let continuity = answer.continuity(&joined);
         if answer.recover.is_some() && answer.strict && continuity != Continuity::Recovered {
             client.subs.retain(|sub| sub.number != token.index);
             self.unsubscribe_one(endpoint, token.index);
@@ -151,7 +155,7 @@ impl Shard {
             Some(passing) => passing,
             None => joined.events,
         };
-        let joined = Joined { events, continuity, ..*joined };
+        let joined = Joined { events, continuity, ..joined };
         self.say_subscribed(to, token, &answer, &joined);
         // The others have entered behind their join.
         if answer.strict {

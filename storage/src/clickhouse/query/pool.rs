@@ -145,8 +145,8 @@ async fn answer(turn: &Turn<'_>, table: &str, query: Query) -> Result<Answer, Re
         Query::Aggregate(Aggregate::Top(query)) => {
             top::top(turn, table, &query).await.map(Answer::Top)
         }
-        Query::More(_) => {
-            let what = "this is the rest of another store's query".to_owned();
+        Query::Missed(_) | Query::More(_) => {
+            let what = "this is another store's query".to_owned();
             Err(ReadError::Unavailable { what })
         }
     }
