@@ -87,7 +87,7 @@ async def main():
     client = None
     # Back at once where a script cuts often.
     quick = {"min_reconnect_delay": 0.01, "max_reconnect_delay": 0.05}
-    options = quick if any(step == "follow" for step, _ in json.loads(SCRIPT)) else {}
+    pace = quick if any(step == "follow" for step, _ in json.loads(SCRIPT)) else {}
     subscriptions = {}
 
     # One token after the other, as a backend would give them.
@@ -105,7 +105,7 @@ async def main():
         nonlocal client
         if step == "connect":
             token = (argument or {}).get("token", "")
-            client = Client(URL, events=Connection(), use_protobuf=BINARY, token=token, **options)
+            client = Client(URL, events=Connection(), use_protobuf=BINARY, token=token, **pace)
             await client.connect()
         elif step == "subscribe":
             name = argument[0]

@@ -47,7 +47,7 @@ impl Bed {
         let conn = ConnId { slot: self.connections, generation: 0 };
         self.connections += 1;
         self.shard.begin(self.now);
-        self.shard.accepted(conn);
+        self.shard.accepted(conn, None);
         self.shard.received(conn, bytes);
         let mut answer = Vec::new();
         self.settle(|sent, bytes| {

@@ -28,6 +28,7 @@ use crate::metrics::cost::CostWatch;
 use crate::metrics::{ShardSnapshot, SnapshotSlot};
 use crate::reactor::listeners::{self, Held};
 use crate::reactor::{Clock, Ended, Shared};
+use crate::shard::floods::Addresses;
 use crate::shard::http::origin::OriginRules;
 use crate::shard::{Page, Settings};
 use proto::tls::TlsConfig;
@@ -356,6 +357,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.frame_bytes_max = budget.shard.frame_bytes as usize;
     settings.body_pool_bytes = budget.shard.body_bytes as usize;
     settings.presence_pool_bytes = budget.shard.presence_bytes as usize;
+    settings.addresses = Addresses::new(&config.shared_addresses);
     settings.queries_max = budget.shard.queries_max as usize;
     settings.origins = OriginRules {
         allowed: config.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),

@@ -52,6 +52,12 @@ pub struct Limits {
     pub presence_members_max: u32,
     /// Bytes of members over all shards.
     pub presence_bytes_max: u64,
+    /// Commands that one client of the client protocol may send per second; 0: as many as it likes.
+    pub client_commands_per_s_max: u32,
+    /// Commands that all clients of one address may send per second; 0: as many as they like.
+    pub address_commands_per_s_max: u32,
+    /// Connections that one address may make per second; 0: as many as it likes.
+    pub address_connects_per_s_max: u32,
     /// HTTP/2 connections over all shards (each is budgeted apart: they are heavy).
     pub h2_connections_max: u32,
     /// Buffers that a shard receives into.
@@ -101,6 +107,9 @@ impl Default for Limits {
             dedupe_bytes_max: 128 << 20,
             presence_members_max: 10_000,
             presence_bytes_max: 64 << 20,
+            client_commands_per_s_max: 200,
+            address_commands_per_s_max: 20_000,
+            address_connects_per_s_max: 1_000,
             h2_connections_max: 1_000,
             // The kernel goes round them, so all are touched and resident whatever the load: 4 MiB.
             // With 1,024 they were more than half of what 15,000 idle connections took.

@@ -54,6 +54,7 @@ pub struct Config {
     pub allow_anonymous: bool,
     pub share_port: bool,
     pub allowed_origins: Vec<String>,
+    pub shared_addresses: Vec<String>,
     pub drain_time_s: u32,
     pub tls: Tls,
     pub log: Log,

@@ -3,6 +3,7 @@
 
 use super::{Config, Deliver, Namespace, Parquet, ReadFrom};
 use crate::mesh::SHARDS_MAX;
+use crate::shard::floods::Network;
 use std::net::SocketAddr;
 
 /// One value that cannot stay.
@@ -82,6 +83,12 @@ impl Found {
         if name.len() > 255 || name.bytes().any(|byte| !byte.is_ascii_graphic()) {
             self.add("server_name", "it is a label value: at most 255 printable ASCII characters");
         }
+        for network in &config.shared_addresses {
+            if Network::parse(network).is_none() {
+                let text = "is neither an address nor a network such as `10.0.0.0/8` or `fd00::/8`";
+                self.add("shared_addresses", format!("{network:?} {text}"));
+            }
+        }
         for origin in &config.allowed_origins {
             if !is_web_origin(origin) {
                 self.add(
@@ -150,6 +157,12 @@ impl Found {
         range("limits.dedupe_ids_max", u(limits.dedupe_ids_max), 0, 100_000_000);
         range("limits.dedupe_age_s", u(limits.dedupe_age_s), 0, 7 * 86_400);
         range("limits.dedupe_bytes_max", limits.dedupe_bytes_max, 0, 1 << 50);
+        let own = u(limits.client_commands_per_s_max);
+        range("limits.client_commands_per_s_max", own, 0, 1_000_000);
+        let commands = u(limits.address_commands_per_s_max);
+        range("limits.address_commands_per_s_max", commands, 0, 100_000_000);
+        let connects = u(limits.address_connects_per_s_max);
+        range("limits.address_connects_per_s_max", connects, 0, 100_000_000);
         range("limits.h2_connections_max", u(limits.h2_connections_max), 0, 1_000_000);
         range("limits.h2_streams_max", u(limits.h2_streams_max), 1, 100_000);
         range("limits.heartbeat_s", u(limits.heartbeat_s), 1, 3_600);

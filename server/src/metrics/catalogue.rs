@@ -359,6 +359,15 @@ pub static FAMILIES: &[Family] = &[
         "Events sent from history to subscribers that resumed.",
     ),
     family(
+        "shardcast_floods_total",
+        Counter,
+        "",
+        &["reason", "shard"],
+        "What was refused for its rate: commands of a client (commands_ended: the client that went on \
+         was sent away), commands and connects of an address, control_frames of a WebSocket, which \
+         ends. The client was told; limits.client_* and limits.address_* say how much may come.",
+    ),
+    family(
         "shardcast_tls_errors_total",
         Counter,
         "",

@@ -93,6 +93,11 @@ measured! {
         sends_blocked = "shardcast_sends_blocked_total" [];
         turns = "shardcast_turns_total" [];
         connections_handed_on = "shardcast_connections_handed_on_total" [];
+        floods_commands = "shardcast_floods_total" ["reason" = "commands"];
+        floods_ended = "shardcast_floods_total" ["reason" = "commands_ended"];
+        floods_address = "shardcast_floods_total" ["reason" = "address_commands"];
+        floods_connects = "shardcast_floods_total" ["reason" = "address_connects"];
+        floods_control = "shardcast_floods_total" ["reason" = "control_frames"];
         auth_missing = "shardcast_auth_refusals_total" ["reason" = "missing"];
         auth_invalid = "shardcast_auth_refusals_total" ["reason" = "invalid"];
         auth_expired = "shardcast_auth_refusals_total" ["reason" = "expired"];

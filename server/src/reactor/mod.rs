@@ -182,9 +182,9 @@ impl<D: Driver> Reactor<D> {
 
     fn feed(&mut self, completion: Completion) {
         match completion {
-            Completion::Accepted { conn, listener, .. } => {
+            Completion::Accepted { conn, listener, peer } => {
                 if !self.hand_on(conn, listener) {
-                    self.shard.accepted(conn);
+                    self.shard.accepted(conn, peer.map(|peer| peer.ip()));
                 }
             }
             Completion::Refused => self.shard.refused(),
@@ -230,7 +230,7 @@ impl<D: Driver> Reactor<D> {
         if let Err(back) = queue.push(HandOver { socket, listener, from }) {
             // Another shard was faster: keep it after all.
             if let Some(conn) = self.driver.adopt(back.socket) {
-                self.shard.accepted(conn);
+                self.accept_handed(conn);
             }
             return true;
         }
@@ -244,10 +244,15 @@ impl<D: Driver> Reactor<D> {
     fn take_hand_overs(&mut self) {
         while let Some(hand_over) = self.shared.hand_overs[self.shard.id().index()].pop() {
             match self.driver.adopt(hand_over.socket) {
-                Some(conn) => self.shard.accepted(conn),
+                Some(conn) => self.accept_handed(conn),
                 None => self.shard.refused(),
             }
         }
+    }
+
+    fn accept_handed(&mut self, conn: crate::driver::ConnId) {
+        let peer = self.driver.peer(conn).map(|peer| peer.ip());
+        self.shard.accepted(conn, peer);
     }
 
     fn take_commands(&mut self, now_ms: u64) {

@@ -5,6 +5,7 @@
 //! not know the difference, only the flush does. State is plain data on purpose: a later version
 //! hands live connections to a new process.
 
+use super::floods::AddressKey;
 use super::format::Format;
 use super::outbox::Outbox;
 use super::session::Session;
@@ -262,6 +263,8 @@ impl Stamp {
 pub struct Connection {
     /// The driver's name for it.
     pub id: ConnId,
+    /// Whose clients' rate it counts for.
+    pub address: AddressKey,
     /// Its outgoing side.
     pub outbox: Outbox,
     /// What is spoken on it.

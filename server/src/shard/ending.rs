@@ -322,18 +322,16 @@ impl Shard {
     }
 
     /// A connection above the cap: an answer that says so, and the end.
-    pub(super) fn refuse_connection(&mut self, conn: ConnId) {
+    pub(super) fn refuse_connection(&mut self, conn: ConnId, response: &Response) {
         if self.connections.get(conn).is_none_or(|connection| connection.tls.is_some()) {
             self.close_now(conn);
             return;
         }
-        let text = "the server holds as many connections as it may; try again later";
-        let response = Response::error(503, "too_many_connections", text);
         let fields: Vec<(&str, &str)> =
             response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let mut out = Vec::new();
         let framing = Framing::Length(response.body.len() as u64);
-        let written = http1::write_head(&mut out, 503, &fields, framing, false);
+        let written = http1::write_head(&mut out, response.status, &fields, framing, false);
         debug_assert!(written.is_ok(), "our own fields are legal");
         out.extend_from_slice(&response.body);
         self.finish_connection(conn, CloseReason::Overload, Some(out.into()));

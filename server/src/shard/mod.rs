@@ -25,6 +25,7 @@ mod delivery;
 mod doing;
 mod ending;
 mod fanout;
+pub mod floods;
 mod flush;
 mod format;
 mod frames;
@@ -71,6 +72,7 @@ use proto::ws::deflate::Inflater;
 use publish::Publishes;
 use session::Session;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use storage::StorageRing;
 use streams::Streams;
@@ -282,9 +284,10 @@ impl Shard {
         self.ids.set_now_ms((now.wall_us / 1_000).max(0) as u64);
     }
 
-    /// A connection was accepted.
-    pub fn accepted(&mut self, conn: ConnId) {
+    /// A connection was accepted; without its peer's address it counts for none.
+    pub fn accepted(&mut self, conn: ConnId, peer: Option<IpAddr>) {
         self.stats.counters.connections_established += 1;
+        let address = self.settings.addresses.key(peer);
         let tls = self.settings.tls.as_ref().map(|config| {
             Box::new(Tls { session: proto::tls::TlsSession::new(config), pending: Vec::new() })
         });
@@ -292,6 +295,7 @@ impl Shard {
         let now = Stamp::at(self.now.ms);
         self.connections.insert(Connection {
             id: conn,
+            address,
             outbox: outbox::Outbox::default(),
             session: Session::fresh(&self.settings),
             tls,
@@ -312,7 +316,18 @@ impl Shard {
         self.commands.push(Command::Arm(conn, ReceiveMode::Poll));
         if self.connections.len() > self.settings.connections_max as usize {
             self.stats.counters.connections_rejected += 1;
-            self.refuse_connection(conn);
+            let text = "the server holds as many connections as it may; try again later";
+            let response = http::Response::error(503, "too_many_connections", text);
+            self.refuse_connection(conn, &response);
+            return;
+        }
+        let connects_max = self.settings.limits.address_connects_per_s_max;
+        if !self.settings.addresses.connects(address, self.now.ms, connects_max) {
+            self.stats.counters.connections_rejected += 1;
+            self.stats.counters.floods_connects += 1;
+            let text = "too many connections from this address; come back in a few seconds";
+            let response = http::Response::error(429, "too_many_connects", text);
+            self.refuse_connection(conn, &response);
         }
     }
 

@@ -204,6 +204,7 @@ impl Shard {
         match message {
             Message::Text(_) | Message::Binary(_) => After::GoOn,
             Message::Ping(_) | Message::Pong(_) if socket.floods(self.now.ms, control_max) => {
+                self.stats.counters.floods_control += 1;
                 let text = "too many control frames per second";
                 self.close_ws(conn, 1008, text, CloseReason::PolicyViolation);
                 After::Over

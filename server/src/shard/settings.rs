@@ -1,5 +1,6 @@
 //! What shards need of the configuration, distilled once and shared by all of them.
 
+use super::floods::Addresses;
 use super::http::origin::OriginRules;
 use crate::auth::Auth;
 use crate::config::limits::Limits;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub queries_max: usize,
     /// Who may do what; `None`: everybody what the namespaces permit.
     pub auth: Option<Arc<Auth>>,
+    /// What the clients of each address ask for.
+    pub addresses: Addresses,
     /// Host and Origin rules.
     pub origins: OriginRules,
     /// Channels of one SSE stream.
@@ -81,6 +84,7 @@ impl Settings {
             presence_pool_bytes: 32 << 20,
             queries_max: 2,
             auth: None,
+            addresses: Addresses::default(),
             origins: OriginRules::default(),
             sse_channels_max: 16,
             sse_retry_ms: (1_000, 5_000),

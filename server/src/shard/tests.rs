@@ -71,7 +71,7 @@ impl Bed {
         let fields = if path.contains("/sse") { "" } else { upgrade };
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
         self.shard.begin(self.now);
-        self.shard.accepted(Self::conn(slot));
+        self.shard.accepted(Self::conn(slot), None);
         self.shard.received(Self::conn(slot), request.as_bytes());
         for _ in 0..4 {
             self.turn();
@@ -257,7 +257,7 @@ fn a_query_of_a_thousand_channels_is_refused_at_the_first_too_many() {
         let request =
             format!("GET {path}?{}&channel=%20 HTTP/1.1\r\nHost: x\r\n\r\n", names.join("&"));
         bed.shard.begin(bed.now);
-        bed.shard.accepted(Bed::conn(0));
+        bed.shard.accepted(Bed::conn(0), None);
         bed.shard.received(Bed::conn(0), request.as_bytes());
         bed.turn();
         let heard = String::from_utf8_lossy(&bed.heard[&0]).into_owned();

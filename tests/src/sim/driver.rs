@@ -132,7 +132,7 @@ impl SimDriver {
             closing: false,
         };
         self.held.insert(slot, held);
-        shard.accepted(ConnId { slot, generation });
+        shard.accepted(ConnId { slot, generation }, None);
     }
 
     fn feed_part(

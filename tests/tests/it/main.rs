@@ -21,6 +21,7 @@ mod delta;
 mod demo;
 mod durability;
 mod faults;
+mod floods;
 mod formats;
 mod guides;
 mod h2load;

@@ -68,7 +68,7 @@ impl Bench {
         for (slot, path) in requests {
             let conn = ConnId { slot: *slot, generation: 1 };
             if self.shard.connections.get(conn).is_none() {
-                self.shard.accepted(conn);
+                self.shard.accepted(conn, None);
             }
             let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             self.shard.received(conn, request.as_bytes());

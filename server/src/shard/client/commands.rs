@@ -5,6 +5,7 @@ use crate::auth::{Action, Caller, TokenError};
 use crate::mesh;
 use crate::shard::Shard;
 use crate::shard::connection::{EndpointId, Stamp};
+use crate::shard::floods::Flow;
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     ClientMessage, Command, Commands, ConnectRequest, ConnectResult, DisconnectCode, ErrorCode,
@@ -21,9 +22,19 @@ impl Shard {
         let to = client.outlet;
         let mut commands = Commands::new(to.format.encoding(), frame, Limits::DEFAULT);
         while let Some(command) = commands.next() {
-            let after = match command {
-                Ok(command) => self.on_command(client, command),
+            // A pong has to be asked for.
+            let counts = match &command {
+                Ok(command) => command.request.as_ref().map(|_| command.id),
                 Err(error) => match error.outcome() {
+                    Outcome::Reply { id, .. } => Some(id),
+                    Outcome::Disconnect(_) => None,
+                },
+            };
+            let flood = counts.and_then(|id| self.flood(client, id));
+            let after = match (flood, command) {
+                (Some(after), _) => after,
+                (None, Ok(command)) => self.on_command(client, command),
+                (None, Err(error)) => match error.outcome() {
                     Outcome::Reply { id, code } if client.connected => {
                         self.reply_error(to, id, code);
                         After::GoOn
@@ -40,12 +51,52 @@ impl Shard {
                 After::GoOn => {}
                 After::Park => {
                     client.held = commands.rest().to_vec();
+                    self.charge(client, frame.len() - client.held.len());
                     return After::Park;
                 }
                 After::Over => return After::Over,
             }
         }
+        self.charge(client, frame.len());
         After::GoOn
+    }
+
+    /// What was carried out costs by its bytes, too.
+    fn charge(&self, client: &mut Client, bytes: usize) {
+        let commands_max = self.settings.limits.client_commands_per_s_max;
+        client.bucket.bytes(self.now.ms, commands_max, bytes);
+    }
+
+    /// Refuses a command that comes too fast.
+    fn flood(&mut self, client: &mut Client, id: u32) -> Option<After> {
+        let to = client.outlet;
+        let (limits, now_ms) = (&self.settings.limits, self.now.ms);
+        let counters = &mut self.stats.counters;
+        match client.bucket.command(now_ms, limits.client_commands_per_s_max) {
+            Flow::Within => {
+                let address = self.connections.get(to.at.conn)?.address;
+                let commands_max = limits.address_commands_per_s_max;
+                if self.settings.addresses.commands(address, now_ms, commands_max) {
+                    return None;
+                }
+                counters.floods_address += 1;
+            }
+            Flow::Over => counters.floods_commands += 1,
+            Flow::Flood => {
+                counters.floods_ended += 1;
+                let text = Some("too many commands for too long");
+                return Some(self.disconnect(to, DisconnectCode::TooManyErrors, text));
+            }
+        }
+        // What follows a `connect` in its frame counts on it.
+        if !client.connected {
+            return Some(self.disconnect(to, DisconnectCode::TooManyRequests, None));
+        }
+        // Only what is not to be answered has no number.
+        if id != 0 {
+            self.reply_error(to, id, ErrorCode::TooManyRequests);
+        }
+        Some(After::GoOn)
     }
 
     fn on_command(&mut self, client: &mut Client, command: Command<'_>) -> After {

@@ -47,6 +47,7 @@ pub(super) use subscriptions::{publication, with_delta};
 
 use super::Shard;
 use super::connection::{EndpointId, Stamp};
+use super::floods::Bucket;
 use super::format::Format;
 use super::session::Session;
 use super::session_ws::{After, WebSocket};
@@ -108,6 +109,8 @@ pub struct Client {
     /// Its user; `None` if anonymous.
     identity: Option<Arc<Identity>>,
     subs: Vec<Sub>,
+    /// What its commands may still cost.
+    bucket: Bucket,
     /// Commands whose answers are on their way.
     pending: u16,
     /// The rest of a frame, behind a publish that is parked or a connect that waits.
@@ -196,6 +199,7 @@ impl Client {
             id,
             identity: None,
             subs: Vec::new(),
+            bucket: Bucket::default(),
             pending: 0,
             held: Vec::new(),
             connecting: None,
