@@ -64,12 +64,14 @@ fn run(seed: u64, arguments: &Arguments) -> bool {
     match sim::run(seed, ticks, arguments.trace) {
         Ok(outcome) => {
             println!(
-                "seed {seed} ok {:016x}: {} events, {} durable, {} delivered, {} boots, {} s \
-                 in {:.2} s",
+                "seed {seed} ok {:016x}: {} events, {} durable, {} delivered, {}/{} recovered, \
+                 {} boots, {} s in {:.2} s",
                 outcome.hash,
                 outcome.events,
                 outcome.durable,
                 outcome.delivered,
+                outcome.recoveries.0,
+                outcome.recoveries.0 + outcome.recoveries.1,
                 outcome.boots,
                 outcome.virtual_ms / 1_000,
                 began.elapsed().as_secs_f64(),

@@ -72,6 +72,11 @@ impl SimDriver {
         }
     }
 
+    /// Every operation runs to its end from here on.
+    pub fn cancel_nothing(&mut self) {
+        self.completions.cancelled = 0;
+    }
+
     /// True if a turn would find something.
     pub fn is_ready(&self, net: &Net) -> bool {
         self.woken

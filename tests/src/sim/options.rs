@@ -5,7 +5,7 @@
 
 use super::chance::Chance;
 use server::config::Config;
-use server::config::namespace::{Deliver, Namespace, OutboxPolicy};
+use server::config::namespace::{Access, Deliver, Namespace, OutboxPolicy};
 use std::fmt;
 
 /// See the module. Rates are times in a thousand faults, or in a hundred thousand steps.
@@ -50,6 +50,10 @@ pub struct Options {
     pub completions: Completions,
     /// What one turn of a shard copies for its sends.
     pub frame_bytes: usize,
+    /// Clients of the client protocol.
+    pub clients: u64,
+    /// What one of them may get from the spool, in events.
+    pub recovery_events: u32,
 }
 
 /// What the ring does beside what it must. Off in half the worlds, which run as they did before
@@ -123,6 +127,8 @@ impl Options {
             // Last, so that what stands above is drawn as before.
             completions: Completions::draw(chance),
             frame_bytes: chance.pick(&[1 << 30, 1 << 30, 1_000]),
+            clients: chance.range(0, 6),
+            recovery_events: chance.pick(&[10_000, 10_000, 200, 0]),
         }
     }
 
@@ -136,6 +142,7 @@ impl Options {
         limits.heartbeat_s = self.heartbeat_s;
         limits.publish_wait_s = self.publish_wait_s;
         limits.message_bytes_max = 64 << 10;
+        limits.recovery_events_max = self.recovery_events;
         // Events here are short; compression is to happen all the same.
         limits.ws_deflate_bytes_min = 20;
         limits.channels_max = 10_000;
@@ -143,9 +150,14 @@ impl Options {
         config.spool.segment_bytes = self.segment_bytes;
         config.spool.checkpoint_bytes = self.segment_bytes / 2;
         let base = Namespace { history_age_s: self.history_age_s, ..Namespace::default() };
+        // Where there is nobody to be listed nothing is planned for it.
+        let (presence, join_leave) = match self.clients {
+            0 => (Access::Nobody, false),
+            _ => (Access::Anonymous, true),
+        };
         let [default, dur, mem, tiny] = self.policies;
         let namespaces = [
-            ("default", Namespace { outbox_policy: default, ..base.clone() }),
+            ("default", Namespace { outbox_policy: default, presence, join_leave, ..base.clone() }),
             ("dur", Namespace { outbox_policy: dur, deliver: Deliver::Durable, ..base.clone() }),
             ("mem", Namespace { outbox_policy: mem, store: false, ..base.clone() }),
             (

@@ -84,6 +84,8 @@ pub struct Oracle {
     moved_on: Vec<(String, Epoch, u64)>,
     /// Events seen by subscribers, for the report.
     pub delivered: u64,
+    /// Clients that came back with a position: recovered, and not.
+    pub recoveries: (u64, u64),
 }
 
 impl Oracle {
@@ -103,6 +105,7 @@ impl Oracle {
             raw: Vec::new(),
             moved_on: Vec::new(),
             delivered: 0,
+            recoveries: (0, 0),
         }
     }
 
@@ -328,6 +331,13 @@ impl Oracle {
             }
             GapReason::Expired => Ok(()),
         }
+    }
+
+    /// A client subscribed; `asked` with a position.
+    pub fn count_recovery(&mut self, asked: bool, recovered: bool) {
+        let (found, lost) = &mut self.recoveries;
+        *found += u64::from(asked && recovered);
+        *lost += u64::from(asked && !recovered);
     }
 
     /// The highest offset heard of in an incarnation.

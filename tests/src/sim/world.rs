@@ -5,6 +5,7 @@
 //! stands at the top of its channels, a drain ends, and the next start finds a clean stop.
 
 use super::chance::Chance;
+use super::client::SdkClient;
 use super::host::Host;
 use super::http2::Http2Client;
 use super::lurker::Lurker;
@@ -42,6 +43,7 @@ pub struct World {
     subscribers: Vec<Subscriber>,
     lurkers: Vec<Lurker>,
     http2: Vec<Http2Client>,
+    clients: Vec<SdkClient>,
     now: Now,
     calm: bool,
     /// Drains that came to their end.
@@ -68,6 +70,8 @@ pub struct Outcome {
     pub durable: usize,
     pub boots: u64,
     pub virtual_ms: u64,
+    /// Clients that came back and recovered, and that did not.
+    pub recoveries: (u64, u64),
 }
 
 impl World {
@@ -85,6 +89,7 @@ impl World {
             subscribers: Vec::new(),
             lurkers: (0..options.lurkers).map(|_| Lurker::default()).collect(),
             http2: Vec::new(),
+            clients: Vec::new(),
             now: Now { ms: 1_000, wall_us: WALL_START_US },
             calm: false,
             stops: 0,
@@ -102,6 +107,8 @@ impl World {
             (0..options.subscribers).map(|_| Subscriber::draw(&mut world.scene().0)).collect();
         world.http2 =
             (0..options.publishers_h2).map(|_| Http2Client::draw(&mut world.scene().0)).collect();
+        world.clients =
+            (0..options.clients).map(|_| SdkClient::draw(&mut world.scene().0)).collect();
         world
     }
 
@@ -118,6 +125,7 @@ impl World {
             durable: self.oracle.durable_count(),
             boots: self.boots,
             virtual_ms: self.now.ms,
+            recoveries: self.oracle.recoveries,
         })
     }
 
@@ -199,7 +207,14 @@ impl World {
 
     fn client(&mut self) -> Verdict {
         let http1 = self.publishers.len() + self.subscribers.len() + self.lurkers.len();
-        let at = self.chance.index(http1 + self.http2.len());
+        let others = http1 + self.http2.len();
+        let at = self.chance.index(others + self.clients.len());
+        if let Some(number) = at.checked_sub(others) {
+            let mut clients = std::mem::take(&mut self.clients);
+            let stepped = clients[number].step(&mut self.scene().0);
+            self.clients = clients;
+            return stepped.map_err(|why| format!("client {number}: {why}"));
+        }
         if let Some(number) = at.checked_sub(http1) {
             let mut http2 = std::mem::take(&mut self.http2);
             let stepped = http2[number].step(&mut self.scene().0);
@@ -445,6 +460,11 @@ impl World {
         self.net.heal();
         self.heal_disk();
         self.files.faults(|faults| faults.short_write_one_in = 0);
+        // Each ends a connection: with many clients hardly ever would all of them be there.
+        self.options.completions.cancelled = 0;
+        if let Some(host) = &mut self.host {
+            host.cancel_nothing();
+        }
         let began_ms = self.now.ms;
         self.settle(began_ms, "requests unanswered", |world| {
             world.host.is_some()
@@ -511,6 +531,7 @@ impl World {
         }
         let http1 = self.subscribers.iter().map(|s| s.standing().unwrap_or_default());
         let all = http1.chain(self.http2.iter().map(Http2Client::standing));
+        let all = all.chain(self.clients.iter().map(SdkClient::standing));
         for (number, standing) in all.enumerate() {
             for (channel, at) in standing {
                 let Some(top) = self.oracle.top(channel) else { continue };

@@ -103,7 +103,8 @@ impl Shard {
         let Command { id, request } = command;
         let to = client.outlet;
         let Some(request) = request else {
-            if std::mem::take(&mut client.pong_due) {
+            if let Some(left) = client.pongs_due.checked_sub(1) {
+                client.pongs_due = left;
                 return After::GoOn;
             }
             return self.disconnect(to, DisconnectCode::BadRequest, Some("a pong without a ping"));

@@ -100,8 +100,8 @@ pub struct Client {
     outlet: Outlet,
     /// `connect` was answered.
     connected: bool,
-    /// A ping is not answered yet.
-    pong_due: bool,
+    /// Pings that are not answered yet: with a short heartbeat several.
+    pongs_due: u16,
     /// When the last ping went out.
     pinged: Stamp,
     /// A random UUID.
@@ -194,7 +194,7 @@ impl Client {
         Self {
             outlet: Outlet { at, format },
             connected: false,
-            pong_due: false,
+            pongs_due: 0,
             pinged: Stamp::at(now_ms),
             id,
             identity: None,
@@ -236,21 +236,23 @@ impl Client {
             let until_ms = pinged_ms + connect_ms;
             return if now_ms >= until_ms { Beat::Stale } else { Beat::Later(until_ms) };
         }
-        if self.pong_due && now_ms >= pinged_ms + pong_ms {
+        let ping_ms = pinged_ms + beat_ms;
+        // The first of those that are not answered yet went out so many heartbeats before the last.
+        let before = self.pongs_due.checked_sub(1).map(|more| u64::from(more) * beat_ms);
+        let pong_ms = before.map(|before_ms| pinged_ms.saturating_sub(before_ms) + pong_ms);
+        if pong_ms.is_some_and(|until_ms| now_ms >= until_ms) {
             Beat::NoPong
-        } else if now_ms >= pinged_ms + beat_ms {
+        } else if now_ms >= ping_ms {
             Beat::Ping
-        } else if self.pong_due {
-            Beat::Later(pinged_ms + pong_ms.min(beat_ms))
         } else {
-            Beat::Later(pinged_ms + beat_ms)
+            Beat::Later(pong_ms.map_or(ping_ms, |until_ms| ping_ms.min(until_ms)))
         }
     }
 
     /// The next ping; the client closes unless one comes in time, whatever else does.
     pub fn ping(&mut self, now_ms: u64) -> Bytes {
         self.pinged = Stamp::at(now_ms);
-        self.pong_due = true;
+        self.pongs_due = self.pongs_due.saturating_add(1);
         let format = self.outlet.format;
         format.message(|out| out.extend_from_slice(format.encoding().ping()))
     }
@@ -443,11 +445,32 @@ mod tests {
         let due = client.pinged.ms() + pong;
         assert_eq!(client.due(first, connect, beat, pong), Beat::Later(due));
         assert_eq!(client.due(due, connect, beat, pong), Beat::NoPong);
-        client.pong_due = false;
+        client.pongs_due = 0;
         let next = client.pinged.ms() + beat;
         assert_eq!(client.due(due, connect, beat, pong), Beat::Later(next));
         // A pong that may take longer than the time between two pings.
-        client.pong_due = true;
+        client.pongs_due = 1;
         assert_eq!(client.due(due, connect, pong, beat), Beat::Ping);
+    }
+
+    #[test]
+    fn pings_go_on_while_a_pong_is_late_and_each_may_be_answered() {
+        let (connect, beat, pong) = (10_000, 2_000, 7_000);
+        let at = Place::connection(ConnId { slot: 0, generation: 0 });
+        let mut client = Client::new(at, Format::client(Encoding::Json), 1, 1_000);
+        client.connected = true;
+        for _ in 0..4 {
+            let next = client.pinged.ms() + beat;
+            assert_eq!(client.due(next, connect, beat, pong), Beat::Ping);
+            client.ping(next);
+        }
+        let last = client.pinged.ms();
+        // The first of the four went out three heartbeats ago.
+        let until = last - 3 * beat + pong;
+        assert_eq!(client.due(last, connect, beat, pong), Beat::Later(until));
+        assert_eq!(client.due(until, connect, beat, pong), Beat::NoPong);
+        // It is answered: the next one is waited for.
+        client.pongs_due -= 1;
+        assert_eq!(client.due(until, connect, beat, pong), Beat::Later(last + beat));
     }
 }
