@@ -164,9 +164,8 @@ pub fn drop_in(of: &Subject) -> String {
 /// for interrupts would have the profile placed on what is left.
 fn service_lines(of: &Subject) -> String {
     let mut out = format!("LimitNOFILE={}\n", of.nofile());
-    if let Some(value) = of.service("LimitMEMLOCK") {
-        let _ = writeln!(out, "LimitMEMLOCK={value}");
-    }
+    let memlock = of.service("LimitMEMLOCK").unwrap_or("infinity");
+    let _ = writeln!(out, "LimitMEMLOCK={memlock}");
     out.push_str(
         "# Quiet connections must not be swapped out, and the server not be the first to go.\n",
     );

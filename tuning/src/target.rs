@@ -35,6 +35,10 @@ pub struct Target {
     pub listen_ports: Vec<u16>,
     /// Descriptors the server keeps for itself.
     pub descriptors_reserved: u64,
+    /// Bytes of one shard's ring, where the kernel counts rings as locked memory.
+    pub ring_bytes: u64,
+    /// What the kernel counts `tcp_mem` in.
+    pub page_bytes: u64,
     /// Whose limits are looked at: a running server's, or this process's own.
     pub process: Option<u32>,
 }
@@ -66,6 +70,8 @@ impl Target {
             data_dir: PathBuf::from("./shardcast-data"),
             listen_ports: vec![8000, 9000],
             descriptors_reserved: 168 + u64::from(shards) * 9,
+            ring_bytes: 1_184 << 10,
+            page_bytes: 4_096,
             process: None,
         }
     }

@@ -138,6 +138,7 @@ fn what_is_wrong_with_each_machine_is_found() {
     check("metal", "disk.scheduler", Ok);
     check("metal", "cores.siblings", Ok);
     check("cloud", "files.nofile_hard", Ok);
+    check("cloud", "uring.memlock", Warning);
     check("cloud", "nic.rps", Warning);
     check("cloud", "nic.irq_affinity", Warning);
     check("cloud", "conntrack.max", Fatal);

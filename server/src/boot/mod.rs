@@ -31,6 +31,7 @@ use crate::reactor::{Clock, Ended, Shared};
 use crate::shard::floods::Addresses;
 use crate::shard::http::origin::OriginRules;
 use crate::shard::{Page, Settings};
+use crate::uring::UringUnavailable;
 use proto::tls::TlsConfig;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -139,7 +140,6 @@ impl Server {
         let facts = Facts::new(&config, &machine);
         let budget = Budget::derive(&config, facts)
             .map_err(|error| BootError::new(error.message, error.remedy))?;
-        preflight::run(&config, &budget)?;
         let shards = facts.shards as usize;
         let sizes = DriverSizes {
             connections: budget.shard.connections_max + REFUSAL_SLOTS,
@@ -147,7 +147,8 @@ impl Server {
             receive_buffer_bytes: budget.shard.receive_buffer_bytes,
             receive_bytes_per_turn: budget.shard.receive_buffer_bytes * 4,
         };
-        let engine = choose_engine(&config, &sizes)?;
+        let unlocked = preflight::run(&config, &budget, &sizes)?;
+        let engine = choose_engine(&config, &sizes, unlocked)?;
         let bound = bind_all(&config, shards)?;
         let addresses = bound.iter().filter_map(|b| listeners::address_of(&b[0]).ok()).collect();
         let admin = control::bind(config.admin_listen)
@@ -302,13 +303,23 @@ fn cost_watch(config: &Config) -> Result<SharedWatch, BootError> {
 /// Slots beyond the cap, so that a connection above it gets an answer and not a reset.
 const REFUSAL_SLOTS: u32 = 16;
 
-fn choose_engine(config: &Config, sizes: &DriverSizes) -> Result<Engine, BootError> {
+/// `unlocked` says why the shards could not all have a ring, although one can be built.
+fn choose_engine(
+    config: &Config,
+    sizes: &DriverSizes,
+    unlocked: Option<UringUnavailable>,
+) -> Result<Engine, BootError> {
     let choice = match config.engine {
         crate::config::Engine::Auto => EngineChoice::Auto,
         crate::config::Engine::Uring => EngineChoice::Uring,
         crate::config::Engine::Epoll => EngineChoice::Epoll,
     };
-    match engine::choose(choice, sizes) {
+    let chosen = match (choice, unlocked) {
+        (EngineChoice::Epoll, _) | (_, None) => engine::choose(choice, sizes),
+        (EngineChoice::Auto, Some(why)) => Ok((Engine::Epoll, Some(why))),
+        (EngineChoice::Uring, Some(why)) => Err(why),
+    };
+    match chosen {
         Ok((engine, None)) => Ok(engine),
         Ok((engine, Some(unavailable))) => {
             log::warn(

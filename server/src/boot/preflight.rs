@@ -4,10 +4,12 @@
 //! its configuration asks for is one warning each; what could be better is one line that says where
 //! to look. Checks that only a probe or a measurement can answer are left to `tune`.
 
-use super::BootError;
+use super::{BootError, REFUSAL_SLOTS};
 use crate::config::budget::{Budget, Facts, descriptors_reserved};
 use crate::config::{Config, Engine};
+use crate::driver::DriverSizes;
 use crate::log;
+use crate::uring::{UringDriver, UringUnavailable};
 use std::path::{Path, PathBuf};
 use tuning::check::{self, Context, Finding, Severity};
 use tuning::profile::Profile;
@@ -20,12 +22,25 @@ const REFUSED: &[&str] = &["memory.planned"];
 
 /// Checks that are not about this start: the probe of io_uring comes right after, the others are
 /// about what is in front of the server.
-const NOT_NOW: &[&str] = &["uring.", "net.heartbeat", "memory.connections", "disk.sync"];
+const NOT_NOW: &[&str] = &["net.heartbeat", "memory.connections", "disk.sync"];
 
-/// Looks, says what there is to say, and refuses where there is no use in starting.
-pub(super) fn run(config: &Config, budget: &Budget) -> Result<(), BootError> {
-    let findings = findings(config, budget, &Root::system());
+/// Looks, says what there is to say, and refuses where there is no use in starting. Gives why not
+/// every shard could have a ring, if that is so.
+pub(super) fn run(
+    config: &Config,
+    budget: &Budget,
+    sizes: &DriverSizes,
+) -> Result<Option<UringUnavailable>, BootError> {
+    let mut findings = findings(config, budget, sizes, &Root::system());
     refuse(&findings)?;
+    let locked = findings.iter().find(|finding| finding.id == MEMLOCK);
+    let locked = locked.filter(|finding| finding.severity >= Severity::Warning).map(|finding| {
+        let Finding { current, required, fix, .. } = finding;
+        let cause = format!("memory that may be locked: {current}, required: {required}");
+        UringUnavailable { cause, remedy: fix.clone() }
+    });
+    // The engine is chosen next, and speaks for itself.
+    findings.retain(|finding| !finding.id.starts_with("uring."));
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Fatal) {
         log::warn(
             "the machine does not allow what is configured",
@@ -46,16 +61,19 @@ pub(super) fn run(config: &Config, budget: &Budget) -> Result<(), BootError> {
         let ids = better.join(" ");
         log::info("`shardcast tune` has advice for this machine", &[("checks", &ids)]);
     }
-    Ok(())
+    Ok(locked)
 }
 
-fn findings(config: &Config, budget: &Budget, root: &Root) -> Vec<Finding> {
+const MEMLOCK: &str = "uring.memlock";
+
+fn findings(config: &Config, budget: &Budget, sizes: &DriverSizes, root: &Root) -> Vec<Finding> {
     let connections = match config.limits.connections_max {
         // Derived from what there is, so it fits.
         0 => budget.connections_max,
         asked => asked,
     };
-    let target = target(config, u64::from(connections), budget.facts.shards);
+    let mut target = target(config, u64::from(connections), budget.facts.shards);
+    target.ring_bytes = UringDriver::locked_bytes(sizes);
     let mut measured = Measured::nothing("not tried at start");
     measured.space = tuning::measure::space(&target.data_dir);
     let profile = Profile::load(&config.profile).ok();
@@ -94,6 +112,14 @@ pub fn target(config: &Config, connections: u64, shards: u32) -> Target {
     target.listen_ports = config.listen.iter().map(std::net::SocketAddr::port).collect();
     target.listen_ports.push(config.admin_listen.port());
     target.descriptors_reserved = descriptors_reserved(config, shards);
+    let per_shard = connections.div_ceil(u64::from(target.shards)) + u64::from(REFUSAL_SLOTS);
+    target.ring_bytes = UringDriver::locked_bytes(&DriverSizes {
+        connections: u32::try_from(per_shard).unwrap_or(u32::MAX),
+        receive_buffers: limits.receive_buffers_max,
+        receive_buffer_bytes: 0,
+        receive_bytes_per_turn: 0,
+    });
+    target.page_bytes = rustix::param::page_size() as u64;
     target
 }
 
@@ -121,6 +147,16 @@ mod tests {
         Budget::derive(config, facts).unwrap()
     }
 
+    fn looked(config: &Config, root: &Root) -> Vec<Finding> {
+        let sizes = DriverSizes {
+            connections: 4_096,
+            receive_buffers: 256,
+            receive_buffer_bytes: 16_384,
+            receive_bytes_per_turn: 65_536,
+        };
+        findings(config, &budget(config), &sizes, root)
+    }
+
     /// A machine of 4 GiB with 10,000 descriptors.
     fn machine() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
@@ -139,9 +175,9 @@ mod tests {
     fn memory_that_is_not_there_is_refused_with_the_words_of_the_check() {
         let (_dir, root) = machine();
         let mut config = Config::default();
-        assert_eq!(refuse(&findings(&config, &budget(&config), &root)), Ok(()));
+        assert_eq!(refuse(&looked(&config, &root)), Ok(()));
         config.limits.memory_bytes_max = 5 << 30;
-        let error = refuse(&findings(&config, &budget(&config), &root)).unwrap_err();
+        let error = refuse(&looked(&config, &root)).unwrap_err();
         assert!(error.message.starts_with("memory.planned: 5.0 GiB"), "{error}");
         assert!(error.remedy.contains("limits.memory_bytes_max = 3221225472"), "{error}");
     }
@@ -151,7 +187,7 @@ mod tests {
         let (_dir, root) = machine();
         let mut config = Config::default();
         let fatal = |config: &Config| {
-            let all = findings(config, &budget(config), &root);
+            let all = looked(config, &root);
             assert_eq!(refuse(&all), Ok(()));
             all.into_iter()
                 .filter(|f| f.severity == Severity::Fatal)

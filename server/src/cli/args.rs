@@ -30,7 +30,7 @@ pub enum Command {
     Config(ConfigArgs),
     Key(KeyArgs),
     Storage(StorageArgs),
-    Tune(TuneArgs),
+    Tune(Box<TuneArgs>),
     Capacity(Box<CapacityArgs>),
     Bench(BenchArgs),
     #[command(hide = true)]

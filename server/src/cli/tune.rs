@@ -30,7 +30,7 @@ type Failed = (u8, String);
 
 pub(super) fn run(args: &TuneArgs) -> u8 {
     let done = match &args.command {
-        None => check(&CheckArgs::default()),
+        None => check(&args.check),
         Some(TuneCommand::Check(args)) => check(args),
         Some(TuneCommand::Plan(args)) => plan(args),
         Some(TuneCommand::Render(args)) => rendered(args),

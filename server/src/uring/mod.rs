@@ -62,6 +62,8 @@ use token::Op;
 /// Submission queue: a broadcast enters the kernel once per so many sends, which makes the entry's
 /// cost vanish, while 64 KiB of entries still fit the second-level cache.
 const SQ_ENTRIES: u32 = 1024;
+/// What stands before the completions in their mapping.
+const HEADS_BYTES: u64 = 256;
 /// Completions handed up per turn, stops of sends aside.
 const COMPLETIONS_PER_TURN: usize = 1024;
 /// Within a turn, readiness found is followed by its receives at once, so many times. Four buffers
@@ -125,6 +127,19 @@ impl UringDriver {
         // which costs time but loses nothing. 16 bytes a connection.
         let cq_entries = sizes.connections.clamp(4096, 1 << 16);
         Self::with_queues(sizes, SQ_ENTRIES, cq_entries.next_power_of_two())
+    }
+
+    /// Memory of a ring of these sizes that kernels may count as locked: both queues with their
+    /// heads, and the ring of receive buffers, in whole pages. Measured to the page on 6.18.
+    pub fn locked_bytes(sizes: &DriverSizes) -> u64 {
+        let cq_entries = u64::from(sizes.connections.clamp(4096, 1 << 16).next_power_of_two());
+        let page = rustix::param::page_size() as u64;
+        let parts = [
+            u64::from(SQ_ENTRIES) * size_of::<io_uring::squeue::Entry>() as u64,
+            cq_entries * size_of::<io_uring::cqueue::Entry>() as u64 + HEADS_BYTES,
+            u64::from(sizes.receive_buffers) * size_of::<io_uring::types::BufRingEntry>() as u64,
+        ];
+        parts.iter().map(|bytes| bytes.next_multiple_of(page)).sum()
     }
 
     fn with_queues(sizes: DriverSizes, sq: u32, cq: u32) -> Result<Self, UringUnavailable> {

@@ -225,3 +225,46 @@ fn a_server_runs_on_the_map_that_tune_shows() {
     assert!(pinned.iter().all(|cpu| known.contains(cpu)), "{pinned:?} {known:?}");
     assert!(Path::new(&folder.path().join("data")).is_dir());
 }
+
+/// Kernels count rings as locked memory or not; with whatever may be locked, the server starts, and
+/// says so if that is on epoll.
+#[test]
+fn a_server_starts_whatever_memory_it_may_lock() {
+    for kib in [64, 140, 300, 420, 8192] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memlock = format!("--memlock={}", kib * 1024);
+        // Root may lock all there is, unless it gives that right away.
+        let wrapper = ["prlimit", &memlock, "setpriv", "--bounding-set=-ipc_lock"];
+        let plan = Plan::new(Cell::URING_2, folder.path()).flag(&["--engine", "auto"]);
+        let server = plan.set("limits.connections_max=4000").wrapper(&wrapper).start();
+        exercise(&server);
+        let log = server.log();
+        let on_epoll = server.metric("shardcast_info{engine=\"epoll\"}") > 0.0;
+        assert_eq!(on_epoll, log.contains("io_uring is not available; running on epoll"), "{log}");
+        assert_eq!(on_epoll, log.contains("LimitMEMLOCK="), "{log}");
+        assert!(!on_epoll || kib < 8192, "{log}");
+    }
+}
+
+/// Without rights nothing changes, and each line says so.
+#[test]
+fn without_rights_each_line_says_what_it_could_not_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).expect("ours");
+    // Where another user may run it.
+    let copy = folder.path().join("shardcast");
+    std::fs::copy(PROGRAM, &copy).expect("a copy");
+    let limit = || std::fs::read_to_string("/proc/sys/fs/nr_open").expect("it is there");
+    let before = limit();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+    command.args(["tune", "apply", "--only", "files.nr_open", "--connections", "4000000000"]);
+    command.arg("--undo-file").arg(folder.path().join("undo.json")).current_dir(folder.path());
+    let output = output(&mut command);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.contains("FAILED    fs.nr_open: "), "{said}");
+    assert!(said.contains("no permission: run as root"), "{said}");
+    assert_eq!(limit(), before);
+}

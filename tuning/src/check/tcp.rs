@@ -108,6 +108,7 @@ fn tcp_mem(context: &Context) -> Result<Outcome, Absent> {
     let [low, pressure, most] = context.root.numbers::<3>("/proc/sys/net/ipv4/tcp_mem")?;
     let memory = context.machine.memory_total_bytes.map_or_else(|| context.memory_bytes(), Ok)?;
     let target = context.target;
+    let pages = |count| pages(context, count);
     let slow = target.connections.div_ceil(SLOW_READERS_OF);
     let wanted = slow.saturating_mul(target.unsent_bytes_max);
     let bound = memory / MEMORY_SHARE_OF;
@@ -139,7 +140,7 @@ fn tcp_mem(context: &Context) -> Result<Outcome, Absent> {
         );
         return Ok(outcome);
     }
-    let page = needed.div_ceil(PAGE_BYTES);
+    let page = needed.div_ceil(target.page_bytes);
     let value = format!("{} {} {}", low.max(page / 4 * 3), pressure.max(page), most.max(page * 2));
     Ok(Outcome::when(pages(pressure) >= needed, Severity::Warning, shown, required)
         .fix(format!("sysctl -w net.ipv4.tcp_mem='{value}'"))
@@ -151,12 +152,12 @@ const SLOW_READERS_OF: u64 = 20;
 /// The kernel's socket buffers get at most this part of the memory; the server plans with three
 /// quarters.
 const MEMORY_SHARE_OF: u64 = 4;
-/// `tcp_mem` counts pages. On kernels with larger pages the sums here ask for less than they could.
-const PAGE_BYTES: u64 = 4_096;
-
-fn pages(count: u64) -> u64 {
-    count.saturating_mul(PAGE_BYTES)
+fn pages(context: &Context, count: u64) -> u64 {
+    count.saturating_mul(context.target.page_bytes)
 }
+
+/// The kernel's own least.
+const LEAST_BYTES: u64 = 4_096;
 
 fn tcp_rmem(context: &Context) -> Result<Outcome, Absent> {
     buffer(context, "tcp_rmem", "4096 131072 6291456")
@@ -171,6 +172,7 @@ fn buffer(context: &Context, name: &str, default: &str) -> Result<Outcome, Absen
     let [.., tcp_most] = context.root.numbers::<3>("/proc/sys/net/ipv4/tcp_mem")?;
     let shown = format!("{least} {first} {most}");
     let clients = context.target.connections.max(1);
+    let pages = |count| pages(context, count);
     let room = pages(tcp_most) / clients;
     let required = format!(
         "least at most {} (tcp_mem, {}, over {} clients)",
@@ -178,7 +180,7 @@ fn buffer(context: &Context, name: &str, default: &str) -> Result<Outcome, Absen
         bytes(pages(tcp_most)),
         count(clients)
     );
-    let met = least <= room || least <= PAGE_BYTES;
+    let met = least <= room || least <= LEAST_BYTES;
     Ok(Outcome::when(met, Severity::Warning, shown, required)
         .fix(format!("sysctl -w net.ipv4.{name}='{default}', the kernel's default")))
 }

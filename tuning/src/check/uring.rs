@@ -34,7 +34,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "uring.memlock",
         looks_at: "locked memory (`RLIMIT_MEMLOCK`) and the kernel's version",
-        why: "before Linux 5.12 rings counted as locked memory, and a low limit refused them",
+        why: "before Linux 5.12 and again since 6.14 rings count as locked memory, over all programs \
+              of the user; without room for every shard's the server runs on epoll",
         scope: Scope::Process,
         run: memlock,
     },
@@ -85,7 +86,8 @@ fn disabled(context: &Context) -> Result<Outcome, Absent> {
         }
         _ => "run `sysctl kernel.io_uring_disabled=0`",
     };
-    let wanted = context.target.engine != EngineWanted::Epoll;
+    // Somebody switched it off, maybe with good reason: only who insists on it has it switched on.
+    let wanted = context.target.engine == EngineWanted::Uring;
     let outcome = outcome.fix(fix);
     Ok(if wanted { outcome.act(Action::sysctl("kernel.io_uring_disabled", 0)) } else { outcome })
 }
@@ -122,20 +124,41 @@ fn memlock(context: &Context) -> Result<Outcome, Absent> {
     let Some(kernel) = context.machine.kernel else {
         return Ok(Outcome::unknown("the kernel's version is not known", "-"));
     };
-    if (kernel.major, kernel.minor) >= (5, 12) {
-        let required = "none: since Linux 5.12 rings count against the cgroup's memory";
-        return Ok(Outcome::ok(bytes(soft), required));
-    }
-    let needed = RING_BYTES * u64::from(context.target.shards);
-    let required = format!("{} ({} shards)", bytes(needed), context.target.shards);
-    Ok(Outcome::when(soft >= needed, severity(context), bytes(soft), required)
-        .fix("LimitMEMLOCK=infinity in the systemd unit, --ulimit memlock=-1 in Docker")
-        .act(Action::Service { key: "LimitMEMLOCK".to_owned(), value: "infinity".to_owned() }))
+    // For good, also where this kernel does not need it: the next one may.
+    let for_good = Action::Service { key: "LimitMEMLOCK".to_owned(), value: "infinity".to_owned() };
+    let counted = !((5, 12)..(6, 14)).contains(&(kernel.major, kernel.minor));
+    let outcome = if context.target.engine == EngineWanted::Epoll {
+        Outcome::ok(bytes(soft), "none (engine = epoll)")
+    } else if !counted {
+        Outcome::ok(bytes(soft), "none: this kernel counts rings as memory of the cgroup")
+    } else if may_lock(context)? {
+        Outcome::ok(format!("{}, and CAP_IPC_LOCK", bytes(soft)), "none with CAP_IPC_LOCK")
+    } else {
+        let (shards, ring) = (u64::from(context.target.shards), context.target.ring_bytes);
+        // The ring that was tried at start is given back a little late.
+        let needed = ring * (shards + 1);
+        let required = format!(
+            "{} (a ring of {} for each of {shards} shards, and one)",
+            bytes(needed),
+            bytes(ring)
+        );
+        Outcome::when(soft >= needed, severity(context), bytes(soft), required)
+            .fix("LimitMEMLOCK=infinity in the systemd unit, --ulimit memlock=-1 in Docker")
+    };
+    Ok(outcome.act(for_good))
 }
 
-/// Submission and completion queue of a shard: 4,096 entries of 64 B and 32,768 of 16 B, and their
-/// heads.
-const RING_BYTES: u64 = 1 << 20;
+/// Whether the process may lock what it likes. In a user namespace the capability says nothing.
+fn may_lock(context: &Context) -> Result<bool, Absent> {
+    let folder = context.target.process_dir();
+    let status = context.root.text(&format!("{folder}/status"))?;
+    let mask = parse::field(&status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let map = context.root.text(&format!("{folder}/uid_map")).unwrap_or_default();
+    let own = !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"]);
+    Ok(!own && mask.is_some_and(|mask| mask & (1 << CAP_IPC_LOCK) != 0))
+}
+
+const CAP_IPC_LOCK: u32 = 14;
 
 fn kernel(context: &Context) -> Result<Outcome, Absent> {
     let release = context.root.text("/proc/sys/kernel/osrelease")?;

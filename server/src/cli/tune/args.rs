@@ -7,10 +7,12 @@ use std::path::PathBuf;
 /// Check, plan and change what the machine needs to carry so many connections. Without a subcommand
 /// it checks, and changes nothing.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct TuneArgs {
     #[command(subcommand)]
     pub command: Option<TuneCommand>,
+    #[command(flatten)]
+    pub check: CheckArgs,
 }
 
 /// What can be done.
