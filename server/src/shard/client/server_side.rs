@@ -8,15 +8,16 @@
 //! Where a channel keeps no history and an event comes in between, there is nothing to catch up
 //! from: the connection is closed as any is that falls behind, and comes back.
 //!
-//! Bounded: subscriptions as ever, and what the answer carries by one page of history; the rest
-//! follows it.
+//! Bounded: subscriptions as ever, and what the answer carries by one page of history, or what was
+//! read from the spool for one channel if that is more. What memory holds of the rest follows it;
+//! a channel of which it does not hold all is not recovered.
 
 use super::start::NewSub;
 use super::subscriptions::{Answer, publication};
 use super::tokens::channel_info;
 use super::{ByServer, Client, Extra, Joined, Outlet, Refusal, Sub};
 use crate::auth::{Action, Overrides, ServerSubscription};
-use crate::mesh::{Continuity, Place, SubscriptionToken};
+use crate::mesh::{Continuity, GapReason, Place, SubscriptionToken};
 use crate::shard::Shard;
 use crate::shard::channels::Phase;
 use crate::shard::client::commands::is_json;
@@ -154,6 +155,7 @@ impl Shard {
         token: SubscriptionToken,
         key: SubscriptionKey,
         joined: &Joined<'_>,
+        in_memory: bool,
     ) -> bool {
         if self.client_mut(token.place()).is_none_or(|client| client.connecting.is_none()) {
             return false;
@@ -167,20 +169,25 @@ impl Shard {
         let Some(connecting) = &mut client.connecting else { return false };
         connecting.missing -= 1;
         let is_last = connecting.missing == 0;
+        let bytes: usize = joined.events.iter().map(Event::size).sum();
+        // What does not fit in one answer follows it, if it is to be had once more.
+        let is_lost = !in_memory && connecting.bytes > 0 && connecting.bytes + bytes > bytes_max;
+        let joined = match is_lost {
+            true => &Joined { continuity: Continuity::Gap(GapReason::Expired), ..*joined },
+            false => joined,
+        };
         let gap = matches!(joined.continuity, Continuity::Gap(_));
-        let known = gap || answer.held == Some(joined.top);
-        let mut events = if known { Vec::new() } else { joined.events.to_vec() };
+        let spared = gap || answer.held == Some(joined.top);
+        let mut events = if spared { Vec::new() } else { joined.events.to_vec() };
         let mut reached =
             joined.events.last().filter(|_| !gap).map_or(joined.top.offset, Event::offset);
-        // What does not fit in one answer follows it.
         let mut fits = 0;
         for event in &events {
-            connecting.bytes += event.size();
-            if connecting.bytes > bytes_max {
-                connecting.bytes -= event.size();
+            if in_memory && connecting.bytes + event.size() > bytes_max {
                 reached = event.offset() - 1;
                 break;
             }
+            connecting.bytes += event.size();
             fits += 1;
         }
         let cut = fits < events.len();

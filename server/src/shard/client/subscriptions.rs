@@ -121,10 +121,12 @@ impl Shard {
         joined: &Joined<'_>,
     ) {
         let Some((endpoint, key)) = self.key_of(token) else { return };
-        let mut missed = Vec::new();
+        let (mut missed, page) = (Vec::new(), joined.events.as_ptr());
         let Some(joined) = self.recovered(token, joined, &mut missed) else { return };
         self.count_resume(joined.continuity);
-        if self.holds_joined(token, key, &joined) {
+        // Memory holds what came in its page, and not what was read elsewhere.
+        let in_memory = std::ptr::eq(joined.events.as_ptr(), page);
+        if self.holds_joined(token, key, &joined, in_memory) {
             return;
         }
         // After a gap the client begins with what comes now: the protocol has it load the state

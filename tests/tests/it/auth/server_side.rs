@@ -177,6 +177,41 @@ impl Drop for Stop<'_> {
 }
 
 #[test]
+fn what_only_the_spool_has_is_recovered_whole_or_said_not_to_be() {
+    let site = served(Cell::URING_2, |config| {
+        config.limits.outbox_bytes_max = 64 << 10;
+        config.limits.message_bytes_max = 8 << 10;
+        let users = config.namespaces.get_mut("users").expect("there");
+        users.history_size = 2;
+    });
+    let channels: Vec<String> = (0..6).map(|n| format!("users:{n}")).collect();
+    let text = "x".repeat(800);
+    for _ in 0..20 {
+        done(&site, "broadcast", json!({"channels": channels, "data": text}));
+    }
+    let subs: serde_json::Map<String, Value> =
+        channels.iter().map(|name| (name.clone(), json!({"recover": true}))).collect();
+    let request = json!({"token": with_subs("ann", json!({"channels": channels})), "subs": subs});
+    for _ in 0..5 {
+        let (mut ann, reply) = Guest::try_connect(&site, request.clone());
+        let subs = reply["connect"]["subs"].as_object().expect("subscriptions");
+        let count = |recovered: bool| {
+            let is = |sub: &&Value| (sub["recovered"] == json!(true)) == recovered;
+            subs.values().filter(is).count()
+        };
+        assert!(count(true) > 0 && count(false) > 0, "one fits and six do not: {reply}");
+        for (name, sub) in subs {
+            let found = sub["publications"].as_array().map_or(0, Vec::len);
+            let (all, at) = if sub["recovered"] == json!(true) { (20, 0) } else { (0, 20) };
+            assert_eq!((found, sub["offset"].as_u64().unwrap_or(0)), (all, at), "{name}");
+        }
+        // And the connection goes on.
+        assert_eq!(ann.call("ping", json!({}))["ping"], json!({}));
+        assert!(ann.pushes.is_empty(), "{:?}", ann.pushes);
+    }
+}
+
+#[test]
 fn a_token_with_too_many_channels_or_forbidden_ones_opens_nothing() {
     let site = served(Cell::URING_2, |config| config.limits.channels_per_connection_max = 3);
     let connect = |channels: &[&str]| {
