@@ -1,7 +1,8 @@
 // centrifuge-js, unchanged, as a client: plays the steps that the test gives as JSON, and fails at
 // the first that does not go as it says. Steps: see tests/tests/it/client.rs.
-// Arguments: URL, `json` or `protobuf`, package, steps.
+// Arguments: URL (`ws:`, or `http:` for a stream), `json` or `protobuf`, package, steps.
 import assert from "node:assert/strict";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
 
 const [url, protocol, name, script] = process.argv.slice(2);
@@ -11,6 +12,19 @@ let client;
 // Back at once where a script cuts often.
 const quick = { minReconnectDelay: 10, maxReconnectDelay: 50 };
 const pace = JSON.parse(script).some(([step]) => step === "follow") ? quick : {};
+
+// Over HTTP the last segment of the URL names the stream.
+const streams = url.startsWith("http");
+const transport = new URL(url).pathname.split("/").pop();
+const where = streams ? [{ transport, endpoint: url }] : url;
+const emulationEndpoint = new URL("/emulation", url).href;
+const how = streams
+  ? { emulationEndpoint, eventsource: EventSource, fetch, readableStream: ReadableStream }
+  : { websocket: WebSocket };
+
+const cut = () =>
+  streams ? client._transport?.close() : client._transport?._transport?.terminate();
+
 const subscriptions = new Map();
 
 const arrived = [];
@@ -31,8 +45,7 @@ const publication = ({ offset, data, tags }) => ({
 
 // Connecting may bring a token.
 const start = (options) => {
-  const base = { websocket: WebSocket, ...(binary && { protocol }), ...pace };
-  client = new Centrifuge(url, { ...base, ...options });
+  client = new Centrifuge(where, { ...how, ...(binary && { protocol }), ...pace, ...options });
   client.on("connecting", ({ code }) => put({ connecting: code }));
   client.on("connected", () => put({ connected: true }));
   client.on("disconnected", ({ code, reason }) => put({ disconnected: code, reason }));
@@ -126,7 +139,7 @@ const steps = {
     assert.equal(epoch === "", expected.epoch === "");
   },
   // The connection breaks; the SDK comes back by itself.
-  cut: () => client._transport._transport.terminate(),
+  cut: () => cut(),
   // Every publication up to the last one, once and in order, with cuts behind some of them.
   follow: async ({ channel, last, cuts }) => {
     for (let at = 0; at < last; ) {
@@ -140,7 +153,7 @@ const steps = {
       at += 1;
       assert.deepEqual(got, { channel, publication: { offset: at, data: at } });
       if (cuts.includes(at)) {
-        client._transport?._transport?.terminate();
+        cut();
       }
     }
   },

@@ -36,6 +36,7 @@ impl Bed {
             ring: Arc::new(StorageRing::new(1, RING_BATCHES, 1 << 30)),
             store: None,
             seed: SEED,
+            secrets: Box::new(|| 1),
         };
         let mut shard = Shard::new(parts, now);
         shard.set_ready(true);

@@ -96,5 +96,6 @@ fn parts() -> Parts {
         ring: Arc::new(StorageRing::new(1, 1, 1 << 20)),
         store: None,
         seed: 0x5eed,
+        secrets: Box::new(|| 1),
     }
 }

@@ -12,6 +12,7 @@ pub mod cores;
 pub mod preflight;
 mod reads;
 pub mod restore;
+mod secrets;
 mod shards;
 mod sinks;
 mod store;
@@ -380,6 +381,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     settings.sse_retry_ms = (config.sse.retry_ms_min, config.sse.retry_ms_max);
     settings.page = page;
     settings.node_name = config.server_label();
+    settings.run_name = format!("{:016x}", secrets::random()? as u64);
     if config.tls.is_on() {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|error| {

@@ -75,6 +75,7 @@ impl Spawn<'_> {
                     ring: Arc::clone(&self.store.ring),
                     store: Some(self.store.reads.clone()),
                     seed: self.store.seed.wrapping_add(index as u64).wrapping_mul(SPREAD),
+                    secrets: super::secrets::source(),
                 },
                 listeners,
                 core: self.cores.get(index % self.cores.len().max(1)).copied(),

@@ -3,6 +3,8 @@
 use super::{Member, Presence, ShardId};
 use crate::driver::ConnId;
 use crate::shard::api::survey::{Survey, Tally};
+use crate::shard::client::{Emulated, SessionName};
+use bytes::Bytes;
 use proto::channel::ChannelName;
 pub use proto::envelope::GapReason;
 use proto::event::{Event, Unplaced};
@@ -190,7 +192,7 @@ pub enum Select {
     Newest,
 }
 
-/// What a shard asks of a channel's home shard, or of every shard.
+/// What a shard asks of a channel's home shard, of every shard, or of a client's.
 #[derive(Debug)]
 pub enum Ask {
     /// A subscription joins; from now on the shard is interested.
@@ -217,6 +219,8 @@ pub enum Ask {
     Forget { channel: ChannelName, ticket: u64 },
     /// What concerns every shard.
     Survey { ticket: u64, survey: Arc<Survey> },
+    /// Commands for a client of that shard.
+    Emulate { ticket: u64, name: SessionName, commands: Bytes },
 }
 
 impl Ask {
@@ -231,7 +235,7 @@ impl Ask {
             | Self::Exit { channel, .. }
             | Self::Presence { channel, .. }
             | Self::Forget { channel, .. } => Some(channel),
-            Self::Survey { .. } => None,
+            Self::Survey { .. } | Self::Emulate { .. } => None,
         }
     }
 }
@@ -291,6 +295,8 @@ pub enum Deliver {
     Membership { channel: ChannelName, joined: bool, member: Member },
     /// The answer to a question for the channel's members.
     Presence { ticket: u64, presence: Presence },
+    /// What became of commands.
+    Emulated { ticket: u64, outcome: Emulated },
 }
 
 /// A connection handed from the shard that accepted it to one that holds fewer.

@@ -3,7 +3,7 @@
 //! | lane | carries | when it is full |
 //! | --- | --- | --- |
 //! | publish | batches to the channel's home shard | the request is parked, 503 after a bound |
-//! | control | joins, leaves, reads, members for the home shard | the ask waits at its subscriber |
+//! | control | joins, leaves, reads, members, commands of clients | the ask waits at its asker |
 //! | deliver | events and history to interested shards | the home shard stops taking publishes |
 //! | answer | results of publish batches to the ingress shard | cannot: one slot for each batch |
 //!

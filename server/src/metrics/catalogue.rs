@@ -383,6 +383,15 @@ pub static FAMILIES: &[Family] = &[
          keys_pending (the key set is being fetched; the client tries again), forbidden (not permitted \
          in the channel), rate (over the rate of an API key).",
     ),
+    family(
+        "shardcast_emulation_requests_total",
+        Counter,
+        "",
+        &["outcome", "shard"],
+        "Requests that brought commands for a client on a stream: taken, gone (no such session, or not \
+         any more), unknown_node (of another run or server), full (too much waits), invalid (cannot be \
+         read).",
+    ),
     family("shardcast_connections", Gauge, "", &["protocol", "shard"], "Connections by protocol."),
     family(
         "shardcast_connections_blocked",

@@ -104,6 +104,11 @@ measured! {
         auth_pending = "shardcast_auth_refusals_total" ["reason" = "keys_pending"];
         auth_forbidden = "shardcast_auth_refusals_total" ["reason" = "forbidden"];
         auth_rate = "shardcast_auth_refusals_total" ["reason" = "rate"];
+        emulations_taken = "shardcast_emulation_requests_total" ["outcome" = "taken"];
+        emulations_gone = "shardcast_emulation_requests_total" ["outcome" = "gone"];
+        emulations_elsewhere = "shardcast_emulation_requests_total" ["outcome" = "unknown_node"];
+        emulations_full = "shardcast_emulation_requests_total" ["outcome" = "full"];
+        emulations_invalid = "shardcast_emulation_requests_total" ["outcome" = "invalid"];
     }
 }
 

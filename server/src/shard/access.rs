@@ -8,6 +8,7 @@
 //! at whenever a connection's timer fires, and the timer never fires later than that.
 
 use super::Shard;
+use super::client::brings_token;
 use super::connection::EndpointId;
 use super::http::{Head, Response, Route};
 use super::notices;
@@ -25,8 +26,15 @@ pub(super) type Callers = HashMap<EndpointId, Caller, foldhash::fast::RandomStat
 impl Shard {
     /// Who asks for a route; `Err` is the whole answer if it is not for them.
     fn authorize(&mut self, head: &Head<'_>, route: &Route) -> Result<Caller, Response> {
-        let streams = matches!(route, Route::WebSocket(_) | Route::Client(_) | Route::Sse(_));
-        if matches!(route, Route::Live | Route::Ready | Route::Preflight | Route::Page(_)) {
+        let streams = matches!(
+            route,
+            Route::WebSocket(_) | Route::Client(_) | Route::Sse(_) | Route::Stream { .. }
+        );
+        // What a session's name opens needs nothing else.
+        if matches!(
+            route,
+            Route::Live | Route::Ready | Route::Preflight | Route::Page(_) | Route::Emulation(_)
+        ) {
             return Ok(Caller::Anonymous);
         }
         let caller = self.caller(head, streams)?;
@@ -65,7 +73,17 @@ impl Shard {
             },
             // Who it is comes with its first command, and what it wants with the others.
             Route::Client(_) => {}
-            Route::Live | Route::Ready | Route::Preflight | Route::Page(_) => {}
+            Route::Stream { commands, .. } => {
+                let in_url = self.settings.auth.as_ref().is_some_and(|auth| !auth.token_in_url);
+                if in_url && commands.as_deref().is_some_and(brings_token) {
+                    return Err(bad_token_parameter(IN_URL));
+                }
+            }
+            Route::Live
+            | Route::Ready
+            | Route::Preflight
+            | Route::Page(_)
+            | Route::Emulation(_) => {}
         }
         Ok(caller)
     }
@@ -122,8 +140,7 @@ impl Shard {
             let text = if auth.token_in_url {
                 "only subscriptions take it from the URL; use `Authorization: Bearer` here"
             } else {
-                "tokens in URLs end up in logs, so they are not taken; use `Authorization: Bearer`, \
-                 or set `auth.token_in_url`"
+                IN_URL
             };
             return Err(bad_token_parameter(text));
         }
@@ -280,9 +297,10 @@ impl Shard {
         endpoints
     }
 
-    /// Sets a connection's timer, not later than what it has expires.
+    /// Sets a connection's timer, not later than what it has expires or is due.
     pub(super) fn schedule_look(&mut self, conn: ConnId, at_ms: u64) {
-        let at_ms = self.first_expiry_ms(conn).map_or(at_ms, |expiry| expiry.min(at_ms));
+        let sooner = [self.first_expiry_ms(conn), self.first_client_ms(conn)];
+        let at_ms = sooner.into_iter().flatten().min().map_or(at_ms, |due| due.min(at_ms));
         self.wheel.schedule(conn.slot, at_ms);
     }
 
@@ -303,6 +321,9 @@ impl Shard {
                 Err(_) => {
                     self.end_endpoint(endpoint, CloseReason::Expired);
                     return true;
+                }
+                Ok(_) if self.is_client(endpoint) => {
+                    self.end_endpoint(endpoint, CloseReason::Expired);
                 }
                 Ok(index) => {
                     let words = notices::last_words(self.retry_ms(), NoticeReason::Expired);
@@ -377,6 +398,10 @@ fn token_in_url(head: &Head<'_>) -> Result<Option<Secret>, Response> {
     }
     Ok(token)
 }
+
+/// Why not, and what else.
+const IN_URL: &str = "tokens in URLs end up in logs, so they are not taken; use `Authorization: \
+                      Bearer` or a body, or set `auth.token_in_url`";
 
 fn bad_token_parameter(text: &str) -> Response {
     Response::error(400, "bad_parameter", &format!("`token`: {text}"))

@@ -1,9 +1,9 @@
 //! Connections and endpoints: plain data, one slot for each socket of the shard.
 //!
-//! An *endpoint* is what a subscription belongs to: a connection (WebSocket, a stream over HTTP/1.1)
-//! or one stream of an HTTP/2 connection. Both hold a [`Subscriber`] and an [`Outbox`]; delivery does
-//! not know the difference, only the flush does. State is plain data on purpose: a later version
-//! hands live connections to a new process.
+//! An *endpoint* is what a subscription belongs to: a connection (WebSocket, a stream over
+//! HTTP/1.1) or one stream of an HTTP/2 connection. Both hold a [`Subscriber`] and an [`Outbox`];
+//! delivery does not know the difference, only the flush does. State is plain data on purpose: a
+//! later version hands live connections to a new process.
 
 use super::floods::AddressKey;
 use super::format::Format;
@@ -33,6 +33,16 @@ impl EndpointId {
     pub fn stream(index: u32) -> Self {
         debug_assert!(index < Self::STREAM);
         Self(index | Self::STREAM)
+    }
+
+    /// As a number.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The endpoint of a number, which may name none.
+    pub fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 
     /// The endpoint at a place, which may be stale.

@@ -175,6 +175,7 @@ impl Shard {
                 self.on_membership(&channel, joined, &member);
             }
             Deliver::Presence { ticket, presence } => self.answered_presence(ticket, &presence),
+            Deliver::Emulated { ticket, outcome } => self.on_emulated(ticket, outcome),
         }
     }
 
@@ -437,8 +438,8 @@ impl Shard {
     }
 
     /// Sends an ask to the channel's home shard, or keeps it until the lane has room. What is kept
-    /// is bounded by the number of subscriptions, polling requests, questions for members and
-    /// calls.
+    /// is bounded by the number of subscriptions, polling requests, questions for members, calls
+    /// and emulation requests.
     pub(super) fn ask(&mut self, ask: Ask) {
         let home = |channel: &ChannelName| home_of(channel.as_str(), self.mesh.shards());
         let to = ask.channel().map_or(self.id, home);

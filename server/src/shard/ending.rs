@@ -83,6 +83,8 @@ impl Shard {
             if connection.end != End::Open {
                 continue;
             }
+            self.end_clients(conn, CloseReason::Shutdown);
+            let Some(connection) = self.connections.slot(slot) else { continue };
             // A request under way is answered first; at the end of the time it is not waited for.
             let busy = match &mut connection.session {
                 Session::Http1(http1) => http1.publish().is_some() || http1.has_work(),
@@ -143,6 +145,13 @@ impl Shard {
     /// Ends an endpoint: its connection, or only its HTTP/2 stream.
     pub(super) fn end_endpoint(&mut self, endpoint: EndpointId, reason: CloseReason) {
         match endpoint.split() {
+            Ok(index) if self.is_client(endpoint) => {
+                let code = DisconnectCode::from_reason(reason);
+                let format = self.subscriber_mut(endpoint).map(|own| own.format);
+                let words = format.map(|format| format.last_words(code.code(), code.text()));
+                self.end_http2_stream_with(index, words.unwrap_or_default());
+                self.stats.closed(reason);
+            }
             Ok(index) => self.end_http2_stream(index),
             Err(slot) => {
                 if let Some(conn) = self.connections.slot(slot).map(|connection| connection.id) {
@@ -151,6 +160,11 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// True for a client of the client protocol.
+    pub(super) fn is_client(&mut self, endpoint: EndpointId) -> bool {
+        self.subscriber_mut(endpoint).is_some_and(|own| own.format.is_client())
     }
 
     /// Ends a connection in its protocol's words.
@@ -164,6 +178,7 @@ impl Shard {
         reason: CloseReason,
         position: Option<Position>,
     ) {
+        self.end_clients(conn, reason);
         let Some(connection) = self.connections.get(conn) else { return };
         if connection.closing.is_some() {
             return;
@@ -314,7 +329,7 @@ impl Shard {
                 let indices: Vec<u32> = http2.sse_indices().collect();
                 for index in indices {
                     self.unsubscribe(EndpointId::stream(index));
-                    self.streams.remove(index);
+                    self.drop_stream(index);
                 }
             }
             Session::WebSocket(_) | Session::Client(_) | Session::Sse | Session::Silent => {}

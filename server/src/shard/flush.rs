@@ -392,7 +392,7 @@ impl Shard {
                 let backlog = stream.and_then(|stream| stream.outbox.backlog.as_mut());
                 let discarded = backlog.map_or(0, |backlog| backlog.discard());
                 self.stats.dropped(DropReason::Slow, discarded);
-                self.end_http2_stream(index);
+                self.end_endpoint(EndpointId::stream(index), CloseReason::Slow);
             }
             return;
         }

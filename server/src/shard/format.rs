@@ -30,7 +30,7 @@ impl Format {
     const DELTA: u8 = 2;
     const BASED: u8 = 4;
     const FILTERED: u8 = 8;
-    /// Pushes stand in a stream, not in messages; there `WINDOW` says how, and nothing is compressed.
+    /// Pushes stand in a stream, not in messages: `WINDOW` says how, and nothing is compressed.
     const STREAM: u8 = 1 << 7;
     const EVENTS: u8 = 1 << Self::WINDOW_SHIFT;
 
@@ -75,8 +75,8 @@ impl Format {
         Self(Self::CLIENT | bits)
     }
 
-    /// Pushes of the client protocol in a stream: JSON, each on a line of its own, or Protobuf, each
-    /// behind its length.
+    /// Pushes of the client protocol in a stream: JSON, each on a line of its own, or Protobuf,
+    /// each behind its length.
     pub fn client_lines(encoding: Encoding) -> Self {
         Self(Self::client(encoding).0 | Self::STREAM)
     }
@@ -89,6 +89,11 @@ impl Format {
     /// True if a client's pushes stand in a stream, and its commands come in requests beside it.
     pub fn is_stream(self) -> bool {
         self.is_client() && self.has(Self::STREAM)
+    }
+
+    /// True if they stand in server-sent events.
+    pub fn is_events(self) -> bool {
+        self.is_stream() && self.has(Self::EVENTS)
     }
 
     /// The encoding of a client of the client protocol.
@@ -136,7 +141,8 @@ impl Format {
         Self(self.0 & (Self::CLIENT | Self::PROTOBUF | carrier))
     }
 
-    /// One message of the client protocol, uncompressed, as it goes on the wire. `write` appends it.
+    /// One message of the client protocol, uncompressed, as it goes on the wire; `write` appends
+    /// it.
     pub fn message(self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         let mut out = Vec::new();
         self.write_message(&mut out, write);
@@ -156,13 +162,12 @@ impl Format {
 
     /// Appends a message and what its stream needs around it.
     fn write_message(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        let events = self.is_stream() && self.has(Self::EVENTS);
-        if events {
+        if self.is_events() {
             out.extend_from_slice(b"data: ");
         }
         let start = out.len();
         write(out);
-        if events {
+        if self.is_events() {
             // Outside of strings, which have it escaped, a CR is white space; here it ends a line.
             out[start..].iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
             out.extend_from_slice(b"\n\n");

@@ -427,6 +427,9 @@ impl Shard {
                     .deliver(from, Deliver::Read { ticket, top, continuity, events, more: false });
             }
             Ask::Survey { ticket, survey } => self.on_survey(from, ticket, survey),
+            Ask::Emulate { ticket, name, commands } => {
+                self.on_emulate(from, ticket, &name, &commands);
+            }
         }
     }
 

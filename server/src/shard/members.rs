@@ -1,8 +1,8 @@
 //! The members of the channels at home here: which clients of the client protocol are in them.
 //!
-//! A client is known by its shard and place there, so that it leaves even where nothing else is left
-//! of it. Invariants: a client is in a channel at most once; a channel is here exactly while it has
-//! a member; `bytes` and `users` follow from the members.
+//! A client is known by its shard and place there, so that it leaves even where nothing else is
+//! left of it. Invariants: a client is in a channel at most once; a channel is here exactly while
+//! it has a member; `bytes` and `users` follow from the members.
 //!
 //! Bounded: members of one channel, and bytes of all of them. Over either bound a client is not
 //! listed and nobody hears that it joined; so it does not leave, either. Deliberately absent: who

@@ -18,7 +18,7 @@ mod access;
 mod aggregates;
 pub mod api;
 mod channels;
-mod client;
+pub mod client;
 mod coders;
 mod connection;
 mod delivery;
@@ -127,7 +127,12 @@ pub struct Parts {
     pub store: Option<Arc<dyn QueryStore>>,
     /// Seeds hashing and ids.
     pub seed: u64,
+    /// Where secrets come from.
+    pub secrets: Secrets,
 }
+
+/// Random bits that nobody guesses: the system's.
+pub type Secrets = Box<dyn FnMut() -> u128 + std::marker::Send>;
 
 /// One shard.
 pub struct Shard {
@@ -149,6 +154,8 @@ pub struct Shard {
     reads: reads::Reads,
     calls: api::Calls,
     surveys: api::survey::Surveys,
+    emulations: client::Emulations,
+    secrets: Secrets,
     aggregates: aggregates::Aggregates,
     recoveries: client::Recoveries,
     /// Answers to reads that must not be given while their session is at work.
@@ -211,7 +218,7 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections.
     pub fn new(parts: Parts, now: Now) -> Self {
-        let Parts { id, settings, mesh, home, ring, store, seed } = parts;
+        let Parts { id, settings, mesh, home, ring, store, seed, secrets } = parts;
         Self {
             id,
             now,
@@ -234,6 +241,8 @@ impl Shard {
             reads: reads::Reads::default(),
             calls: api::Calls::default(),
             surveys: api::survey::Surveys::default(),
+            emulations: client::Emulations::default(),
+            secrets,
             started_ms: now.ms,
             aggregates: aggregates::Aggregates::default(),
             recoveries: client::Recoveries::default(),

@@ -19,6 +19,7 @@ mod stored;
 mod stream;
 mod table;
 
+use call::Purpose;
 pub use table::{PublishId, Publishes};
 
 use admission::{Admission, Building};
@@ -28,7 +29,7 @@ use stored::Wanted;
 use stream::Acks;
 
 use super::Shard;
-use super::api::{CallSlot, Method};
+use super::api::CallSlot;
 use super::connection::EndpointId;
 use super::http::{Head, Response};
 use crate::auth::{Action, Caller};
@@ -62,8 +63,8 @@ pub enum Asker {
 pub struct Publish {
     /// Who asked: which connection or stream.
     pub asker: Asker,
-    /// The body is a call of the server API, not events.
-    call: Option<Method>,
+    /// The body is no events.
+    purpose: Option<Purpose>,
     /// Who asked: with which rights.
     pub(super) caller: Caller,
     channel: Option<ChannelName>,
@@ -110,7 +111,7 @@ impl Publish {
     fn new(asker: Asker, body: Body, now_ms: u64) -> Self {
         Self {
             asker,
-            call: None,
+            purpose: None,
             caller: Caller::Anonymous,
             channel: None,
             ack: AckMode::Accepted,
@@ -333,7 +334,7 @@ impl Shard {
         let acks_full = publish.waits_for_acks();
         let Publish {
             asker,
-            call,
+            purpose,
             caller,
             channel,
             ack,
@@ -385,7 +386,10 @@ impl Shard {
             recent: &mut self.publishes.recent,
             counters: &mut self.stats.counters,
         };
-        let body_bytes_max = self.settings.limits.body_bytes_max as usize;
+        let body_bytes_max = match purpose {
+            Some(purpose) => purpose.body_bytes_max(&self.settings.limits),
+            None => self.settings.limits.body_bytes_max as usize,
+        };
         let step = match body {
             // Nothing more is decoded, but what was taken before is still handed over.
             _ if stopped.is_some() => {
@@ -410,7 +414,7 @@ impl Shard {
                 } else {
                     bytes.extend_from_slice(input);
                     let request = RawRequest { kind: *kind, content_type, headers: cloudevent };
-                    *done |= ended && call.is_some();
+                    *done |= ended && purpose.is_some();
                     let parked = ended
                         && !*done
                         && decode_buffered(

@@ -318,6 +318,15 @@ impl Shard {
         }
     }
 
+    /// Makes an answer a stream for a client; gives its place.
+    pub(super) fn answer_with_stream(&mut self, asker: Asker, response: Response) -> Option<Place> {
+        match asker {
+            Asker::Http1(conn) => self.stream_http1(conn, response),
+            Asker::Http2(conn, stream) => self.stream_http2(conn, stream, response),
+            Asker::WebSocket(_) | Asker::Client(..) | Asker::Api(_) => None,
+        }
+    }
+
     pub(super) fn start_stream(&mut self, asker: Asker, response: Response) {
         match asker {
             Asker::Http1(conn) => self.start_chunked(conn, response),

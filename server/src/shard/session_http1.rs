@@ -293,7 +293,10 @@ impl Shard {
         });
         //= rfc9112#6.3
         // A body belongs to its request: where none is taken, none may be left for the parser.
-        let unwanted = !matches!(found, Ok(Route::Publish { .. } | Route::Api(_)) | Err(_))
+        let takes_body = |route: &Route| {
+            route.has_body() && !matches!(route, Route::Stream { commands: Some(_), .. })
+        };
+        let unwanted = found.as_ref().is_ok_and(|route| !takes_body(route))
             && !BodyReader::new(request.body).is_finished();
         if unwanted {
             let text = "this resource takes no body; send the request without one";
@@ -302,16 +305,10 @@ impl Shard {
         }
         match found.and_then(|route| self.admit(&head, route)) {
             Err(response) => return self.respond_http1(conn, http1, request, response),
-            Ok((Route::Publish { channel, ack, stream }, caller)) => {
-                match self.open_publish(Asker::Http1(conn), &head, caller, channel, ack, stream) {
+            Ok((route, caller)) if route.has_body() => {
+                match self.open(Asker::Http1(conn), &head, route, caller) {
                     Err(response) => return self.respond_http1(conn, http1, request, response),
                     Ok(publish) => self.start_body(conn, http1, request, publish),
-                }
-            }
-            Ok((Route::Api(method), caller)) => {
-                match self.open_call(Asker::Http1(conn), &head, caller, method) {
-                    Err(response) => return self.respond_http1(conn, http1, request, response),
-                    Ok(call) => self.start_body(conn, http1, request, call),
                 }
             }
             Ok((Route::WebSocket(subscribe), caller)) => {
@@ -551,10 +548,14 @@ impl Shard {
     }
 
     /// Ends a connection whose client has closed its side, once nothing of what it sent is left.
-    fn end_if_done(&mut self, conn: ConnId) {
+    pub(super) fn end_if_done(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let Session::Http1(http1) = &connection.session else { return };
-        if connection.peer_done && !http1.has_work() {
+        let has_work = match &connection.session {
+            Session::Http1(http1) => http1.has_work(),
+            Session::Client(_) => false,
+            _ => return,
+        };
+        if connection.peer_done && !has_work {
             self.finish_connection(conn, CloseReason::Normal, None);
         }
     }

@@ -15,6 +15,7 @@ use super::http::{Head, Response, Route, SubscribeRequest, route};
 use super::publish::{Asker, PublishId};
 use super::session::Session;
 use super::session_http1::sse_response;
+use super::streams::Stream;
 use super::timers::http2_look_ms;
 use crate::auth::Caller;
 use crate::driver::{ConnId, ReceiveMode};
@@ -249,14 +250,12 @@ impl Shard {
         let asker = Asker::Http2(conn, stream);
         let refused = match found.and_then(|route| self.admit(&head, route)) {
             Err(response) => Some(response),
-            Ok((route @ (Route::Publish { .. } | Route::Api(_)), caller)) => {
-                let opened = match route {
-                    Route::Publish { channel, ack, stream: streams } => {
-                        self.open_publish(asker, &head, caller, channel, ack, streams)
-                    }
-                    Route::Api(method) => self.open_call(asker, &head, caller, method),
-                    other => Err(self.simple(&other)),
-                };
+            Ok((Route::Stream { commands: Some(_), .. }, _)) if !end_stream => {
+                let text = "this resource takes no body; send the request without one";
+                Some(Response::error(400, "unexpected_body", text))
+            }
+            Ok((route, caller)) if route.has_body() => {
+                let opened = self.open(asker, &head, route, caller);
                 match opened {
                     Err(response) => Some(response),
                     Ok(publish) => {
@@ -274,7 +273,7 @@ impl Shard {
             Ok((Route::WebSocket(_) | Route::Client(_), _)) => Some(Response::error(
                 400,
                 "http1_required",
-                "WebSocket is served over HTTP/1.1; over HTTP/2 use /v1/sse",
+                "WebSocket is served over HTTP/1.1; over HTTP/2 use /v1/sse or /connection/http_stream",
             )),
             Ok((Route::Sse(subscribe), caller)) => {
                 self.start_http2_sse(conn, http2, stream, subscribe, caller, &cors)
@@ -317,11 +316,7 @@ impl Shard {
     ) -> Option<Response> {
         let admitted = caller.filter(|_| self.may_subscribe().is_ok());
         let overload = admitted.is_none();
-        let held: usize = http2
-            .sse_indices()
-            .filter_map(|index| self.streams.get(index)?.subscriber.as_ref())
-            .map(|subscriber| subscriber.keys().len())
-            .sum();
+        let held = self.channels_of(http2);
         let channels_max = usize::from(self.settings.limits.channels_per_connection_max);
         if held + subscribe.channels.len() > channels_max {
             let text = format!("this connection already follows {held} of {channels_max} channels");
@@ -384,7 +379,7 @@ impl Shard {
             Some(Doing::Publish { publish, .. }) => self.drop_publish(publish),
             Some(Doing::Sse { index }) => {
                 self.unsubscribe(EndpointId::stream(index));
-                self.streams.remove(index);
+                self.drop_stream(index);
             }
             Some(Doing::Ending | Doing::Waiting { .. }) | None => {}
         }
@@ -398,7 +393,13 @@ impl Shard {
     /// The same with last words, unless others still wait to be read.
     pub(super) fn end_http2_stream_with(&mut self, index: u32, last: Bytes) {
         self.unsubscribe(EndpointId::stream(index));
-        let Some(stream) = self.streams.remove(index) else { return };
+        let Some(stream) = self.drop_stream(index) else { return };
+        // What it gathered in this turn comes before them.
+        let mut last = last;
+        if !stream.outbox.run.is_empty() && stream.outbox.backlog.is_none() {
+            let gathered = self.frames.flatten(stream.outbox.run);
+            last = [&gathered[..], &last[..]].concat().into();
+        }
         let Some(connection) = self.connections.get(stream.conn) else { return };
         let Session::Http2(http2) = &mut connection.session else { return };
         http2.streams.remove(&stream.key);
@@ -408,6 +409,28 @@ impl Shard {
             http2.session.reset(stream.key, Reason::CANCEL);
         }
         self.dirty.push(stream.conn.slot);
+    }
+
+    /// Channels that the streams of a session follow.
+    fn channels_of(&self, http2: &Http2) -> usize {
+        let subscriber = |index| self.streams.get(index)?.subscriber.as_ref();
+        let channels = http2.sse_indices().filter_map(subscriber);
+        channels.map(|subscriber| subscriber.keys().len()).sum()
+    }
+
+    /// Channels that the streams of a connection follow.
+    pub(super) fn channels_on(&mut self, conn: ConnId) -> usize {
+        let indices = self.http2(conn).map(|http2| http2.sse_indices().collect::<Vec<u32>>());
+        let subscriber = |index| self.streams.get(index)?.subscriber.as_ref();
+        let channels = indices.unwrap_or_default().into_iter().filter_map(subscriber);
+        channels.map(|subscriber| subscriber.keys().len()).sum()
+    }
+
+    /// Forgets a stream and gives back what it was charged.
+    pub(super) fn drop_stream(&mut self, index: u32) -> Option<Box<Stream>> {
+        let stream = self.streams.remove(index)?;
+        self.partial_bytes -= stream.partial_bytes as usize;
+        Some(stream)
     }
 
     /// Bytes that wait on a stream.

@@ -63,6 +63,8 @@ pub struct Settings {
     pub page: Page,
     /// What this server is called where there may be several.
     pub node_name: String,
+    /// What no other run of a server is called.
+    pub run_name: String,
 }
 
 impl Settings {
@@ -91,6 +93,7 @@ impl Settings {
             tls: None,
             page: Page::new(),
             node_name: "shardcast".to_owned(),
+            run_name: "run".to_owned(),
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Stream {
     pub client: Option<Box<ClientSession>>,
     /// When something was last sent, milliseconds.
     pub said_ms: u64,
+    /// Commands that wait at its client, as charged to the shard's pool.
+    pub partial_bytes: u32,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Streams {
             subscriber: None,
             client: None,
             said_ms: now_ms,
+            partial_bytes: 0,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);

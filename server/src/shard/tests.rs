@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::limits::Limits;
 use crate::config::namespace::{Namespace, OutboxPolicy};
-use crate::mesh::{Continuity, Deliver, Mesh, home_of};
+use crate::mesh::{self, Continuity, Deliver, Mesh, PublishBatch, home_of};
 use proto::event::{Draft, Event};
 use proto::position::{Epoch, Position};
 use std::collections::{BTreeMap, HashSet};
@@ -37,6 +37,7 @@ impl Bed {
             ring: Arc::new(StorageRing::new(shards, 4, 1 << 20)),
             store: None,
             seed: 1,
+            secrets: Box::new(|| 1),
         };
         let now = Now { ms: 1_000, wall_us: 1_000_000_000_000_000 };
         let mut shard = Shard::new(parts, now);
@@ -263,4 +264,83 @@ fn a_query_of_a_thousand_channels_is_refused_at_the_first_too_many() {
         let heard = String::from_utf8_lossy(&bed.heard[&0]).into_owned();
         assert!(heard.starts_with("HTTP/1.1 400") && heard.contains("more than 16"), "{heard}");
     }
+}
+
+/// What a client hears as lines behind the head of its stream.
+fn lines(heard: &[u8]) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(heard);
+    let body = text.split_once("\r\n\r\n").expect("a head").1;
+    body.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// Takes the batches that wait for the other shard and answers them; gives their data.
+fn take_batches(bed: &mut Bed) -> Vec<String> {
+    let mut taken = Vec::new();
+    while let Some(batch) = bed.ends[1].next_publish(ShardId(0)) {
+        let PublishBatch { slot, items, channels, .. } = batch;
+        let position = Position { epoch: Epoch(1), offset: 1 };
+        let outcomes = vec![mesh::Outcome::Placed(position); items.len()];
+        let events = items.into_iter().map(|item| item.place(position, 0));
+        taken.extend(events.map(|event| String::from_utf8_lossy(event.data()).into_owned()));
+        bed.ends[1].answer(ShardId(0), mesh::Answer { slot, outcomes, channels, store_seq: None });
+    }
+    taken
+}
+
+#[test]
+fn a_flood_of_commands_beside_a_stream_is_bounded_and_what_was_taken_keeps_its_order() {
+    let mut bed = Bed::new(2, |settings| settings.limits.message_bytes_max = 16_000);
+    let post = |path: &str, body: &str| {
+        let length = body.len();
+        format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let connect = post("/connection/http_stream", "{\"id\":1,\"connect\":{}}");
+    bed.shard.begin(bed.now);
+    for (slot, request) in [(0, connect.as_str()), (1, "")] {
+        bed.shard.accepted(Bed::conn(slot), None);
+        bed.shard.received(Bed::conn(slot), request.as_bytes());
+    }
+    bed.turn();
+    let connected = lines(&bed.heard[&0]).remove(0)["connect"].clone();
+    let channel = channel_of(1);
+    let padding = "x".repeat(2_000);
+    let (mut statuses, mut n) = (Vec::new(), 0);
+    while !statuses.ends_with(&[429, 429, 429]) {
+        n += 1;
+        assert!(n < 1_000, "nothing is refused");
+        let data = format!("{n}:{padding}");
+        let publish =
+            serde_json::json!({"id": n + 1, "publish": {"channel": channel, "data": data}});
+        let body = serde_json::json!({
+            "session": connected["session"], "node": connected["node"],
+            "data": publish.to_string(),
+        });
+        bed.heard.remove(&1);
+        bed.shard.begin(bed.now);
+        bed.shard.received(Bed::conn(1), post("/emulation", &body.to_string()).as_bytes());
+        bed.turn();
+        bed.turn();
+        let heard = String::from_utf8_lossy(&bed.heard[&1]).into_owned();
+        statuses.push(heard["HTTP/1.1 ".len()..][..3].parse::<u16>().expect("a status"));
+        assert!(bed.shard.partial_bytes <= 32_000, "{} bytes wait", bed.shard.partial_bytes);
+    }
+    let refused = statuses.iter().filter(|status| **status == 429).count();
+    let count = n - refused;
+    assert!(bed.shard.partial_bytes > 8_000 && count > 64, "{count} taken");
+    assert_eq!(bed.shard.stats.counters.emulations_full, refused as u64);
+    // There is room again.
+    let mut taken = Vec::new();
+    for _ in 0..20 {
+        taken.extend(take_batches(&mut bed));
+        bed.turn();
+    }
+    let of = |data: &String| data.trim_start_matches('"').split(':').next().unwrap().to_owned();
+    let taken: Vec<String> = taken.iter().map(of).collect();
+    let expected: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+    assert_eq!(taken, expected);
+    let answered = lines(&bed.heard[&0]);
+    let ids: Vec<u64> = answered[1..].iter().filter_map(|reply| reply["id"].as_u64()).collect();
+    assert_eq!(ids.len(), count, "each is answered");
+    assert!(answered[1..].iter().all(|reply| reply["publish"].is_object()));
+    assert_eq!(bed.shard.partial_bytes, 0, "what waited is given back");
 }

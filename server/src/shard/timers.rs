@@ -41,6 +41,7 @@ impl Shard {
             if self.expire(conn) {
                 continue;
             }
+            self.beat_clients(conn);
             match self.due(conn) {
                 Due::Later(at) => self.schedule_look(conn, at),
                 Due::End(reason) => {
@@ -60,6 +61,42 @@ impl Shard {
     pub(super) fn schedule_heartbeat(&mut self, conn: ConnId) {
         let beat_ms = u64::from(self.settings.limits.heartbeat_s) * 1_000;
         self.schedule_look(conn, self.now.ms + beat_ms);
+    }
+
+    /// What a client may take until it has connected, between two pings, and to answer one.
+    pub(super) fn client_spans_ms(&self) -> [u64; 3] {
+        let limits = &self.settings.limits;
+        [limits.head_timeout_s, limits.heartbeat_s, limits.pong_timeout_s]
+            .map(|span_s| u64::from(span_s) * 1_000)
+    }
+
+    /// When the first client on the streams of a connection is due.
+    pub(super) fn first_client_ms(&mut self, conn: ConnId) -> Option<u64> {
+        let (now_ms, [connect_ms, beat_ms, pong_ms]) = (self.now.ms, self.client_spans_ms());
+        let clients = self.clients_of(conn).into_iter().filter(|at| at.stream != 0);
+        let due_ms = |at| {
+            let client = &self.session_mut(at)?.client;
+            Some(client.due(now_ms, connect_ms, beat_ms, pong_ms).at_ms(now_ms))
+        };
+        clients.filter_map(due_ms).min()
+    }
+
+    /// Pings the clients on the streams of a connection, and ends those that do not answer.
+    fn beat_clients(&mut self, conn: ConnId) {
+        let (now_ms, [connect_ms, beat_ms, pong_ms]) = (self.now.ms, self.client_spans_ms());
+        for at in self.clients_of(conn).into_iter().filter(|at| at.stream != 0) {
+            let Some(own) = self.session_mut(at) else { continue };
+            let endpoint = EndpointId::of(at);
+            match own.client.due(now_ms, connect_ms, beat_ms, pong_ms) {
+                Beat::Later(_) => {}
+                Beat::Stale => self.end_endpoint(endpoint, CloseReason::Timeout),
+                Beat::NoPong => self.end_endpoint(endpoint, CloseReason::NoPong),
+                Beat::Ping => {
+                    let ping = own.client.ping(now_ms);
+                    self.say(endpoint, ping);
+                }
+            }
+        }
     }
 
     /// An HTTP/2 connection's first look.
@@ -185,7 +222,8 @@ impl Shard {
         self.reset_stalled(conn, beat * STALLED_HEARTBEATS);
         self.time_out_bodies(conn, u64::from(self.settings.limits.body_idle_timeout_s) * 1_000);
         for index in streams {
-            let quiet = self.streams.get(index).is_some_and(|stream| now >= stream.said_ms + beat);
+            let stream = self.streams.get(index).filter(|stream| stream.client.is_none());
+            let quiet = stream.is_some_and(|stream| now >= stream.said_ms + beat);
             if quiet {
                 self.say(EndpointId::stream(index), bytes::Bytes::from_static(sse::HEARTBEAT));
             }

@@ -127,6 +127,13 @@ impl Host {
                 ring: Arc::clone(&ring),
                 store: Some(reads.clone() as Arc<dyn QueryStore>),
                 seed: seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                secrets: {
+                    let mut next = u128::from(seed) << 64;
+                    Box::new(move || {
+                        next += 1;
+                        next
+                    })
+                },
             }
         };
         let shards: Vec<Shard> =

@@ -26,22 +26,24 @@ const SDKS: [(&str, &[&str]); 6] = [
 /// Lets every SDK that knows the steps play them against a server of its own; `meanwhile` is called
 /// with what a `say` step says.
 pub fn check(cell: Cell, script: &Value, python: bool, meanwhile: impl Fn(&Site, &str)) {
-    let start = || {
-        Site::with(cell, |config| {
-            let mut quiet = config.namespaces["default"].clone();
-            let mut room = quiet.clone();
-            (room.presence, room.join_leave) = (Access::Anonymous, true);
-            config.namespaces.insert("room".into(), room);
-            quiet.client_publish = Access::Nobody;
-            config.namespaces.insert("quiet".into(), quiet.clone());
-            let few = Namespace { history_size: 4, ..Namespace::default() };
-            config.namespaces.insert("few".into(), few);
-            quiet.subscribe = Access::Nobody;
-            quiet.history = Access::Nobody;
-            config.namespaces.insert("closed".into(), quiet);
-        })
-    };
-    check_with(start, || script.clone(), python, meanwhile);
+    check_with(|| site_of_rooms(cell), || script.clone(), python, meanwhile);
+}
+
+/// A server with namespaces that tell who is there, take no publishes, or let nobody in.
+pub fn site_of_rooms(cell: Cell) -> Site {
+    Site::with(cell, |config| {
+        let mut quiet = config.namespaces["default"].clone();
+        let mut room = quiet.clone();
+        (room.presence, room.join_leave) = (Access::Anonymous, true);
+        config.namespaces.insert("room".into(), room);
+        quiet.client_publish = Access::Nobody;
+        config.namespaces.insert("quiet".into(), quiet.clone());
+        let few = Namespace { history_size: 4, ..Namespace::default() };
+        config.namespaces.insert("few".into(), few);
+        quiet.subscribe = Access::Nobody;
+        quiet.history = Access::Nobody;
+        config.namespaces.insert("closed".into(), quiet);
+    })
 }
 
 /// The same against servers and with scripts that are made anew for each.
@@ -56,18 +58,30 @@ pub fn check_with(
             continue;
         }
         let (site, script) = (start(), script());
-        let mut sdk = client(name);
-        sdk.arg(format!("ws://{}{PATH}", site.address())).args(arguments).arg(script.to_string());
-        let mut child = sdk.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
-        let mut stdin = child.stdin.take().expect("piped");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        while let Some(Ok(line)) = lines.next() {
-            meanwhile(&site, &line);
-            writeln!(stdin).expect("it listens");
-        }
-        let status = child.wait().expect("it ends");
-        assert!(status.success(), "{name} {arguments:?}: {status}");
+        let url = format!("ws://{}{PATH}", site.address());
+        play(&site, (name, arguments), &url, &script, &meanwhile);
     }
+}
+
+/// Lets one SDK play against a server.
+pub fn play(
+    site: &Site,
+    (name, arguments): (&str, &[&str]),
+    url: &str,
+    script: &Value,
+    meanwhile: impl Fn(&Site, &str),
+) {
+    let mut sdk = client(name);
+    sdk.arg(url).args(arguments).arg(script.to_string());
+    let mut child = sdk.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    while let Some(Ok(line)) = lines.next() {
+        meanwhile(site, &line);
+        writeln!(stdin).expect("it listens");
+    }
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "{name} {arguments:?} {url}: {status}");
 }
 
 /// Sends frames and compares what comes, message by message; `null` stands for anything.
@@ -83,7 +97,7 @@ pub fn converse(site: &Site, steps: &[(&str, &[Value])]) -> Socket {
     socket
 }
 
-fn publish(site: &Site, channel: &str, body: &str) {
+pub fn publish(site: &Site, channel: &str, body: &str) {
     let answer = site.post(&format!("/v1/channels/{channel}/events"), "application/json", body);
     assert_eq!(answer.status, 202, "{}", answer.text());
 }

@@ -20,6 +20,7 @@ mod deflate;
 mod delta;
 mod demo;
 mod durability;
+mod emulation;
 mod faults;
 mod floods;
 mod formats;

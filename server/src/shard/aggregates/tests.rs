@@ -57,6 +57,7 @@ impl Bench {
             ring: Arc::new(StorageRing::new(1, 4, 1 << 20)),
             store: Some(store.clone()),
             seed: 1,
+            secrets: Box::new(|| 1),
         };
         let now = Now { ms: 1_000, wall_us: 1_000_000_000_000_000 };
         Self { shard: Shard::new(parts, now), store, now, said: Vec::new() }

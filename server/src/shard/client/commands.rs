@@ -1,6 +1,6 @@
 //! Commands, one after the other, and those that need no more than an answer.
 
-use super::{Client, PENDING_MAX, Refusal};
+use super::{Client, PENDING_MAX, Refusal, SessionName};
 use crate::auth::{Action, Caller, TokenError};
 use crate::mesh;
 use crate::shard::Shard;
@@ -180,11 +180,20 @@ impl Shard {
     ) {
         client.connected = true;
         client.pinged = Stamp::at(self.now.ms);
-        self.schedule_heartbeat(client.outlet.at.conn);
+        self.schedule_beat(client.outlet.at);
         let expires_at_s = self.caller_of(client.endpoint()).expires_at_s();
         let ttl = expires_at_s.map(|at_s| self.refresh_in_s(at_s));
         let name = uuid(client.id);
+        let session = client.is_named().then(|| SessionName {
+            shard: self.id,
+            endpoint: client.endpoint(),
+            secret: client.secret,
+        });
+        let node = session.map_or("", |_| &self.settings.run_name).to_owned();
+        let session = session.map(|name| name.to_string()).unwrap_or_default();
         let result = ConnectResult {
+            session: session.into(),
+            node: node.into(),
             expires: ttl.is_some(),
             ttl: ttl.unwrap_or_default(),
             client: name.as_str().into(),
@@ -213,7 +222,7 @@ impl Shard {
         if self.caller_of(endpoint).user() != before.user() {
             return Err(Refusal::Disconnect(DisconnectCode::InvalidToken));
         }
-        self.schedule_heartbeat(client.outlet.at.conn);
+        self.schedule_beat(client.outlet.at);
         let name = uuid(client.id);
         let result = RefreshResult {
             client: name.as_str().into(),

@@ -10,9 +10,9 @@
 //! publish is parked or a connect waits for the subscriptions of its token, the rest of its frame
 //! waits here and nothing more is read.
 //!
-//! A client speaks over a WebSocket, or is *emulated*: a stream of HTTP carries what it gets, and its
-//! commands come in requests beside that. Nothing here knows the difference but where a message is
-//! framed ([`Format`]) and how a client ends.
+//! A client speaks over a WebSocket, or is *emulated*: a stream of HTTP carries what it gets, and
+//! its commands come in requests beside that (`emulation`). Nothing else here knows the difference
+//! but where a message is framed ([`Format`]) and how a client ends.
 //!
 //! Bounded: subscriptions by `channels_per_connection_max`, a frame by `message_bytes_max`, and
 //! commands that wait for an answer by [`PENDING_MAX`].
@@ -24,7 +24,9 @@
 //! in the simulated world.
 
 mod commands;
+mod emulation;
 mod filter;
+mod name;
 mod newest;
 mod presence;
 mod publish;
@@ -37,7 +39,10 @@ mod subscriptions;
 mod tokens;
 
 pub(super) use commands::uuid_bits;
+pub(super) use emulation::brings_token;
+pub use emulation::{Emulated, Emulations};
 pub use filter::TagsFilter;
+pub use name::SessionName;
 pub(super) use presence::{info, membership};
 pub use recovery::Recoveries;
 pub(super) use recovery::block;
@@ -55,6 +60,7 @@ use crate::auth::Overrides;
 use crate::driver::ConnId;
 use crate::mesh::{Identity, Place};
 use bytes::Bytes;
+use name::Secret;
 use proto::centrifuge::{DisconnectCode, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply};
 use proto::position::Position;
 use proto::reason::CloseReason;
@@ -106,6 +112,8 @@ pub struct Client {
     pinged: Stamp,
     /// A random UUID.
     id: u128,
+    /// Opens an emulated client's session.
+    secret: Secret,
     /// Its user; `None` if anonymous.
     identity: Option<Arc<Identity>>,
     subs: Vec<Sub>,
@@ -197,6 +205,7 @@ impl Client {
             pongs_due: 0,
             pinged: Stamp::at(now_ms),
             id,
+            secret: Secret::default(),
             identity: None,
             subs: Vec::new(),
             bucket: Bucket::default(),
@@ -209,6 +218,11 @@ impl Client {
     /// How its events are written.
     pub fn format(&self) -> Format {
         self.outlet.format
+    }
+
+    /// True if commands for it come beside its stream, and it has heard under which name.
+    fn is_named(&self) -> bool {
+        self.connected && self.outlet.format.is_stream()
     }
 
     /// The endpoint that it is.
@@ -275,6 +289,13 @@ pub enum Beat {
     Ping,
 }
 
+impl Beat {
+    /// When there is something to do.
+    pub fn at_ms(self, now_ms: u64) -> u64 {
+        if let Self::Later(at_ms) = self { at_ms } else { now_ms }
+    }
+}
+
 /// Why a command is not carried out.
 enum Refusal {
     /// The command is answered with an error.
@@ -321,6 +342,7 @@ impl Shard {
             own.socket.park(limits);
         }
         self.put_session(own);
+        self.charge_client(at);
     }
 
     /// Where the clients of a connection are: itself, or on its streams.

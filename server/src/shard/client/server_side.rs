@@ -96,7 +96,7 @@ impl Shard {
         own: &[ServerSubscription],
         request: &ConnectRequest<'_>,
     ) -> Result<After, Refusal> {
-        if own.len() > usize::from(self.settings.limits.channels_per_connection_max) {
+        if self.has_no_room(client, own.len()) {
             return Err(Refusal::Disconnect(DisconnectCode::ChannelLimit));
         }
         for subscription in own {
@@ -258,7 +258,7 @@ impl Shard {
         if self.client_sub(client, order.channel.as_str()).is_some() {
             return true;
         }
-        if client.subs.len() >= usize::from(self.settings.limits.channels_per_connection_max) {
+        if self.has_no_room(client, 1) {
             return false;
         }
         let known = match &order.since {

@@ -48,7 +48,7 @@ impl Shard {
         if self.client_sub(client, name.as_str()).is_some() {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
-        if client.subs.len() >= usize::from(self.settings.limits.channels_per_connection_max) {
+        if self.has_no_room(client, 1) {
             return Err(ErrorCode::LimitExceeded.into());
         }
         let grant = self.client_may_subscribe(client, &name, &request.token)?;

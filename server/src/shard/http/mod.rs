@@ -4,6 +4,7 @@
 //! `reads`; how bytes become heads is in `proto`.
 
 pub mod aggregate;
+mod client;
 pub mod guard;
 pub mod head;
 pub mod origin;

@@ -1,6 +1,7 @@
 //! The routes: a head becomes one value that says what to do, or a complete error answer.
 
 use super::aggregate::{self, AggregateRequest};
+use super::client;
 use super::head::Head;
 use super::response::Response;
 use crate::mesh::{AckMode, Since};
@@ -26,6 +27,10 @@ pub enum Route {
     WebSocket(SubscribeRequest),
     /// Upgrade to a WebSocket of the client protocol; the encoding if the URL says one.
     Client(Option<Encoding>),
+    /// A stream of the client protocol; its first commands if the URL brings them.
+    Stream { format: Format, commands: Option<String> },
+    /// Commands for such a stream.
+    Emulation(Encoding),
     /// An event stream.
     Sse(SubscribeRequest),
     /// A polling request; `last` asks for the newest event.
@@ -42,6 +47,17 @@ pub enum Route {
     Preflight,
     /// A file of the page, by its path without the leading slash.
     Page(String),
+}
+
+impl Route {
+    /// True if the request's body, or what stands for it in the URL, is taken in before anything
+    /// else happens.
+    pub fn has_body(&self) -> bool {
+        matches!(
+            self,
+            Self::Publish { .. } | Self::Api(_) | Self::Stream { .. } | Self::Emulation(_)
+        )
+    }
 }
 
 /// A subscription as the URL states it.
@@ -96,11 +112,14 @@ pub fn route(head: &Head<'_>, channels_max: usize) -> Result<Route, Response> {
         (Some("v1"), Some("sse"), None, ..) => sse(head, channels_max),
         (Some("v1"), Some("ws"), None, ..) => web_socket_of_several(head, channels_max),
         (Some("v1"), Some("history"), None, ..) => history(head),
-        (Some("connection"), Some("websocket"), None, ..) => client(head),
+        (Some("connection"), Some("websocket"), None, ..) => client::web_socket(head),
+        (Some("connection"), Some("http_stream"), None, ..) => client::http_stream(head),
+        (Some("connection"), Some("sse"), None, ..) => client::sse(head),
+        (Some("emulation"), None, ..) => client::emulation(head),
         (Some("api"), method, None, ..) => api(head, method.unwrap_or_default()),
         (Some("health"), Some("live"), None, ..) => get(head, Route::Live),
         (Some("health"), Some("ready"), None, ..) => get(head, Route::Ready),
-        (Some("v1" | "health" | "api"), ..) => Err(not_found(head.path)),
+        (Some("v1" | "health" | "api" | "connection"), ..) => Err(not_found(head.path)),
         _ => page(head),
     }
 }
@@ -176,17 +195,6 @@ fn web_socket(
     }
     let format = Format::web_socket(envelope);
     subscribe(vec![channel], since.as_deref(), format, channels_max).map(Route::WebSocket)
-}
-
-/// The client protocol's endpoint. SDKs add parameters of their own as they please, so unknown ones
-/// are left alone.
-fn client(head: &Head<'_>) -> Result<Route, Response> {
-    only(head, "GET")?;
-    let pairs = pairs(head)?;
-    let protobuf = pairs.iter().any(|(key, value)| {
-        matches!(key.as_str(), "format" | "cf_protocol") && value == "protobuf"
-    });
-    Ok(Route::Client(protobuf.then_some(Encoding::Protobuf)))
 }
 
 /// One WebSocket for several channels: always envelopes, and positions channel by channel, because
@@ -396,7 +404,7 @@ pub(super) fn get<T>(head: &Head<'_>, value: T) -> Result<T, Response> {
     Err(not_allowed("GET", "GET, HEAD"))
 }
 
-fn only(head: &Head<'_>, method: &'static str) -> Result<(), Response> {
+pub(super) fn only(head: &Head<'_>, method: &'static str) -> Result<(), Response> {
     if head.method == method {
         return Ok(());
     }
@@ -405,7 +413,7 @@ fn only(head: &Head<'_>, method: &'static str) -> Result<(), Response> {
 
 //= rfc9110#15.5.6
 // A 405 names every method that the resource does take.
-fn not_allowed(remedy: &str, methods: &'static str) -> Response {
+pub(super) fn not_allowed(remedy: &str, methods: &'static str) -> Response {
     let message = format!("use {remedy}");
     Response::error(405, "method_not_allowed", &message).with("allow", methods)
 }

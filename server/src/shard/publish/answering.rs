@@ -1,6 +1,7 @@
 //! What home shards answer, and what a request is answered with once all of them have.
 
 use super::body::Body;
+use super::call::Purpose;
 use super::{Asker, Publish};
 use crate::mesh::{Answer, HomeRefusal, Outcome, ShardId};
 use crate::shard::Shard;
@@ -80,11 +81,16 @@ impl Shard {
             Asker::Api(slot) => return self.answered_call_publish(slot, &publish.answer),
             Asker::Http1(_) | Asker::Http2(..) | Asker::WebSocket(_) => {}
         }
-        if let (Some(method), Body::Buffered { bytes, .. }, None) =
-            (publish.call, &mut publish.body, &publish.stopped)
+        if let (Some(purpose), Body::Buffered { bytes, .. }, None) =
+            (publish.purpose, &mut publish.body, &publish.stopped)
         {
             let body = Bytes::from(std::mem::take(bytes));
-            return self.start_call(publish.asker, publish.caller, method, body);
+            let (asker, caller) = (publish.asker, publish.caller);
+            return match purpose {
+                Purpose::Call(method) => self.start_call(asker, caller, method, body),
+                Purpose::Stream(format) => self.start_client(asker, caller, format, &body),
+                Purpose::Emulation(encoding) => self.start_emulation(asker, encoding, &body),
+            };
         }
         let why = publish.answer.first_rejection().map(|rejection| rejection.detail.clone());
         let unread = !publish.input_ended;

@@ -1,12 +1,15 @@
-//! Calls of the server API: their bodies come in like those of publishes, and what they publish
-//! goes the same way.
+//! Bodies that are no events: calls of the server API and commands of clients come in like
+//! publishes, and what a call publishes goes the same way.
 
 use super::body::Body;
 use super::{Asker, Publish, PublishId, Publishes, too_large};
 use crate::auth::Caller;
+use crate::config::Limits;
 use crate::shard::Shard;
 use crate::shard::api::{CallSlot, Method};
-use crate::shard::http::{Head, Response};
+use crate::shard::format::Format;
+use crate::shard::http::{Head, Response, Route};
+use proto::centrifuge::Encoding;
 use proto::decode::ContentKind;
 
 impl Publishes {
@@ -26,17 +29,66 @@ impl Publishes {
     }
 }
 
+/// What a body is for that is no events.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// A call of the server API.
+    Call(Method),
+    /// The first commands of a client that speaks over a stream.
+    Stream(Format),
+    /// Further ones.
+    Emulation(Encoding),
+}
+
+impl Purpose {
+    /// How long it may be.
+    pub(super) fn body_bytes_max(self, limits: &Limits) -> usize {
+        let bytes = match self {
+            Self::Call(_) => limits.body_bytes_max,
+            Self::Stream(_) | Self::Emulation(_) => limits.message_bytes_max,
+        };
+        bytes as usize
+    }
+}
+
 impl Shard {
-    /// Opens a request to the server API. `Err` is a complete answer that needs no body.
-    pub(in crate::shard) fn open_call(
+    /// Opens what a request with a body asks for. `Err` is a complete answer that needs no body.
+    pub(in crate::shard) fn open(
+        &mut self,
+        asker: Asker,
+        head: &Head<'_>,
+        route: Route,
+        caller: Option<Caller>,
+    ) -> Result<PublishId, Response> {
+        match route {
+            Route::Publish { channel, ack, stream } => {
+                self.open_publish(asker, head, caller, channel, ack, stream)
+            }
+            Route::Api(method) => {
+                self.open_buffered(asker, head, caller, Purpose::Call(method), None)
+            }
+            Route::Stream { format, commands } => {
+                self.open_buffered(asker, head, caller, Purpose::Stream(format), commands)
+            }
+            Route::Emulation(encoding) => {
+                self.open_buffered(asker, head, caller, Purpose::Emulation(encoding), None)
+            }
+            other => Err(self.simple(&other)),
+        }
+    }
+
+    /// The same for a body that is no events; `body` if it is there already.
+    fn open_buffered(
         &mut self,
         asker: Asker,
         head: &Head<'_>,
         caller: Option<Caller>,
-        method: Method,
+        purpose: Purpose,
+        body: Option<String>,
     ) -> Result<PublishId, Response> {
-        if self.drain.is_some() {
-            return Err(Response::error(503, "draining", "the server drains; call elsewhere"));
+        // Clients that are still here may say their last.
+        if self.drain.is_some() && !matches!(purpose, Purpose::Emulation(_)) {
+            return Err(Response::error(503, "draining", "the server drains; ask elsewhere"));
         }
         let coding = head.text("content-encoding");
         if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
@@ -44,16 +96,16 @@ impl Shard {
             return Err(Response::error(415, "unsupported_encoding", text));
         }
         let announced = head.text("content-length").and_then(|length| length.parse::<u64>().ok());
-        let body_bytes_max = self.settings.limits.body_bytes_max;
+        let body_bytes_max = purpose.body_bytes_max(&self.settings.limits) as u32;
         // Over HTTP/2 the limit is found when the bytes are there, as with publishes.
         if matches!(asker, Asker::Http1(_))
             && announced.is_some_and(|length| length > u64::from(body_bytes_max))
         {
             return Err(too_large(body_bytes_max));
         }
-        let body = Body::whole(ContentKind::Json, Vec::new());
+        let body = Body::whole(ContentKind::Json, body.unwrap_or_default().into_bytes());
         let mut publish = Publish::new(asker, body, self.now.ms);
-        publish.call = Some(method);
+        publish.purpose = Some(purpose);
         publish.caller = caller.unwrap_or_default();
         Ok(self.publishes.insert(publish))
     }

@@ -1,13 +1,13 @@
 //! Answers over HTTP/1.1: whole ones, streamed ones, and those that end the connection.
 
 use super::{Http1, Phase, sse_response};
-use crate::driver::ConnId;
+use crate::driver::{ConnId, ReceiveMode};
 use crate::mesh::Place;
-use crate::shard::Shard;
 use crate::shard::connection::EndpointId;
 use crate::shard::http::Response;
 use crate::shard::http::origin;
 use crate::shard::session::Session;
+use crate::shard::{Command, Shard};
 use proto::http1::{self, Framing};
 use proto::reason::CloseReason;
 use proto::sse;
@@ -24,6 +24,30 @@ impl Shard {
         let retry_ms = self.retry_ms();
         sse::write_retry(&mut out, retry_ms);
         self.say(EndpointId::connection(conn.slot), out);
+    }
+
+    /// Makes the answer a stream that ends with the connection; gives its place.
+    pub(in crate::shard) fn stream_http1(
+        &mut self,
+        conn: ConnId,
+        mut response: Response,
+    ) -> Option<Place> {
+        let connection = self.connections.get(conn)?;
+        let Session::Http1(http1) = &connection.session else { return None };
+        origin::add_cors(&mut response, &http1.cors);
+        let fields: Vec<(&str, &str)> =
+            response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        let mut out = Vec::with_capacity(256);
+        let written = http1::write_head(&mut out, 200, &fields, Framing::UntilClose, false);
+        debug_assert!(written.is_ok(), "our own fields are legal");
+        // What came behind the request has no meaning any more.
+        connection.session = Session::Silent;
+        let busy = std::mem::take(&mut connection.chatty);
+        if (std::mem::take(&mut connection.receive_paused) || busy) && !connection.peer_done {
+            self.commands.push(Command::Arm(conn, ReceiveMode::Poll));
+        }
+        self.say(EndpointId::connection(conn.slot), out);
+        Some(Place::connection(conn))
     }
 
     /// Answers what breaks the protocol and ends the connection.

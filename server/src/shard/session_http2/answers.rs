@@ -2,10 +2,12 @@
 
 use super::{Doing, Http2, head_of};
 use crate::driver::ConnId;
+use crate::mesh::Place;
 use crate::shard::Shard;
 use crate::shard::http::Response;
 use crate::shard::http::origin::{self, CorsOrigin};
 use crate::shard::publish::PublishId;
+use crate::shard::session::Session;
 use bytes::Bytes;
 use proto::h2::{Reason, StreamKey};
 
@@ -47,6 +49,24 @@ impl Shard {
             let _ = http2.session.respond(stream, head, ends);
         }
         self.dirty.push(conn.slot);
+    }
+
+    /// Makes the answer a stream that is an endpoint; gives its place.
+    pub(in crate::shard) fn stream_http2(
+        &mut self,
+        conn: ConnId,
+        stream: StreamKey,
+        mut response: Response,
+    ) -> Option<Place> {
+        let connection = self.connections.get(conn)?;
+        let Session::Http2(http2) = &mut connection.session else { return None };
+        let Some(Doing::Publish { cors, .. }) = http2.streams.remove(&stream) else { return None };
+        origin::add_cors(&mut response, &cors);
+        http2.session.respond(stream, head_of(&response)?, false).ok()?;
+        let index = self.streams.insert(conn, stream, self.now.ms);
+        http2.streams.insert(stream, Doing::Sse { index });
+        self.dirty.push(conn.slot);
+        Some(self.streams.get(index)?.place(index))
     }
 
     /// A piece of such an answer.

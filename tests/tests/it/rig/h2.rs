@@ -123,6 +123,7 @@ impl Connection {
             let at = frame.payload.iter().position(|byte| byte & 0xe0 != 0x20).unwrap_or(0);
             return match frame.payload.get(at) {
                 Some(0x88) => 200,
+                Some(0x89) => 204,
                 Some(0x8c) => 400,
                 Some(0x8d) => 404,
                 Some(0x8e) => 500,
