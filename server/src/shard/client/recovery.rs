@@ -214,8 +214,8 @@ impl Shard {
         Some(recovery)
     }
 
-    /// Whether what was read fits into its answer. That to a `connect` carries several channels; what
-    /// goes beyond it follows from memory, which does not hold this.
+    /// Whether what was read fits into its answer. That to a `connect` carries several channels;
+    /// what goes beyond it follows from memory, which does not hold this.
     fn connect_has_room(&mut self, recovery: &Recovery) -> bool {
         let room = self.page_bytes() as usize;
         let client = self.client_mut(recovery.token.place());
