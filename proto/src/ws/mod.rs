@@ -12,7 +12,7 @@
 //! Deliberately absent: rates of control frames and deadlines (the shard's), and randomness:
 //! whoever plays the client passes the masking key.
 //! Tested: tables at every split of the bytes and against tungstenite as the other side, see
-//! `tests.rs`; fuzzed by `tests/fuzz` `ws`.
+//! `tests.rs`; fuzzed by `tests/fuzz` `ws`, and beside tungstenite by `ws_tungstenite`.
 
 mod decoder;
 pub mod deflate;
