@@ -172,6 +172,11 @@ impl MeshEnd {
         lane.len() < places
     }
 
+    /// True if a batch of a shard waits.
+    pub fn has_publish(&self, from: ShardId) -> bool {
+        !self.mesh.lanes(from, self.shard).publish.is_empty()
+    }
+
     /// Takes the next publish batch from a shard.
     pub fn next_publish(&mut self, from: ShardId) -> Option<PublishBatch> {
         let batch = self.mesh.lanes(from, self.shard).publish.pop();

@@ -277,6 +277,26 @@ impl ShardSnapshot {
     /// Counts drops.
     pub fn dropped(&mut self, reason: DropReason, count: u64) {
         self.drops[reason as usize] += count;
+        let counters = &mut self.counters;
+        match reason {
+            DropReason::Slow => counters.delivery_errors_slow += count,
+            DropReason::PeerGone => counters.delivery_errors_lost += count,
+            DropReason::DropOldest => counters.delivery_errors_dropped += count,
+            _ => {}
+        }
+    }
+
+    /// Counts an answer over HTTP.
+    pub fn answered(&mut self, status: u16) {
+        let counters = &mut self.counters;
+        match status / 100 {
+            2 => counters.answers_2xx += 1,
+            3 => counters.answers_3xx += 1,
+            4 => counters.answers_4xx += 1,
+            5 => counters.answers_5xx += 1,
+            // 101 is no answer: what follows is.
+            _ => {}
+        }
     }
 
     /// Drops for one reason.

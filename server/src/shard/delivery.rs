@@ -278,6 +278,7 @@ impl Shard {
             self.gather(endpoint, stretch);
         }
         self.stats.counters.messages_sent += events.len() as u64;
+        self.stats.counters.resumed_events += events.len() as u64;
     }
 
     /// A subscription has got everything up to an offset; `newest` is the last event of that, if

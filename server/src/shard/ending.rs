@@ -344,6 +344,7 @@ impl Shard {
         }
         let fields: Vec<(&str, &str)> =
             response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        self.stats.answered(response.status);
         let mut out = Vec::new();
         let framing = Framing::Length(response.body.len() as u64);
         let written = http1::write_head(&mut out, response.status, &fields, framing, false);

@@ -75,6 +75,8 @@ impl Shard {
             at += 1;
         }
         self.copied_bytes = self.frames.copied();
+        self.stats.counters.frames_encoded += self.frames.made.frames;
+        self.stats.counters.flat_runs += self.frames.made.flat_runs;
         self.frames.clear();
         self.prepare_next_turn();
         self.stats.counters.turns += 1;
@@ -109,10 +111,13 @@ impl Shard {
         self.dirty.append(&mut kept.connections);
         self.dirty.append(&mut self.again);
         self.dirty_streams.append(&mut kept.streams);
-        for (endpoint, frame) in self.carried.drain(..) {
+        for (endpoint, serial, frame) in self.carried.drain(..) {
             let outbox = match endpoint.split() {
                 Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
-                Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
+                Ok(index) => streams
+                    .get_mut(index)
+                    .filter(|stream| stream.serial == serial)
+                    .map(|stream| &mut stream.outbox),
             };
             if let Some(outbox) = outbox {
                 let index = frames.add(frame.bytes, frame.mark);
@@ -177,8 +182,16 @@ impl Shard {
     fn carry(&mut self, endpoint: EndpointId) -> bool {
         let Some(outbox) = self.outbox_mut(endpoint) else { return false };
         let run = std::mem::take(&mut outbox.run);
-        self.carried.extend(self.frames.frames(run).map(|frame| (endpoint, frame.clone())));
+        let serial = self.serial_of(endpoint);
+        let frames = self.frames.frames(run);
+        self.carried.extend(frames.map(|frame| (endpoint, serial, frame.clone())));
         !run.is_empty()
+    }
+
+    /// What tells a stream from the next one with its index; a connection's slot is not given again
+    /// within a turn.
+    fn serial_of(&self, endpoint: EndpointId) -> u32 {
+        endpoint.split().ok().and_then(|index| self.streams.get(index)).map_or(0, |it| it.serial)
     }
 
     /// Everything a connection has to say this turn, in the clear.

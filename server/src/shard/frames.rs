@@ -100,6 +100,17 @@ pub struct TurnFrames {
     /// Bytes that this turn's sends hold beside the frames: flat runs, and what was made for one
     /// connection alone.
     copied: usize,
+    /// What was made this turn.
+    pub made: Made,
+}
+
+/// What a turn made, for the counters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Made {
+    /// Frames that were encoded.
+    pub frames: u64,
+    /// Runs that were joined.
+    pub flat_runs: u64,
 }
 
 /// Capacity kept between turns; more is given back, so that one burst does not hold memory.
@@ -133,6 +144,7 @@ impl TurnFrames {
             let mark = Some(EventMark { channel, offset: event.offset() });
             frames.push(Frame { bytes, mark });
         });
+        self.made.frames += events.len() as u64;
         Stretch { first, count: events.len() as u32 }
     }
 
@@ -233,6 +245,7 @@ impl TurnFrames {
         let mut flat = Vec::with_capacity(frames().map(|frame| frame.bytes.len()).sum());
         frames().for_each(|frame| flat.extend_from_slice(&frame.bytes));
         self.copied += flat.len();
+        self.made.flat_runs += 1;
         std::mem::swap(&mut self.key, &mut self.flat_key);
         self.flat = flat.into();
         self.flat.clone()
@@ -244,6 +257,7 @@ impl TurnFrames {
         self.nodes.clear();
         self.flat_key.clear();
         (self.bytes, self.gathered, self.copied) = (0, 0, 0);
+        self.made = Made::default();
         self.flat = Bytes::new();
         self.frames.shrink_to(KEPT);
         self.nodes.shrink_to(KEPT * 8);

@@ -173,6 +173,18 @@ impl Shard {
         self.mesh.deliver_room_min() > 0 && (stored || storage != StorageState::Accepting)
     }
 
+    /// Counts what keeps a shard's batches waiting, if there are any.
+    fn count_full(&mut self, from: ShardId) {
+        if !self.mesh.has_publish(from) {
+            return;
+        }
+        let counters = &mut self.stats.counters;
+        match self.mesh.deliver_room_min() {
+            0 => counters.deliver_lane_full += 1,
+            _ => counters.storage_ring_full += 1,
+        }
+    }
+
     fn storage_has_room(&self) -> bool {
         self.ring.room(self.id.0) && self.homeside.awaiting_bytes < AWAITING_BYTES_MAX
     }
@@ -212,6 +224,7 @@ impl Shard {
                 // Read once for each batch: it may change at any time.
                 let storage = self.storage_state();
                 if !self.home_has_room(storage) {
+                    self.count_full(from);
                     break;
                 }
                 let Some(batch) = self.mesh.next_publish(from) else { break };

@@ -58,7 +58,7 @@ pub use store::QueryStore;
 
 use crate::driver::{ConnId, ReceiveMode, SendStop};
 use crate::mesh::{Ask, MeshEnd, Place, ShardId, SubscriptionToken};
-use crate::metrics::ShardSnapshot;
+use crate::metrics::{DropReason, ShardSnapshot};
 use bytes::Bytes;
 use channels::LocalChannels;
 use connection::{Connection, Connections, EndpointId, Stamp, Tls};
@@ -190,7 +190,7 @@ pub struct Shard {
     /// Connections to flush again next turn.
     again: Vec<u32>,
     /// Frames that came after their connection's attempt of the turn, or found no room in it.
-    carried: Vec<(EndpointId, frames::Frame)>,
+    carried: Vec<(EndpointId, u32, frames::Frame)>,
     /// Who found no room in the turn's copies.
     kept: flush::Kept,
     /// Streams that were kept go before connections that were.
@@ -374,6 +374,7 @@ impl Shard {
             Ok(progress) => Ok(progress.peer_closed),
             Err(_) => {
                 self.stats.counters.connections_failed += 1;
+                self.stats.counters.tls_errors += 1;
                 Err(())
             }
         }
@@ -399,7 +400,7 @@ impl Shard {
         let send = send.expect("a send stopped that was not attempted this turn");
         match stop {
             SendStop::Gone(_) => {
-                self.stats.counters.delivery_errors_lost += 1;
+                self.stats.dropped(DropReason::PeerGone, 1);
                 self.close_now(conn);
             }
             SendStop::Full => {
@@ -420,7 +421,7 @@ impl Shard {
         match result {
             Ok(()) => self.drain_backlog(conn),
             Err(_) => {
-                self.stats.counters.delivery_errors_lost += 1;
+                self.stats.dropped(DropReason::PeerGone, 1);
                 self.close_now(conn);
             }
         }
@@ -432,6 +433,10 @@ impl Shard {
         self.detach(conn);
         self.wheel.cancel(conn.slot);
         if let Some(connection) = self.connections.remove(conn) {
+            let unsent = connection.outbox.queued_bytes() > 0;
+            if unsent && connection.closing == Some(CloseReason::Shutdown) {
+                self.stats.dropped(DropReason::ShutdownUnsent, 1);
+            }
             self.partial_bytes -= connection.partial_bytes as usize;
             self.stats.counters.connections_closed += 1;
             let lived_ms = self.now.ms.saturating_sub(connection.accepted.ms());

@@ -301,6 +301,7 @@ impl Shard {
             Ok((route, _)) => Some(self.simple(&route)),
         };
         if let Some(response) = refused {
+            self.stats.answered(response.status);
             respond(http2, stream, response, &cors, head_only);
         }
     }
@@ -331,6 +332,7 @@ impl Shard {
         };
         let sent = http2.session.respond(stream, head, false).is_ok()
             && http2.session.send_data(stream, prelude.into(), overload).is_ok();
+        self.stats.answered(200);
         if !sent || overload {
             return None;
         }
@@ -356,6 +358,7 @@ impl Shard {
             Some(Doing::Waiting { cors, head_only }) => (cors, head_only),
             _ => (None, false),
         };
+        self.stats.answered(response.status);
         respond(http2, stream, response, &cors, head_only);
         self.dirty.push(conn.slot);
     }

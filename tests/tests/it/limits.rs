@@ -175,6 +175,34 @@ fn operators_see_what_they_need_and_pages_do_not(cell: Cell) {
     assert_eq!(site.get("/health/ready").status, 200, "nothing of this started a drain");
 }
 
+fn what_happens_is_counted(cell: Cell) {
+    let site = Site::start(cell);
+    let mut sockets: Vec<Socket> =
+        (0..2).map(|_| Socket::open(site.address(), "/v1/channels/c/ws?format=envelope")).collect();
+    site.wait_for_subscriptions(2);
+    let lines = "{\"data\":1}\nno json\n{\"data\":2}\n";
+    assert_eq!(site.post("/v1/channels/c/events", "application/x-ndjson", lines).status, 202);
+    assert_eq!(site.post("/v1/channels/c/events", "application/json", "{").status, 400);
+    assert_eq!(site.get("/v1/nowhere").status, 404);
+    for socket in &mut sockets {
+        while !socket.next_text().contains("\"data\":2") {}
+    }
+    let position = site.publish("c", "x");
+    let (epoch, _) = position.split_once(':').expect("a position");
+    let path = format!("/v1/channels/c/ws?format=envelope&since={epoch}:1");
+    let mut resumed = Socket::open(site.address(), &path);
+    while !resumed.next_text().contains("\"x\"") {}
+    for (series, least) in [
+        ("shardcast_answers_total{class=\"2xx\"}", 2.0),
+        ("shardcast_answers_total{class=\"4xx\"}", 2.0),
+        ("shardcast_drops_total{reason=\"invalid\"}", 2.0),
+        ("shardcast_resumed_events_total", 2.0),
+        ("shardcast_frames_encoded_total", 3.0),
+    ] {
+        until(series, || site.metric(series) >= least);
+    }
+}
+
 fn prometheus_reads_the_exposition(cell: Cell) {
     let site = Site::start(cell);
     let mut socket = Socket::open(site.address(), "/v1/channels/m/ws");
@@ -459,5 +487,6 @@ cells!(
     the_admin_listener_can_begin_a_drain,
     the_ledger_adds_up_to_the_resident_set,
     the_programs_own_clients_work,
+    what_happens_is_counted,
     what_is_unsafe_or_unknown_does_not_start,
 );

@@ -6,6 +6,8 @@ use super::{File, Findings};
 
 /// Where metrics are declared.
 const CATALOGUE: &str = "server/src/metrics/catalogue.rs";
+/// Where the fields behind them are.
+const SNAPSHOT: &str = "server/src/metrics/snapshot.rs";
 /// Where keys are declared.
 const DEFAULTS: &str = "server/src/config/default.toml";
 /// Looks at every key without using it.
@@ -16,6 +18,9 @@ pub fn check(files: &[File], findings: &mut Findings) {
     let find = |path: &str| files.iter().find(|file| file.path == path);
     if let Some(catalogue) = find(CATALOGUE) {
         check_metrics(catalogue, files, findings);
+    }
+    if let Some(snapshot) = find(SNAPSHOT) {
+        check_counters(snapshot, files, findings);
     }
     if let Some(defaults) = find(DEFAULTS) {
         check_keys(defaults, files, findings);
@@ -40,6 +45,38 @@ fn check_metrics(catalogue: &File, files: &[File], findings: &mut Findings) {
                 findings.error(&file.path, index + 1, &message);
             }
         }
+    }
+}
+
+/// A counter or a reason for a drop that no code touches would say zero whatever happens.
+fn check_counters(snapshot: &File, files: &[File], findings: &mut Findings) {
+    let code = |path: &str| files.iter().find(|file| file.path == path)?.views.as_ref();
+    let fields = snapshot.text.lines().enumerate().filter_map(|(index, line)| {
+        let (field, family) = line.trim().split_once(" = \"")?;
+        let is_field = field
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit());
+        (is_field && family.contains("\" [")).then_some((SNAPSHOT, index + 1, field.to_owned()))
+    });
+    let reasons = code(CATALOGUE).into_iter().flat_map(|views| views.code.lines().enumerate());
+    let reasons = reasons.filter_map(|(index, line)| {
+        let name = line.trim().strip_prefix("DropReason::")?.strip_suffix(',')?;
+        Some((CATALOGUE, index + 1, format!("DropReason::{name}")))
+    });
+    let feeds = |name: &str| {
+        let others = files.iter().filter(|file| {
+            file.path.starts_with("server/src/") && file.path != CATALOGUE && !file.is_test()
+        });
+        others.filter_map(|file| Some((&file.path, file.views.as_ref()?))).any(|(path, views)| {
+            views.code.lines().any(|line| {
+                // Its declaration is no use of it.
+                let declared = path == SNAPSHOT && line.trim().starts_with(&format!("{name} ="));
+                !declared && has_word(line, name)
+            })
+        })
+    };
+    for (path, line, name) in fields.chain(reasons).filter(|(_, _, name)| !feeds(name)) {
+        findings.error(path, line, &format!("nothing counts `{name}`"));
     }
 }
 
@@ -110,6 +147,23 @@ mod tests {
         let mut findings = Findings::default();
         check(&files, &mut findings);
         assert_eq!(findings.errors, [format!("{DEFAULTS}:4: nothing reads the key `unread`")]);
+    }
+
+    #[test]
+    fn a_counter_and_a_reason_that_nothing_counts_are_errors() {
+        let snapshot =
+            "//! A.\n    taken = \"a_total\" [];\n    idle = \"b_total\" [\"x\" = \"y\"];\n";
+        let catalogue =
+            "//! B.\n    drop_row(\n        DropReason::Slow,\n        DropReason::Gone,\n";
+        let files = [
+            File::new(SNAPSHOT, snapshot),
+            File::new(CATALOGUE, catalogue),
+            File::new("server/src/a.rs", "//! C.\nfn f() { c.taken += 1; d(DropReason::Slow); }\n"),
+        ];
+        let mut findings = Findings::default();
+        check_counters(&files[0], &files, &mut findings);
+        assert_eq!(findings.errors.len(), 2, "{:?}", findings.errors);
+        assert!(findings.errors[0].contains("idle") && findings.errors[1].contains("Gone"));
     }
 
     #[test]

@@ -337,6 +337,7 @@ impl Shard {
             let stretch = self.frames.encode(format, joined.events, None, key.channel);
             self.gather(endpoint, stretch);
             self.stats.counters.messages_sent += joined.events.len() as u64;
+            self.stats.counters.resumed_events += joined.events.len() as u64;
         }
     }
 }

@@ -183,7 +183,9 @@ impl Admission<'_> {
         let home = self.batches[at].home;
         let used = self.in_flight.len() - self.in_flight_free.len();
         let slots_full = used >= BATCH_SLOTS || *self.under_way >= BATCHES_PER_REQUEST_MAX;
-        if slots_full || !self.mesh.publish_room(home, self.batches[at].bytes) {
+        let lane_full = !self.mesh.publish_room(home, self.batches[at].bytes);
+        if slots_full || lane_full {
+            self.counters.publish_lane_full += u64::from(lane_full);
             return ControlFlow::Break(());
         }
         let batch = &mut self.batches[at];

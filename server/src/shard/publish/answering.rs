@@ -4,9 +4,11 @@ use super::body::Body;
 use super::call::Purpose;
 use super::{Asker, Publish};
 use crate::mesh::{Answer, HomeRefusal, Outcome, ShardId};
+use crate::metrics::DropReason;
 use crate::shard::Shard;
 use crate::shard::http::Response;
 use bytes::Bytes;
+use proto::answer::PublishAnswer;
 use proto::decode::{RejectCode, Rejection};
 
 impl Shard {
@@ -74,8 +76,20 @@ impl Shard {
         }
     }
 
+    /// Counts what was refused. What storage refused, its home shard has counted as a drop.
+    pub(super) fn count_refusals(&mut self, answer: &PublishAnswer) {
+        self.stats.counters.publishes_rejected += answer.rejected();
+        for (code, count) in answer.rejected_by_code() {
+            match code {
+                RejectCode::Unavailable | RejectCode::NotDurable => {}
+                RejectCode::Overloaded => self.stats.dropped(DropReason::Overloaded, count),
+                _ => self.stats.dropped(DropReason::Invalid, count),
+            }
+        }
+    }
+
     fn answer_publish(&mut self, mut publish: Box<Publish>) {
-        self.stats.counters.publishes_rejected += publish.answer.rejected();
+        self.count_refusals(&publish.answer);
         match publish.asker {
             Asker::Client(at, id) => return self.answered_client(at, id, &publish.answer),
             Asker::Api(slot) => return self.answered_call_publish(slot, &publish.answer),

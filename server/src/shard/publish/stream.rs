@@ -250,7 +250,7 @@ impl Shard {
         acks.totals.add(&answer, upto);
         let mut line = Vec::with_capacity(256);
         answer.write_line(&mut line, upto, acks.format);
-        self.stats.counters.publishes_rejected += answer.rejected();
+        self.count_refusals(&answer);
         self.piece_http2(conn, stream, line.into(), false);
     }
 

@@ -21,6 +21,7 @@ impl Shard {
             response.headers.iter().map(|(name, value)| (*name, &**value)).collect();
         let written = http1::write_head(&mut out, 200, &fields, Framing::UntilClose, false);
         debug_assert!(written.is_ok(), "our own fields are legal");
+        self.stats.answered(200);
         let retry_ms = self.retry_ms();
         sse::write_retry(&mut out, retry_ms);
         self.say(EndpointId::connection(conn.slot), out);
@@ -46,6 +47,7 @@ impl Shard {
         if (std::mem::take(&mut connection.receive_paused) || busy) && !connection.peer_done {
             self.commands.push(Command::Arm(conn, ReceiveMode::Poll));
         }
+        self.stats.answered(200);
         self.say(EndpointId::connection(conn.slot), out);
         Some(Place::connection(conn))
     }
@@ -91,6 +93,7 @@ impl Shard {
             self.end_connection(conn, CloseReason::Internal);
             return;
         }
+        self.stats.answered(status);
         let endpoint = EndpointId::connection(conn.slot);
         let with_body = !http1.head_only && framing != Framing::None;
         if with_body && response.body.len() <= 4_096 {
@@ -174,6 +177,7 @@ impl Shard {
         let mut out = Vec::new();
         let written = http1::write_head(&mut out, 200, &fields, framing, http1.keep_alive);
         debug_assert!(written.is_ok(), "our own fields are legal");
+        self.stats.answered(200);
         self.say(EndpointId::connection(conn.slot), out);
     }
 

@@ -26,6 +26,7 @@ impl Shard {
         };
         origin::add_cors(&mut response, cors);
         if let Some(head) = head_of(&response) {
+            self.stats.answered(200);
             // A stream that is gone meanwhile needs no answer.
             let _ = http2.session.respond(stream, head, false);
         }
@@ -48,6 +49,7 @@ impl Shard {
             // A stream that is gone meanwhile, or was asked for its head, takes no pieces either.
             let _ = http2.session.respond(stream, head, ends);
         }
+        self.stats.answered(response.status);
         self.dirty.push(conn.slot);
     }
 
@@ -63,6 +65,7 @@ impl Shard {
         let Some(Doing::Publish { cors, .. }) = http2.streams.remove(&stream) else { return None };
         origin::add_cors(&mut response, &cors);
         http2.session.respond(stream, head_of(&response)?, false).ok()?;
+        self.stats.answered(200);
         let index = self.streams.insert(conn, stream, self.now.ms);
         http2.streams.insert(stream, Doing::Sse { index });
         self.dirty.push(conn.slot);
