@@ -119,11 +119,13 @@ impl Shard {
             return;
         }
         self.shed_at_ms = self.now.ms + SHED_MS;
-        let mut held: Vec<(usize, ConnId)> = self
-            .connections
-            .iter()
-            .filter(|connection| connection.end == End::Open)
-            .map(|connection| (connection.outbox.queued_bytes(), connection.id))
+        let own = self.connections.iter().filter(|connection| connection.end == End::Open);
+        let own = own.map(|connection| EndpointId::connection(connection.id.slot));
+        let streams = self.streams.indices().map(EndpointId::stream);
+        let endpoints: Vec<EndpointId> = own.chain(streams).collect();
+        let mut held: Vec<(usize, EndpointId)> = endpoints
+            .into_iter()
+            .map(|endpoint| (self.queued_bytes(endpoint), endpoint))
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
         let mut total: usize = held.iter().map(|(bytes, _)| bytes).sum();
@@ -132,13 +134,21 @@ impl Shard {
         if !self.overloaded {
             return;
         }
-        held.sort_unstable_by(|a, b| b.cmp(a));
-        for (bytes, conn) in held {
+        held.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (bytes, endpoint) in held {
             if total <= pool {
                 break;
             }
             total -= bytes;
-            self.close_slow(conn);
+            match endpoint.split() {
+                Ok(index) => self.close_slow_stream(index),
+                Err(slot) => {
+                    if let Some(conn) = self.connections.slot(slot).map(|connection| connection.id)
+                    {
+                        self.close_slow(conn);
+                    }
+                }
+            }
         }
     }
 

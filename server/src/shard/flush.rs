@@ -301,6 +301,15 @@ impl Shard {
         }
     }
 
+    /// The end of a stream whose client reads too slowly: what it has not been sent is thrown away.
+    pub(super) fn close_slow_stream(&mut self, index: u32) {
+        let stream = self.streams.get_mut(index);
+        let backlog = stream.and_then(|stream| stream.outbox.backlog.as_mut());
+        let discarded = backlog.map_or(0, |backlog| backlog.discard());
+        self.stats.dropped(DropReason::Slow, discarded);
+        self.end_endpoint(EndpointId::stream(index), CloseReason::Slow);
+    }
+
     /// The close of a client that reads too slowly. What it has not been sent is thrown away; the
     /// reason carries the position up to which it was.
     pub(super) fn close_slow(&mut self, conn: ConnId) {
@@ -401,11 +410,7 @@ impl Shard {
             }
             move_run(&mut self.frames, &mut stream.outbox);
             if let Verdict::Close = self.police(EndpointId::stream(index)) {
-                let stream = self.streams.get_mut(index);
-                let backlog = stream.and_then(|stream| stream.outbox.backlog.as_mut());
-                let discarded = backlog.map_or(0, |backlog| backlog.discard());
-                self.stats.dropped(DropReason::Slow, discarded);
-                self.end_endpoint(EndpointId::stream(index), CloseReason::Slow);
+                self.close_slow_stream(index);
             }
             return;
         }

@@ -101,6 +101,12 @@ impl Streams {
         self.slots.len() as u32
     }
 
+    /// The indices of all of them.
+    pub fn indices(&self) -> impl Iterator<Item = u32> {
+        let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        live.map(|(index, _)| index as u32)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.slots.iter().flatten().map(|stream| &**stream)

@@ -250,6 +250,44 @@ fn who_reads_slowly_and_is_sent_away_gets_what_waits_and_the_last_word() {
     assert!(heard.ends_with(format!("position={}:{offset}", Epoch(1)).as_bytes()), "the last word");
 }
 
+/// An HTTP/2 frame with the bits that end a request's head.
+fn h2_frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_be_bytes();
+    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[test]
+fn streams_that_are_not_read_count_against_the_pool_of_all_outboxes() {
+    let mut bed = Bed::new(2, |settings| settings.outbox_pool_bytes = 50_000);
+    let channel = channel_of(1);
+    let (path, host) = (format!("/v1/sse?channel={channel}"), "localhost");
+    // A window of nothing, then one event stream.
+    let window = h2_frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let path = [&[0x04, path.len() as u8], path.as_bytes()].concat();
+    let host = [&[0x01, host.len() as u8], host.as_bytes()].concat();
+    let head = h2_frame(1, 5, 1, &[&[0x82, 0x86][..], &path, &host].concat());
+    let input = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &window[..], &head].concat();
+    bed.shard.begin(bed.now);
+    bed.shard.accepted(Bed::conn(0), None);
+    bed.shard.received(Bed::conn(0), &input);
+    for _ in 0..4 {
+        bed.turn();
+        bed.answer_joins();
+    }
+    bed.heard.clear();
+    for offset in 1..=10 {
+        // Far below what one outbox may hold.
+        bed.deliver(vec![event(&channel, offset, &[b'x'; 10_000])]);
+        bed.now.ms += 300;
+        bed.turn();
+    }
+    bed.turn();
+    assert!(bed.shard.stats.drops(DropReason::Slow) > 0, "nothing was thrown away");
+    assert_eq!(bed.shard.streams.iter().count(), 0, "the stream lives");
+    let reset = h2_frame(3, 0, 1, &8_u32.to_be_bytes());
+    assert!(bed.heard[&0].windows(reset.len()).any(|bytes| bytes == reset), "it hears nothing");
+}
+
 #[test]
 fn a_query_of_a_thousand_channels_is_refused_at_the_first_too_many() {
     let names: Vec<String> = (0..17).map(|at| format!("channel=c{at}")).collect();

@@ -125,7 +125,29 @@ cells!(
     what_the_server_api_publishes_reaches_an_sdk_with_its_tags,
     an_sdk_publishes_reads_history_and_gets_what_it_missed,
     a_drain_sends_clients_away_politely,
+    a_subscribe_that_is_overtaken_is_answered,
 );
+
+fn a_subscribe_that_is_overtaken_is_answered(cell: Cell) {
+    let site = Site::start(cell);
+    let mut socket = converse(&site, &[(CONNECT, &[connected()])]);
+    let frame = [
+        r#"{"id":2,"subscribe":{"channel":"overtaken"}}"#,
+        r#"{"id":3,"unsubscribe":{"channel":"overtaken"}}"#,
+        r#"{"id":4,"ping":{}}"#,
+    ];
+    socket.send_text(&frame.join("\n"));
+    let mut replies: Vec<Value> =
+        (0..3).map(|_| serde_json::from_str(&socket.next_text()).expect("JSON")).collect();
+    replies.sort_by_key(|reply| reply["id"].as_u64());
+    let ids: Vec<u64> = replies.iter().filter_map(|reply| reply["id"].as_u64()).collect();
+    assert_eq!(ids, [2, 3, 4], "{replies:?}");
+    assert_eq!(replies[0]["error"]["code"], 108, "{replies:?}");
+    // It can be asked for again.
+    socket.send_text(r#"{"id":5,"subscribe":{"channel":"overtaken"}}"#);
+    let again: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert!(again["subscribe"].is_object(), "{again}");
+}
 
 fn what_the_server_api_publishes_reaches_an_sdk_with_its_tags(cell: Cell) {
     let tags = json!({"kind": "trade", "symbol": "ü\n"});

@@ -7,6 +7,7 @@ use crate::rig::process::Plan;
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site, until};
 use serde_json::{Value, json};
+use server::config::namespace::Access;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,8 +76,27 @@ fn wait_for(site: &Site, outcome: &str, count: f64) {
 
 cells!(
     what_memory_has_forgotten_comes_from_the_spool_whole_and_in_order,
+    who_may_not_read_history_gets_nothing_from_the_spool,
     sdks_get_everything_once_and_in_order_whatever_is_cut,
 );
+
+fn who_may_not_read_history_gets_nothing_from_the_spool(cell: Cell) {
+    let site = Site::with(cell, |config| {
+        let namespace = config.namespaces.get_mut("default").expect("it is there");
+        namespace.history_size = 3;
+        namespace.history = Access::Nobody;
+    });
+    let address = site.address();
+    publish(address, "a", 1..=20);
+    let epoch = epoch(address, "a");
+    for (offset, expected) in [(18, vec![19, 20]), (2, vec![])] {
+        let request = json!({"channel": "a", "recover": true, "epoch": epoch, "offset": offset});
+        let (_, reply) = subscribe(address, &request);
+        assert_eq!(found(&reply), expected, "{reply}");
+        let recovered = reply["subscribe"]["recovered"].as_bool().unwrap_or(false);
+        assert_eq!(recovered, !expected.is_empty(), "{reply}");
+    }
+}
 
 fn what_memory_has_forgotten_comes_from_the_spool_whole_and_in_order(cell: Cell) {
     for history in [0, 3] {

@@ -31,9 +31,7 @@ use crate::shard::http::Response;
 use crate::shard::publish::Asker;
 use crate::shard::session_ws::{After, WebSocket};
 use bytes::Bytes;
-use proto::centrifuge::{
-    Commands, ConnectRequest, DecodeError, Encoding, Limits, Request, read_emulation,
-};
+use proto::centrifuge::{Commands, DecodeError, Encoding, Limits, Request, read_emulation};
 use proto::reason::CloseReason;
 use std::collections::BTreeMap;
 
@@ -264,8 +262,14 @@ impl Shard {
 pub(in crate::shard) fn brings_token(commands: &str) -> bool {
     let mut commands = Commands::new(Encoding::Json, commands.as_bytes(), Limits::DEFAULT);
     commands.any(|command| {
-        let request = command.ok().and_then(|command| command.request);
-        matches!(request, Some(Request::Connect(ConnectRequest { token, .. })) if !token.is_empty())
+        let token = match command.ok().and_then(|command| command.request) {
+            Some(Request::Connect(request)) => request.token,
+            Some(Request::Subscribe(request)) => request.token,
+            Some(Request::Refresh(request)) => request.token,
+            Some(Request::SubRefresh(request)) => request.token,
+            _ => return false,
+        };
+        !token.is_empty()
     })
 }
 
@@ -302,6 +306,9 @@ mod tests {
             r#"{"id":1,"connect":{"token":"t"}}"#,
             "{\"id\":1,\"ping\":{}}\n{\"id\":2,\"connect\":{\"token\":\"t\"}}",
             r#"{"connect":{"token":"\u0074"},"id":1}"#,
+            "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"refresh\":{\"token\":\"t\"}}",
+            r#"{"id":2,"subscribe":{"channel":"c","token":"t"}}"#,
+            r#"{"id":2,"sub_refresh":{"channel":"c","token":"t"}}"#,
         ] {
             assert!(brings_token(text), "{text}");
         }

@@ -5,6 +5,7 @@ use super::{Client, Refusal};
 use crate::auth::Action;
 use crate::mesh::{Ask, Continuity, Place, Select, Since};
 use crate::shard::Shard;
+use crate::shard::connection::EndpointId;
 use crate::shard::http::route::READ_LIMIT_MAX;
 use crate::shard::publish::Asker;
 use crate::shard::session_ws::After;
@@ -56,6 +57,11 @@ impl Shard {
         let Some(client) = self.client_mut(at) else { return };
         client.pending -= 1;
         let to = client.outlet;
+        // Pages are long and quickly asked for: whoever does not take them gets no more.
+        let budget = self.settings.limits.outbox_bytes_max as usize;
+        if self.queued_bytes(EndpointId::of(at)) > budget {
+            return self.reply_error(to, id, ErrorCode::TooManyRequests);
+        }
         if matches!(continuity, Continuity::Gap(_)) {
             return self.reply_error(to, id, ErrorCode::UnrecoverablePosition);
         }

@@ -19,11 +19,13 @@
 //! it. Threads: the shard's. Tested by `tests/tests/it/recovery.rs` and in the simulated world.
 
 use super::subscriptions::Joined;
+use crate::auth::{Action, allows};
 use crate::config::budget::RECOVERIES_MAX as RUNNING_MAX;
 use crate::config::limits::Limits;
 use crate::config::namespace::RecoveryMode;
 use crate::mesh::{Ask, Continuity, GapReason, Since, SubscriptionToken};
 use crate::shard::Shard;
+use crate::shard::connection::EndpointId;
 use crate::shard::store::QueryStore;
 use proto::channel::ChannelName;
 use proto::event::Event;
@@ -192,6 +194,9 @@ impl Shard {
         let namespace = self.settings.namespace(channel.as_str());
         let wants_all = namespace.store && namespace.recovery_mode == RecoveryMode::Stream;
         self.store.as_ref().filter(|_| wants_all)?;
+        // What is further back than memory is the channel's history.
+        let caller = self.caller_of(EndpointId::of(token.place()));
+        allows(&caller, namespace, channel.as_str(), Action::History).ok()?;
         let client = self.client_mut(token.place())?;
         let offset = client.sub_mut(token.index)?.recover?;
         let mut recovery = Recovery {

@@ -103,6 +103,10 @@ impl Shard {
     pub(super) fn client_unsubscribe(&mut self, client: &mut Client, channel: &str) {
         let Some(at) = self.client_sub(client, channel) else { return };
         let sub = client.subs.swap_remove(at);
+        if sub.command != 0 {
+            // It was not answered yet, and is waited for.
+            self.reply_error(client.outlet, sub.command, ErrorCode::NotAvailable);
+        }
         self.unsubscribe_one(client.endpoint(), sub.number);
     }
 
