@@ -119,15 +119,13 @@ impl Shard {
             return;
         }
         self.shed_at_ms = self.now.ms + SHED_MS;
-        let own = self.connections.iter().filter(|connection| connection.end == End::Open);
-        let own = own.map(|connection| EndpointId::connection(connection.id.slot));
-        let streams = self.streams.indices().map(EndpointId::stream);
-        let endpoints: Vec<EndpointId> = own.chain(streams).collect();
-        let mut held: Vec<(usize, EndpointId)> = endpoints
-            .into_iter()
-            .map(|endpoint| (self.queued_bytes(endpoint), endpoint))
-            .filter(|(bytes, _)| *bytes > 0)
-            .collect();
+        let open = self.connections.iter().filter(|connection| connection.end == End::Open);
+        let own = open.map(|connection| {
+            (connection.outbox.queued_bytes(), EndpointId::connection(connection.id.slot))
+        });
+        let mut held: Vec<(usize, EndpointId)> = own.filter(|(bytes, _)| *bytes > 0).collect();
+        let streams: Vec<EndpointId> = self.streams.indices().map(EndpointId::stream).collect();
+        held.extend(streams.into_iter().map(|stream| (self.queued_bytes(stream), stream)));
         let mut total: usize = held.iter().map(|(bytes, _)| bytes).sum();
         let pool = self.settings.outbox_pool_bytes;
         self.overloaded = total > pool;

@@ -345,20 +345,25 @@ impl Shard {
         self.charge_client(at);
     }
 
-    /// Where the clients of a connection are: itself, or on its streams.
+    /// Where the clients of a connection are: itself, or on its streams. Asked whenever a timer
+    /// fires, and mostly there are none.
+    #[inline]
     pub(super) fn clients_of(&mut self, conn: ConnId) -> SmallVec<[Place; 1]> {
-        let Some(connection) = self.connections.get(conn) else { return SmallVec::new() };
-        match &connection.session {
-            Session::Client(_) => SmallVec::from_elem(Place::connection(conn), 1),
-            Session::Http2(http2) => {
-                let streams = http2.sse_indices().filter_map(|index| {
-                    let stream = self.streams.get(index)?;
-                    stream.client.is_some().then(|| stream.place(index))
-                });
-                streams.collect()
-            }
+        match self.connections.get(conn).map(|connection| &connection.session) {
+            Some(Session::Client(_)) => SmallVec::from_elem(Place::connection(conn), 1),
+            Some(Session::Http2(_)) => self.clients_on_streams(conn),
             _ => SmallVec::new(),
         }
+    }
+
+    fn clients_on_streams(&mut self, conn: ConnId) -> SmallVec<[Place; 1]> {
+        let Some(connection) = self.connections.get(conn) else { return SmallVec::new() };
+        let Session::Http2(http2) = &connection.session else { return SmallVec::new() };
+        let streams = http2.sse_indices().filter_map(|index| {
+            let stream = self.streams.get(index)?;
+            stream.client.is_some().then(|| stream.place(index))
+        });
+        streams.collect()
     }
 
     /// The session at a place, unless it is at work.
