@@ -5,22 +5,27 @@
 //!   any point leaves a file from which `undo` restores what was there at the very first.
 //! - Check, act, check again: a step whose file no longer says what the plan saw is left alone; a
 //!   write that the kernel took but did not follow is reported.
-//! - Nothing but files of a plan (below `/proc/sys`, `/proc/irq` and `/sys`) is ever written, and
-//!   those only if they are there. An undo file that is not understood is not touched, and no step
-//!   is done over it.
+//! - Nothing but files that a plan can name (see `paths`) is ever written, and those only if they
+//!   are there. An undo file that is not understood, or that others can write to (see `undo_file`),
+//!   is not touched, and no step is done over it.
 //! - Applying twice changes nothing the second time. `undo` restores a value only where it is still
 //!   the one that `apply` wrote: who changed it since knows better.
 //!
 //! Deliberately absent: anything that lasts over a restart (that is `render`), any write to files
 //! of the distribution or of a person.
 
+mod paths;
+mod undo_file;
+
 use crate::plan::{Plan, Step, same_value};
 use crate::root::{Absent, Root};
+use paths::is_ours;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
+use undo_file::Place;
 
 /// What `apply` replaced, in the order it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +93,8 @@ impl Outcome {
 
 /// Does what the plan says. With `dry`, writes nothing and says what it would do.
 pub fn apply(root: &Root, plan: &Plan, undo_file: &Path, dry: bool) -> Result<Outcome, String> {
-    let mut undo = read_undo(undo_file)?;
+    let known = Place::open(undo_file)?.map(|place| place.read()).transpose()?.flatten();
+    let mut undo = known.unwrap_or_else(UndoFile::empty);
     let mut outcome = Outcome::default();
     let mut steps = Vec::new();
     for step in &plan.steps {
@@ -103,7 +109,8 @@ pub fn apply(root: &Root, plan: &Plan, undo_file: &Path, dry: bool) -> Result<Ou
     }
     if !steps.is_empty() {
         undo.remember(steps.iter().map(|(_, record)| record));
-        write_durably(undo_file, &undo)?;
+        let written = Place::make(undo_file)?.write(&undo);
+        written.map_err(|error| format!("nothing was changed: {error}"))?;
     }
     for (step, record) in steps {
         outcome.lines.push((step.line(), write_value(root, &record.path, &record.after)));
@@ -143,12 +150,6 @@ fn examine(root: &Root, step: &Step) -> Result<Record, Done> {
     Ok(Record { path, before, after: after.to_owned() })
 }
 
-/// Files of the kernel that take a value. No part of a path may lead elsewhere.
-fn is_ours(path: &str) -> bool {
-    let below = ["/proc/sys/", "/proc/irq/", "/sys/"].iter().any(|top| path.starts_with(top));
-    below && path.split('/').all(|part| part != ".." && part != ".")
-}
-
 /// Writes and reads again.
 fn write_value(root: &Root, path: &str, value: &str) -> Done {
     let written = OpenOptions::new()
@@ -182,8 +183,9 @@ fn refusal(error: &io::Error) -> String {
 
 /// Restores what `apply` replaced, the last first. The undo file goes when nothing is left in it.
 pub fn undo(root: &Root, undo_file: &Path, dry: bool) -> Result<Outcome, String> {
-    let mut file = read_undo(undo_file)?;
     let mut outcome = Outcome::default();
+    let Some(place) = Place::open(undo_file)? else { return Ok(outcome) };
+    let Some(mut file) = place.read()? else { return Ok(outcome) };
     let mut kept = Vec::new();
     for record in file.records.iter().rev() {
         let line = format!("{}: {} -> {}", record.path, record.after, record.before);
@@ -194,13 +196,11 @@ pub fn undo(root: &Root, undo_file: &Path, dry: bool) -> Result<Outcome, String>
         }
         outcome.lines.push((line, done));
     }
-    if !dry && undo_file.exists() {
-        if kept.is_empty() {
-            fs::remove_file(undo_file).map_err(|e| format!("{}: {e}", undo_file.display()))?;
-        } else {
-            file.records = kept;
-            write_durably(undo_file, &file)?;
-        }
+    if !dry && kept.is_empty() {
+        place.remove()?;
+    } else if !dry {
+        file.records = kept;
+        place.write(&file)?;
     }
     Ok(outcome)
 }
@@ -237,49 +237,6 @@ impl UndoFile {
             }
         }
     }
-}
-
-/// The undo file; an empty one where there is none.
-fn read_undo(path: &Path) -> Result<UndoFile, String> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(UndoFile { what: WHAT.to_owned(), version: VERSION, records: Vec::new() });
-        }
-        Err(error) => return Err(format!("{}: {error}", path.display())),
-    };
-    let strange = |why: &str| {
-        format!("{} is not an undo file of ours ({why}); move it away first", path.display())
-    };
-    let file: UndoFile =
-        serde_json::from_str(&text).map_err(|error| strange(&error.to_string()))?;
-    if file.version != VERSION {
-        return Err(strange("another version wrote it"));
-    }
-    Ok(file)
-}
-
-/// The whole file under its name, or the old one: written beside, synced, renamed, folder synced.
-fn write_durably(path: &Path, file: &UndoFile) -> Result<(), String> {
-    let write = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let beside = path.with_extension("new");
-        let mut new = File::create(&beside)?;
-        let text = serde_json::to_string_pretty(file).map_err(io::Error::other)?;
-        new.write_all(text.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|error| {
-        format!(
-            "nothing was changed: the undo file {} cannot be written ({error}); name another with \
-             --undo-file",
-            path.display()
-        )
-    })
 }
 
 #[cfg(test)]

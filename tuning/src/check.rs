@@ -277,6 +277,11 @@ pub fn harmful_list() -> impl Iterator<Item = (&'static str, &'static str, &'sta
     harmful::HARMFUL.iter().map(|harmful| (harmful.key, harmful.when, harmful.why))
 }
 
+/// Those of them that `apply` sets right, where one value is right everywhere.
+pub(crate) fn harmful_restored() -> impl Iterator<Item = &'static str> {
+    harmful::HARMFUL.iter().filter(|harmful| harmful.instead.is_some()).map(|harmful| harmful.key)
+}
+
 /// The worst of them.
 pub fn worst(findings: &[Finding]) -> Severity {
     let real = findings.iter().map(|finding| finding.severity);

@@ -51,6 +51,28 @@ fn the_exit_code_says_how_bad_it_is() {
     assert!(said.contains("there is no check `nothing.like.it`"), "{said}");
 }
 
+/// What makes no sense is refused with the range that does; the largest that does is answered.
+#[test]
+fn numbers_out_of_range_are_refused_and_never_a_panic() {
+    let most = u64::MAX.to_string();
+    for (flag, value, range) in [
+        ("--connections", most.as_str(), "1..=4294967295"),
+        ("--connections", "0", "1..=4294967295"),
+        ("--connects-per-s", most.as_str(), "1..=4294967295"),
+        ("--heartbeat", "0", "1..=3600"),
+        ("--heartbeat", "4294967295", "1..=3600"),
+        ("--lb-timeout", "0", "1..=31536000"),
+    ] {
+        let output = output(program(&["tune", "check"]).args([flag, value]));
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(flag) && said.contains(range), "{said}");
+    }
+    let clients = ["--connections", "4294967295", "--connects-per-s", "4294967295"];
+    let (code, _) = check(&[&clients[..], &["--heartbeat", "3600", "--lb-timeout", "1"]].concat());
+    assert_eq!(code, 2);
+}
+
 #[test]
 fn io_uring_is_tried_and_not_guessed() {
     let (_, report) = check(&["--only", "uring"]);
@@ -257,10 +279,14 @@ fn without_rights_each_line_says_what_it_could_not_do() {
     std::fs::copy(PROGRAM, &copy).expect("a copy");
     let limit = || std::fs::read_to_string("/proc/sys/fs/nr_open").expect("it is there");
     let before = limit();
+    // A folder of that user's own: in one that everybody can write to no undo file is kept.
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).expect("a folder");
+    std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).expect("root gives it away");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
     command.args(["tune", "apply", "--only", "files.nr_open", "--connections", "4000000000"]);
-    command.arg("--undo-file").arg(folder.path().join("undo.json")).current_dir(folder.path());
+    command.arg("--undo-file").arg(state.join("undo.json")).current_dir(folder.path());
     let output = output(&mut command);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -1,6 +1,8 @@
 use super::*;
 use crate::action::Action;
 use proptest::prelude::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// A root with three files, and a place for the undo file.
@@ -38,6 +40,20 @@ impl World {
 
     fn undo_file(&self) -> PathBuf {
         self.dir.path().join("state/undo.json")
+    }
+
+    /// Puts an undo file there, as `apply` would.
+    fn write_undo(&self, text: &str) {
+        self.make_folder();
+        fs::write(self.undo_file(), text).unwrap();
+        fs::set_permissions(self.undo_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    /// The undo file's folder, whatever the umask is.
+    fn make_folder(&self) {
+        if !self.undo_file().parent().unwrap().exists() {
+            Place::make(&self.undo_file()).unwrap();
+        }
     }
 
     fn plan(&self, wanted: &[(&str, &str)]) -> Plan {
@@ -119,10 +135,9 @@ fn the_undo_file_is_there_before_anything_changes_and_nothing_changes_without_it
 #[test]
 fn an_undo_file_that_is_not_ours_is_not_touched() {
     let world = World::new(["128", "0", "60"]);
-    fs::create_dir_all(world.undo_file().parent().unwrap()).unwrap();
     let other = r#"{"what":"x","version":2,"records":[]}"#;
     for text in ["not json", r#"{"a":1}"#, other] {
-        fs::write(world.undo_file(), text).unwrap();
+        world.write_undo(text);
         let plan = world.plan(&[(FILES[0], "4096")]);
         let error = apply(&world.root, &plan, &world.undo_file(), false).unwrap_err();
         assert!(error.contains("not an undo file of ours"), "{error}");
@@ -133,22 +148,127 @@ fn an_undo_file_that_is_not_ours_is_not_touched() {
 }
 
 #[test]
-fn only_files_of_the_kernel_are_written() {
+fn only_files_that_a_plan_can_name_are_written() {
     let world = World::new(["128", "0", "60"]);
-    let outside = ["/etc/passwd", "/proc/sys/../../etc/x", "/proc/1/oom_score_adj", "/sysx/a"];
+    let outside =
+        ["/etc/passwd", "/proc/sys/../../etc/passwd", "/proc/sys/kernel/core_pattern", "/sysx/a"];
     for path in outside {
-        let file = world.root.path("/etc/passwd");
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let file = world.root.path(path);
+        fs::create_dir_all(world.root.path("/proc/sys/kernel")).unwrap();
+        fs::create_dir_all(world.root.path("/etc")).unwrap();
+        fs::create_dir_all(world.root.path("/sysx")).unwrap();
         fs::write(&file, "kept").unwrap();
         let action = Action::file(path, "1");
         let step = Step { id: "test", action, before: Some("kept".into()), only_on_host: false };
         let plan = Plan { steps: vec![step], by_hand: Vec::new() };
         let outcome = apply(&world.root, &plan, &world.undo_file(), false).unwrap();
         assert!(matches!(outcome.lines[0].1, Done::Left(_)), "{path}: {outcome:?}");
-        assert_eq!(fs::read_to_string(file).unwrap(), "kept");
         // Nor by an undo file that somebody wrote.
-        assert!(!is_ours(path), "{path}");
+        world.write_undo(&record(path, "| /tmp/x", "kept"));
+        let outcome = world.undo();
+        assert!(matches!(outcome.lines[0].1, Done::Left(_)), "{path}: {outcome:?}");
+        assert_eq!(fs::read_to_string(file).unwrap(), "kept");
     }
+}
+
+/// An undo file with one record.
+fn record(path: &str, before: &str, after: &str) -> String {
+    let record = Record { path: path.into(), before: before.into(), after: after.into() };
+    serde_json::to_string(&UndoFile { records: vec![record], ..UndoFile::empty() }).unwrap()
+}
+
+/// A record that would set `net.core.somaxconn` from 128 to 7.
+fn to_seven() -> String {
+    record("/proc/sys/net/core/somaxconn", "7", "128")
+}
+
+/// Neither `undo` nor `apply` does anything with the undo file, for this reason.
+fn refused(world: &World, why: &str) {
+    let plan = world.plan(&[(FILES[0], "4096")]);
+    for dry in [true, false] {
+        for result in [
+            undo(&world.root, &world.undo_file(), dry),
+            apply(&world.root, &plan, &world.undo_file(), dry),
+        ] {
+            let error = result.unwrap_err();
+            assert!(error.contains(why), "{error}");
+            let next = error.contains("--undo-file") || error.contains("move it away");
+            assert!(next, "{error}");
+        }
+    }
+    assert_eq!(world.all(), ["128", "0", "60"]);
+}
+
+#[test]
+fn an_undo_file_that_others_can_write_to_is_refused() {
+    let world = World::new(["128", "0", "60"]);
+    world.write_undo(&to_seven());
+    let folder = world.dir.path().join("state");
+    let mode = |path: &Path, bits| {
+        fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+    };
+    for bits in [0o664, 0o646] {
+        mode(&world.undo_file(), bits);
+        refused(&world, "can be written by its group or by everybody");
+    }
+    mode(&world.undo_file(), 0o644);
+    for bits in [0o775, 0o757, 0o1777] {
+        mode(&folder, bits);
+        refused(&world, "can be written by its group or by everybody");
+        // Also where there is no file yet.
+        fs::remove_file(world.undo_file()).unwrap();
+        refused(&world, "can be written by its group or by everybody");
+        world.write_undo(&to_seven());
+    }
+    mode(&folder, 0o755);
+    // Only root can give files away.
+    if rustix::process::geteuid().is_root() {
+        for path in [&world.undo_file(), &folder] {
+            std::os::unix::fs::chown(path, Some(12_345), None).unwrap();
+            refused(&world, "belongs to user 12345, neither root nor you");
+            std::os::unix::fs::chown(path, Some(0), None).unwrap();
+        }
+    }
+    assert!(world.undo().is_whole());
+    assert_eq!(world.get(FILES[0]), "7");
+}
+
+#[test]
+fn what_is_not_a_regular_file_is_refused_and_never_waited_for() {
+    let world = World::new(["128", "0", "60"]);
+    world.write_undo(&to_seven());
+    let other = world.dir.path().join("state/other.json");
+    fs::rename(world.undo_file(), &other).unwrap();
+    std::os::unix::fs::symlink(&other, world.undo_file()).unwrap();
+    refused(&world, "it is a symbolic link");
+    fs::remove_file(world.undo_file()).unwrap();
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let (kind, cwd) = (rustix::fs::FileType::Fifo, rustix::fs::CWD);
+    rustix::fs::mknodat(cwd, world.undo_file(), kind, mode, 0).unwrap();
+    refused(&world, "it is not a regular file");
+    fs::remove_file(world.undo_file()).unwrap();
+    fs::create_dir(world.undo_file()).unwrap();
+    refused(&world, "it is not a regular file");
+    fs::remove_dir(world.undo_file()).unwrap();
+    let long = " ".repeat(usize::try_from(undo_file::BYTES_MAX).unwrap()) + &to_seven();
+    world.write_undo(&long);
+    refused(&world, "it is longer than 1 MiB");
+}
+
+#[test]
+fn a_link_where_the_new_undo_file_is_written_is_replaced_and_not_followed() {
+    let world = World::new(["128", "0", "60"]);
+    let kept = world.dir.path().join("kept");
+    fs::write(&kept, "kept").unwrap();
+    world.make_folder();
+    for name in ["undo.json.new", "undo.new"] {
+        std::os::unix::fs::symlink(&kept, world.dir.path().join("state").join(name)).unwrap();
+    }
+    assert!(world.apply(&[(FILES[0], "4096")]).is_whole());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+    assert!(fs::symlink_metadata(world.undo_file()).unwrap().is_file());
+    assert!(world.undo().is_whole());
+    assert_eq!(world.get(FILES[0]), "128");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What can be typed after `shardcast tune`.
 
 use crate::cli::args::ConfigFlags;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
 /// Check, plan and change what the machine needs to carry so many connections. Without a subcommand
@@ -32,20 +32,20 @@ pub struct TargetFlags {
     #[command(flatten)]
     pub flags: ConfigFlags,
     /// Clients connected at once. [default: limits.connections_max, or 100000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=CLIENTS_MAX))]
     pub connections: Option<u64>,
     /// Memory the server may plan with, such as 32G. [default: limits.memory_bytes_max, or three
     /// quarters of what is there]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
     /// Seconds between heartbeats. [default: limits.heartbeat_s]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(1..=3_600))]
     pub heartbeat: Option<u32>,
     /// Idle time-out of the load balancer in front, in seconds.
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", value_parser = value_parser!(u32).range(1..=YEAR_S))]
     pub lb_timeout: Option<u32>,
     /// Clients that come back in a second after all were cut. [default: all within 20 s]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=CLIENTS_MAX))]
     pub connects_per_s: Option<u64>,
     /// Only these checks, by id or by how it begins; repeat it for several: --only tcp
     #[arg(long, value_name = "ID")]
@@ -57,6 +57,11 @@ pub struct TargetFlags {
     #[arg(long)]
     pub measure: bool,
 }
+
+/// As many as `limits.connections_max` can say.
+const CLIENTS_MAX: u64 = u32::MAX as u64;
+/// A longer time-out is none.
+const YEAR_S: i64 = 365 * 86_400;
 
 fn size(text: &str) -> Result<u64, String> {
     tuning::text::parse_bytes(text).ok_or_else(|| "say 32G, 512M or a number of bytes".to_owned())
@@ -142,8 +147,9 @@ pub struct UndoFlags {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Where the values that were replaced are kept.
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/shardcast/tune-undo.json")]
+    /// Where the values that were replaced are kept: in a folder that only root, or you, can write
+    /// to. Not in the service's own, since `undo` does what the file says.
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/shardcast-tune/undo.json")]
     pub undo_file: PathBuf,
 }
 
