@@ -59,7 +59,7 @@ impl Subject<'_> {
 
     /// The descriptor limit; computed, should the check not have been able to read the current one.
     fn nofile(&self) -> String {
-        let computed = || (self.target.descriptors().div_ceil(10_000) * 10_000).to_string();
+        let computed = || self.target.descriptors_limit().to_string();
         self.service("LimitNOFILE").map_or_else(computed, str::to_owned)
     }
 }

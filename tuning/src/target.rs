@@ -84,7 +84,12 @@ impl Target {
 
     /// Descriptors the server opens at the target.
     pub fn descriptors(&self) -> u64 {
-        self.connections + self.descriptors_reserved
+        self.connections.saturating_add(self.descriptors_reserved)
+    }
+
+    /// The descriptor limit to ask for, rounded up: a few clients more are no new unit file.
+    pub fn descriptors_limit(&self) -> u64 {
+        self.descriptors().div_ceil(10_000).saturating_mul(10_000)
     }
 
     /// The folder under `/proc` of the process whose limits count.

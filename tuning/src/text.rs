@@ -54,6 +54,11 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     (value.is_finite() && value >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
+/// The next power of two, or the largest number where there is none.
+pub fn power_of_two(number: u64) -> u64 {
+    number.checked_next_power_of_two().unwrap_or(u64::MAX)
+}
+
 /// The kernel says "no limit" with the largest number of one type or another.
 const UNLIMITED: u64 = 1 << 62;
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use tuning::check::{self, Context, Finding, Severity, checks};
-use tuning::plan::Plan;
+use tuning::plan::{Plan, Step};
 use tuning::profile::{Profile, draw};
 use tuning::root::Root;
 use tuning::target::{Measured, Space, SyncTime, Target, UringProbe};
@@ -291,6 +291,63 @@ fn a_plan_meets_the_requirements_it_was_made_for() {
         let left = Plan::of(&look(), &root).steps;
         let left: Vec<_> = left.iter().filter(|step| step.before.is_some()).collect();
         assert!(left.is_empty(), "{name}: {left:?}");
+    }
+}
+
+/// Whatever a check asks for, `apply` knows the file; `undo` accepts no others.
+#[test]
+fn every_file_that_a_check_names_is_one_that_apply_writes() {
+    let mut seen = BTreeSet::new();
+    for name in MACHINES {
+        let tree = Tree::named(name);
+        let root = tree.root();
+        let (_, findings) = said(name);
+        for action in findings.iter().flat_map(|finding| finding.actions.clone()) {
+            let Some(path) = action.path() else { continue };
+            let step = Step { id: "test", action, before: None, only_on_host: false };
+            let plan = Plan { steps: vec![step], by_hand: Vec::new() };
+            let undo_file = root.path("/no/such/folder/undo.json");
+            let outcome = tuning::apply::apply(&root, &plan, &undo_file, true).unwrap();
+            assert!(!outcome.text().contains("not a file that is changed here"), "{path}");
+            seen.insert(path);
+        }
+    }
+    assert!(seen.len() > 20, "{seen:?}");
+}
+
+/// Numbers that no machine can have are answered, not a panic.
+#[test]
+fn no_target_is_too_large_to_be_checked() {
+    for name in MACHINES {
+        let tree = Tree::named(name);
+        let root = tree.root();
+        for extreme in [0, 1, u64::from(u32::MAX), u64::MAX / 2 + 1, u64::MAX] {
+            let (mut target, mut measured, profile) = asked(name);
+            measured.ethtool = tree.ethtool();
+            let seconds = u32::try_from(extreme).unwrap_or(u32::MAX);
+            target.connections = extreme;
+            target.connects_per_s = extreme;
+            target.heartbeat_s = seconds;
+            target.unsent_bytes_max = extreme;
+            target.spool_bytes_max = extreme;
+            target.descriptors_reserved = extreme;
+            target.ring_bytes = extreme;
+            target.memory_planned_bytes = Some(extreme);
+            for timeout in [0, u32::MAX] {
+                target.lb_timeout_s = Some(timeout);
+                let findings =
+                    check::run(&Context::read(&root, &target, &measured, profile.as_ref()));
+                assert_eq!(findings.len(), checks().count());
+                let of = tuning::render::Subject {
+                    target: &target,
+                    findings: &findings,
+                    profile: "",
+                    program: "shardcast",
+                };
+                assert!(tuning::render::unit(&of).contains("LimitNOFILE="));
+                assert!(!tuning::render::kubernetes(&of).is_empty());
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Check, Context, Outcome, Scope, Severity};
 use crate::action::Action;
 use crate::root::Absent;
-use crate::text::count;
+use crate::text::{count, power_of_two};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -39,7 +39,7 @@ fn loaded(context: &Context) -> Result<bool, Absent> {
 
 /// Twice the clients: after a restart the old entries stay while the new ones come.
 fn needed(context: &Context) -> u64 {
-    context.target.connections * 2 + ENTRIES_OF_OTHERS
+    context.target.connections.saturating_mul(2).saturating_add(ENTRIES_OF_OTHERS)
 }
 
 fn max(context: &Context) -> Result<Outcome, Absent> {
@@ -65,7 +65,7 @@ fn max(context: &Context) -> Result<Outcome, Absent> {
         }
         Err(_) => (count(max), Severity::Warning),
     };
-    let value = needed.next_power_of_two();
+    let value = power_of_two(needed);
     Ok(Outcome::when(max >= needed, severity, shown, required)
         .fix(format!(
             "sysctl -w net.netfilter.nf_conntrack_max={value}, or leave the port untracked: nft add \
@@ -84,7 +84,7 @@ fn buckets(context: &Context) -> Result<Outcome, Absent> {
     let needed = needed(context).div_ceil(ENTRIES_PER_BUCKET);
     let required = format!("{} ({ENTRIES_PER_BUCKET} entries a bucket)", count(needed));
     let severity = if tracked == Ok(0) { Severity::Info } else { Severity::Warning };
-    let value = needed.next_power_of_two();
+    let value = power_of_two(needed);
     let path = "/sys/module/nf_conntrack/parameters/hashsize";
     let outcome = Outcome::when(buckets >= needed, severity, count(buckets), required);
     Ok(outcome.fix(format!("echo {value} > {path}")).act(Action::file(path, value.max(buckets))))

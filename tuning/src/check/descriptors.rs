@@ -4,7 +4,7 @@ use super::{Check, Context, Outcome, Scope, Severity};
 use crate::action::Action;
 use crate::parse;
 use crate::root::Absent;
-use crate::text::count;
+use crate::text::{count, power_of_two};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -61,8 +61,7 @@ fn needed(context: &Context) -> (u64, String) {
 fn nofile_hard(context: &Context) -> Result<Outcome, Absent> {
     let (_, hard) = limits(context)?;
     let (needed, required) = needed(context);
-    // Rounded up, so that a few clients more are no new unit file.
-    let limit = needed.div_ceil(10_000) * 10_000;
+    let limit = context.target.descriptors_limit();
     let outcome = Outcome::when(hard >= needed, Severity::Fatal, count(hard), required);
     Ok(outcome
         .fix(format!(
@@ -85,8 +84,8 @@ fn nofile_soft(context: &Context) -> Result<Outcome, Absent> {
 
 fn nr_open(context: &Context) -> Result<Outcome, Absent> {
     let current: u64 = context.root.number("/proc/sys/fs/nr_open")?;
-    let needed = context.target.descriptors().div_ceil(10_000) * 10_000;
-    let value = needed.next_power_of_two().max(1 << 20);
+    let needed = context.target.descriptors_limit();
+    let value = power_of_two(needed).max(1 << 20);
     let required = format!("{} (the limit that files.nofile_hard asks for)", count(needed));
     Ok(Outcome::when(current >= needed, Severity::Fatal, count(current), required)
         .fix(format!("sysctl -w fs.nr_open={value}"))
@@ -96,14 +95,14 @@ fn nr_open(context: &Context) -> Result<Outcome, Absent> {
 fn file_max(context: &Context) -> Result<Outcome, Absent> {
     let max: u64 = context.root.number("/proc/sys/fs/file-max")?;
     let open = context.root.numbers::<3>("/proc/sys/fs/file-nr").map(|[open, ..]| open)?;
-    let needed = context.target.descriptors() + open + FILES_OF_OTHERS;
+    let needed = context.target.descriptors().saturating_add(open).saturating_add(FILES_OF_OTHERS);
     let required = format!(
         "{} (the target, {} open now, {} to spare)",
         count(needed),
         count(open),
         count(FILES_OF_OTHERS)
     );
-    let value = needed.next_power_of_two();
+    let value = power_of_two(needed);
     Ok(Outcome::when(max >= needed, Severity::Fatal, count(max), required)
         .fix(format!("sysctl -w fs.file-max={value}"))
         .act(Action::at_least("fs.file-max", value, max)))

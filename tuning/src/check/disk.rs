@@ -39,15 +39,16 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn space(context: &Context) -> Result<Outcome, Absent> {
     let most = context.target.spool_bytes_max;
+    let most = most.saturating_add(most / 10);
     Ok(match &context.measured.space {
         Ok(space) => {
-            let needed = (most + most / 10).saturating_sub(space.spool_bytes);
+            let needed = most.saturating_sub(space.spool_bytes);
             let required = format!("{} (spool.bytes_max, and a tenth)", bytes(needed));
             let shown = format!("{} free", bytes(space.free_bytes));
             Outcome::when(space.free_bytes >= needed, Severity::Warning, shown, required)
                 .fix("a larger disk, or a smaller spool.bytes_max and spool.retention_bytes")
         }
-        Err(why) => Outcome::unknown(why.clone(), format!("{} free", bytes(most + most / 10))),
+        Err(why) => Outcome::unknown(why.clone(), format!("{} free", bytes(most))),
     })
 }
 

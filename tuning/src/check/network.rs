@@ -59,7 +59,7 @@ fn port_range(context: &Context) -> Result<Outcome, Absent> {
 }
 
 fn heartbeat(context: &Context) -> Result<Outcome, Absent> {
-    let heartbeat = context.target.heartbeat_s;
+    let heartbeat = u64::from(context.target.heartbeat_s);
     let shown = format!("{heartbeat} s");
     let Some(timeout) = context.target.lb_timeout_s else {
         let required = "less than half of the load balancer's time-out (not given)";
@@ -68,6 +68,7 @@ fn heartbeat(context: &Context) -> Result<Outcome, Absent> {
              timeout tunnel, Google Cloud's backend timeout 30 s (the whole time of a WebSocket)",
         ));
     };
+    let timeout = u64::from(timeout);
     let required = format!("at most {} s (half of the load balancer's {timeout} s)", timeout / 2);
     let severity = if heartbeat >= timeout { Severity::Fatal } else { Severity::Warning };
     Ok(Outcome::when(heartbeat * 2 <= timeout, severity, shown, required).fix(format!(

@@ -59,7 +59,8 @@ fn somaxconn(context: &Context) -> Result<Outcome, Absent> {
     let current: u64 = context.root.number("/proc/sys/net/core/somaxconn")?;
     let target = context.target;
     let shards = u64::from(target.shards);
-    let waiting = (target.connects_per_s * STALL_MS).div_ceil(1_000 * shards) * UNEVEN;
+    let stalled = target.connects_per_s.saturating_mul(STALL_MS).div_ceil(1_000 * shards.max(1));
+    let waiting = stalled.saturating_mul(UNEVEN);
     let needed = waiting.clamp(BACKLOG_MIN, LISTEN_BACKLOG);
     let value = needed.next_power_of_two().min(LISTEN_BACKLOG);
     let required = format!(
@@ -98,7 +99,7 @@ fn syn_backlog(context: &Context) -> Result<Outcome, Absent> {
     if cookies != 0 {
         return Ok(Outcome::ok(count(current), "none: with tcp_syncookies it does not count"));
     }
-    let needed = (context.target.connects_per_s * STALL_MS / 1_000).max(BACKLOG_MIN);
+    let needed = (context.target.connects_per_s.saturating_mul(STALL_MS) / 1_000).max(BACKLOG_MIN);
     let required = format!("{} while tcp_syncookies is 0", count(needed));
     Ok(Outcome::when(current >= needed, Severity::Warning, count(current), required)
         .fix("sysctl -w net.ipv4.tcp_syncookies=1 (better than a longer queue)"))
@@ -141,7 +142,12 @@ fn tcp_mem(context: &Context) -> Result<Outcome, Absent> {
         return Ok(outcome);
     }
     let page = needed.div_ceil(target.page_bytes);
-    let value = format!("{} {} {}", low.max(page / 4 * 3), pressure.max(page), most.max(page * 2));
+    let value = format!(
+        "{} {} {}",
+        low.max(page / 4 * 3),
+        pressure.max(page),
+        most.max(page.saturating_mul(2))
+    );
     Ok(Outcome::when(pages(pressure) >= needed, Severity::Warning, shown, required)
         .fix(format!("sysctl -w net.ipv4.tcp_mem='{value}'"))
         .act(Action::sysctl("net.ipv4.tcp_mem", value)))

@@ -136,7 +136,7 @@ fn memlock(context: &Context) -> Result<Outcome, Absent> {
     } else {
         let (shards, ring) = (u64::from(context.target.shards), context.target.ring_bytes);
         // The ring that was tried at start is given back a little late.
-        let needed = ring * (shards + 1);
+        let needed = ring.saturating_mul(shards + 1);
         let required = format!(
             "{} (a ring of {} for each of {shards} shards, and one)",
             bytes(needed),

@@ -85,7 +85,7 @@ fn is_namespaced(key: &str) -> bool {
 /// Gibibytes for the pod: what is planned and a third more, which the server leaves to the kernel.
 fn memory(of: &Subject) -> String {
     match of.target.memory_planned_bytes {
-        Some(bytes) => format!("{}Mi", (bytes / 3 * 4).div_ceil(1 << 20)),
+        Some(bytes) => format!("{}Mi", (bytes / 3).saturating_mul(4).div_ceil(1 << 20)),
         None => "4Gi".to_owned(),
     }
 }
