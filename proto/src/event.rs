@@ -10,13 +10,15 @@
 //! add up and text fields that are UTF-8, whether built here or read back by [`Event::decode`].
 //! Deliberately absent: JSON (see `decode`, `envelope`) and files (see `storage`).
 
+mod unplaced;
 mod view;
 
+pub use unplaced::{ImageRoom, Unplaced};
 pub use view::EventView;
 
 use crate::channel;
 use crate::position::{Epoch, Position};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// Layout version, the first byte of every image.
 pub const VERSION: u8 = 1;
@@ -204,103 +206,7 @@ impl Draft<'_> {
         image.extend_from_slice(self.attributes.as_bytes());
         image.extend_from_slice(self.data);
         debug_assert_eq!(image.len(), total);
-        Ok(Unplaced(image))
-    }
-}
-
-/// An admitted event that has no position yet. It has exactly one owner.
-#[derive(Debug)]
-pub struct Unplaced(Vec<u8>);
-
-impl Unplaced {
-    /// Gives the event its position and freezes it. An event without a time of its own gets
-    /// `accepted_us` (microseconds since the Unix epoch) as its time.
-    pub fn place(mut self, position: Position, accepted_us: i64) -> Event {
-        self.stamp(position, accepted_us);
-        Event(Bytes::from(self.0))
-    }
-
-    /// The same, with the image beside those of its neighbours.
-    pub fn place_in(mut self, room: &mut ImageRoom, position: Position, accepted_us: i64) -> Event {
-        self.stamp(position, accepted_us);
-        let bytes = self.0.len();
-        room.piece_is_new = room.bytes.capacity() < bytes;
-        if room.piece_is_new {
-            room.piece_bytes = room.left_bytes.min(ImageRoom::PIECE_BYTES).max(bytes);
-            room.bytes = BytesMut::with_capacity(room.piece_bytes);
-        }
-        room.left_bytes = room.left_bytes.saturating_sub(bytes);
-        room.bytes.extend_from_slice(&self.0);
-        Event(room.bytes.split().freeze())
-    }
-
-    fn stamp(&mut self, position: Position, accepted_us: i64) {
-        let mut put = |at: usize, bytes: [u8; 8]| {
-            if let Some(field) = self.0.get_mut(at..at + 8) {
-                field.copy_from_slice(&bytes);
-            }
-        };
-        put(AT_EPOCH, position.epoch.0.to_le_bytes());
-        put(AT_OFFSET, position.offset.to_le_bytes());
-        put(AT_ACCEPTED, accepted_us.to_le_bytes());
-        let flags = self.0.get(AT_FLAGS).copied().unwrap_or(0);
-        if flags & TIME_GIVEN == 0
-            && let Some(field) = self.0.get_mut(AT_TIME..AT_TIME + 8)
-        {
-            field.copy_from_slice(&accepted_us.to_le_bytes());
-        }
-    }
-
-    /// The image's size in bytes.
-    pub fn size(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The channel's name.
-    pub fn channel(&self) -> &str {
-        text(&self.0, HEADER_BYTES, usize::from(u16_at(&self.0, AT_CHANNEL_LEN)))
-    }
-
-    /// The same as bytes, for comparing with a name that is known to be legal.
-    pub fn channel_bytes(&self) -> &[u8] {
-        let len = usize::from(u16_at(&self.0, AT_CHANNEL_LEN));
-        self.0.get(HEADER_BYTES..HEADER_BYTES + len).unwrap_or_default()
-    }
-
-    /// The id and source if the publisher gave an id: with the channel, the dedupe key.
-    pub fn dedupe_key(&self) -> Option<(&str, &str)> {
-        dedupe_key(&self.0)
-    }
-}
-
-/// Room for the images of several events of one channel, side by side in few allocations. Each
-/// lives as long as any image in it: so this is for events that also go together, as those of a
-/// batch do in a history that drops its oldest first. Allocating and freeing each image by itself,
-/// in memory that no cache held any more, was over a tenth of the process in NDJSON.
-///
-/// The allocations are pieces of at most [`Self::PIECE_BYTES`] (or one image): whatever part of the
-/// planned images never comes because they were duplicates, one that does keeps no more alive.
-#[derive(Debug, Default)]
-pub struct ImageRoom {
-    /// Planned, and not placed yet.
-    left_bytes: usize,
-    bytes: BytesMut,
-    piece_bytes: usize,
-    piece_is_new: bool,
-}
-
-impl ImageRoom {
-    /// Most bytes of one allocation, unless one image alone is larger.
-    pub const PIECE_BYTES: usize = 8 << 10;
-
-    /// Room for images of so many bytes together. Allocates nothing before the first one comes.
-    pub fn new(planned_bytes: usize) -> Self {
-        Self { left_bytes: planned_bytes, ..Self::default() }
-    }
-
-    /// The allocation that holds the newest image: its bytes, and whether it was made for it.
-    pub fn piece(&self) -> (usize, bool) {
-        (self.piece_bytes, self.piece_is_new)
+        Ok(Unplaced::new(image))
     }
 }
 
@@ -523,108 +429,4 @@ fn u64_at(image: &[u8], at: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn draft() -> Draft<'static> {
-        Draft {
-            channel: "orders:eu",
-            id: "a1",
-            kind: "order",
-            source: "shop",
-            key: "k",
-            content_type: "text/plain",
-            traceparent: "00-1-2-01",
-            attributes: r#"{"x":1}"#,
-            time_us: Some(5),
-            class: Class::Critical,
-            data_kind: DataKind::Text,
-            data: "grün".as_bytes(),
-            ..Draft::default()
-        }
-    }
-
-    #[test]
-    fn an_image_reads_back_as_it_was_built() {
-        let position = Position { epoch: Epoch::new(3, 4), offset: 9 };
-        let event = draft().build().unwrap().place(position, 77);
-        let read = Event::decode(event.as_bytes().clone()).unwrap();
-        assert_eq!(read, event);
-        assert_eq!(read.channel(), "orders:eu");
-        assert_eq!(read.position(), position);
-        assert_eq!((read.time_us(), read.accepted_us()), (5, 77));
-        assert_eq!((read.id(), read.kind(), read.source()), ("a1", "order", "shop"));
-        assert_eq!((read.key(), read.content_type()), ("k", "text/plain"));
-        assert_eq!((read.traceparent(), read.attributes()), ("00-1-2-01", r#"{"x":1}"#));
-        assert_eq!(read.data(), "grün".as_bytes());
-        assert_eq!((read.class(), read.data_kind()), (Class::Critical, DataKind::Text));
-        assert_eq!(read.dedupe_key(), Some(("a1", "shop")));
-    }
-
-    #[test]
-    fn images_side_by_side_are_the_images_that_stand_alone() {
-        let drafts = [draft(), Draft { time_us: None, data: b"", ..draft() }, draft()];
-        let sizes = drafts.iter().map(|draft| draft.build().unwrap().size());
-        let planned = sizes.sum::<usize>();
-        // Exact, too large because one was a duplicate, and too small: never a wrong image.
-        for planned in [planned, planned * 2, 10] {
-            let mut room = ImageRoom::new(planned);
-            for (draft, offset) in drafts.iter().zip(1..) {
-                let position = Position { epoch: Epoch(7), offset };
-                let beside = draft.build().unwrap().place_in(&mut room, position, 77);
-                let alone = draft.build().unwrap().place(position, 77);
-                assert_eq!(beside, alone);
-                assert_eq!(Event::decode(beside.as_bytes().clone()), Ok(alone));
-            }
-        }
-    }
-
-    #[test]
-    fn an_image_keeps_little_alive_whatever_was_planned_beside_it() {
-        let place = |room: &mut ImageRoom, bytes: usize| {
-            let data = vec![b'x'; bytes];
-            let draft = Draft { data: &data, ..draft() };
-            draft.build().unwrap().place_in(room, Position { epoch: Epoch(7), offset: 1 }, 77);
-            room.piece()
-        };
-        let mut room = ImageRoom::new(64 << 10);
-        assert_eq!(place(&mut room, 100), (ImageRoom::PIECE_BYTES, true));
-        assert_eq!(place(&mut room, 100), (ImageRoom::PIECE_BYTES, false));
-        let (bytes, new) = place(&mut room, 50_000);
-        assert!(new && (50_000..51_000).contains(&bytes), "one image of any size, alone");
-        let (rest, new) = place(&mut room, 8_000);
-        assert!(new && rest > 8_000 && rest < 64 << 10, "{rest}");
-    }
-
-    #[test]
-    fn an_event_without_time_takes_the_time_of_acceptance() {
-        let draft = Draft { time_us: None, ..draft() };
-        let event = draft.build().unwrap().place(Position { epoch: Epoch(1), offset: 1 }, 77);
-        assert_eq!(event.time_us(), 77);
-    }
-
-    #[test]
-    fn no_damage_to_an_image_panics_or_reads_out_of_bounds() {
-        let event = draft().build().unwrap().place(Position { epoch: Epoch(1), offset: 1 }, 77);
-        let image = event.as_bytes().to_vec();
-        for cut in 0..image.len() {
-            assert!(Event::decode(Bytes::copy_from_slice(&image[..cut])).is_err(), "cut {cut}");
-        }
-        for at in 0..image.len() {
-            for value in [0, 1, 0x7f, 0x80, 0xff] {
-                let mut damaged = image.clone();
-                damaged[at] = value;
-                if let Ok(event) = Event::decode(damaged.into()) {
-                    let _ = (event.channel(), event.data(), event.attributes(), event.dedupe_key());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn fields_over_their_limit_are_refused_by_name() {
-        let long = "x".repeat(FIELD_BYTES_MAX + 1);
-        let refused = Draft { kind: &long, ..draft() }.build().unwrap_err();
-        assert_eq!(refused, EventError::FieldTooLong("type"));
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! `/metrics`: snapshots in, Prometheus text out. Lives on the control thread.
 
-use super::catalogue::{DROP_REASONS, FAMILIES, Family, Kind};
+use super::catalogue::{FAMILIES, Family, Kind};
 use super::cost::{self, LiveCost};
+use super::drops::DROP_REASONS;
 use super::process::ProcessStats;
 use super::snapshot::{
     Counters, Gauges, Histogram, Row, ShardSnapshot, SinkSnapshot, StorageCounters, StorageGauges,

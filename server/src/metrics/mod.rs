@@ -14,12 +14,14 @@
 
 pub mod catalogue;
 pub mod cost;
+mod drops;
 #[cfg(feature = "program")]
 pub mod exposition;
 pub mod process;
 pub mod snapshot;
 
-pub use catalogue::{DROP_REASONS, DropReason, FAMILIES};
+pub use catalogue::FAMILIES;
+pub use drops::{DROP_REASONS, DropReason};
 #[cfg(feature = "program")]
 pub use exposition::{Exposition, View};
 pub use snapshot::{

@@ -3,9 +3,8 @@
 //! A shard owns its [`ShardSnapshot`] and increments fields; it never reads them back. Adding a
 //! measurement is one line below and one row in the catalogue.
 
-use super::catalogue::{
-    CONNECTION_SECONDS, DELIVERY_MS, DELIVERY_SECONDS, DROP_REASONS, DropReason, FANOUT, Scale,
-};
+use super::catalogue::{CONNECTION_SECONDS, DELIVERY_MS, DELIVERY_SECONDS, FANOUT, Scale};
+use super::drops::{DROP_REASONS, DropReason};
 use crate::config::ledger::Ledger;
 use crate::driver::DriverCounters;
 use proto::reason::{CloseReason, REASONS};

@@ -4,29 +4,23 @@
 //! bounded by what one turn may receive, and receiving stops. A request that breaks the protocol is
 //! answered once and the connection ends, since where the next one starts is not known.
 
-use super::Command;
 mod answers;
+mod upgrade;
 
+use super::Command;
 use super::Shard;
-use super::client::{Client, ClientSession};
-use super::connection::{EndpointId, Subscriber};
-use super::format::Format;
+use super::connection::EndpointId;
 use super::http::origin::CorsOrigin;
-use super::http::{Head, Headers, Response, Route, SubscribeRequest, route};
+use super::http::{Head, Headers, Response, Route, route};
 use super::publish::{Asker, PublishId};
 use super::session::Session;
-use super::session_ws::WebSocket;
 use super::settings::Settings;
-use crate::auth::Caller;
 use crate::driver::{ConnId, ReceiveMode};
 use crate::mesh::Place;
-use proto::centrifuge::Encoding;
 use proto::http1::{
     self, Body, BodyReader, Fields, HeadError, Limits, Request, RequestParser, Sniff, Sniffer,
 };
 use proto::reason::CloseReason;
-use proto::ws;
-use proto::ws::deflate::Agreement;
 
 /// Where a session stands.
 #[derive(Debug)]
@@ -399,108 +393,6 @@ impl Shard {
         }
     }
 
-    fn upgrade(
-        &mut self,
-        conn: ConnId,
-        http1: &mut Http1,
-        request: &Request,
-        mut subscribe: SubscribeRequest,
-        caller: Option<Caller>,
-    ) -> Next {
-        let accept = match handshake(request) {
-            Ok(accept) => accept,
-            Err(response) => return self.respond_http1(conn, http1, request, response),
-        };
-        if let Err(response) = self.may_subscribe() {
-            return self.respond_http1(conn, http1, request, response);
-        }
-        let agreed = self.agree_on_deflate(request);
-        if let Some(agreed) = agreed {
-            subscribe.format = subscribe.format.deflated(agreed.window);
-        }
-        let extensions = agreed.map(|agreed| ("sec-websocket-extensions", agreed.response()));
-        let mut out = Vec::new();
-        if accept.write_response(&mut out, None, extensions.as_slice()).is_err() {
-            self.end_connection(conn, CloseReason::Internal);
-            return Next::Stay;
-        }
-        let endpoint = EndpointId::connection(conn.slot);
-        self.say(endpoint, out);
-        self.set_caller(endpoint, caller.unwrap_or_default());
-        self.schedule_heartbeat(conn);
-        self.subscribe(endpoint, subscribe);
-        Next::Become(Session::WebSocket(WebSocket::new(agreed.is_some())))
-    }
-
-    /// What a WebSocket handshake offers of permessage-deflate and the configuration permits.
-    fn agree_on_deflate(&self, request: &Request) -> Option<Agreement> {
-        let offered = self.settings.limits.ws_deflate_bytes_min > 0;
-        offered.then(|| ws::deflate::negotiate(request)).flatten()
-    }
-
-    /// A WebSocket of the client protocol. What it may do is asked command by command.
-    fn upgrade_client(
-        &mut self,
-        conn: ConnId,
-        http1: &mut Http1,
-        request: &Request,
-        encoding: Option<Encoding>,
-        caller: Option<Caller>,
-    ) -> Next {
-        let accept = match handshake(request) {
-            Ok(accept) => accept,
-            Err(response) => return self.respond_http1(conn, http1, request, response),
-        };
-        if self.drain.is_some() {
-            let text = "the server drains; connect elsewhere";
-            let response = Response::error(503, "draining", text);
-            return self.respond_http1(conn, http1, request, response);
-        }
-        let known = [Encoding::Protobuf, Encoding::Json].map(Encoding::subprotocol);
-        let offered = ws::handshake::choose_protocol(request, &known);
-        let encoding = offered.and_then(Encoding::from_subprotocol).or(encoding);
-        let agreed = self.agree_on_deflate(request);
-        let extensions = agreed.map(|agreed| ("sec-websocket-extensions", agreed.response()));
-        let mut out = Vec::new();
-        if accept.write_response(&mut out, offered, extensions.as_slice()).is_err() {
-            self.end_connection(conn, CloseReason::Internal);
-            return Next::Stay;
-        }
-        let endpoint = EndpointId::connection(conn.slot);
-        self.say(endpoint, out);
-        let id = u128::from(self.random()) << 64 | u128::from(self.random());
-        let encoding = encoding.unwrap_or(Encoding::Json);
-        let format = Format::client(encoding);
-        let format = agreed.map_or(format, |agreed| format.deflated(agreed.window));
-        let client = Client::new(Place::connection(conn), format, id, self.now.ms);
-        self.set_subscriber(endpoint, Subscriber::changing(client.format()));
-        self.set_caller(endpoint, caller.unwrap_or_default());
-        let connect_ms = u64::from(self.settings.limits.head_timeout_s) * 1_000;
-        self.wheel.schedule(conn.slot, self.now.ms + connect_ms);
-        let socket = WebSocket::new(agreed.is_some());
-        Next::Become(Session::Client(Box::new(ClientSession { socket, client })))
-    }
-
-    fn start_sse(
-        &mut self,
-        conn: ConnId,
-        http1: &mut Http1,
-        subscribe: SubscribeRequest,
-        caller: Option<Caller>,
-    ) -> Next {
-        let endpoint = EndpointId::connection(conn.slot);
-        self.write_sse_head(conn, http1);
-        let Some(caller) = caller.filter(|_| self.may_subscribe().is_ok()) else {
-            // A browser never retries after a 503: it was told when to come back, and that is all.
-            self.finish_connection(conn, CloseReason::Overload, None);
-            return Next::Stay;
-        };
-        self.set_caller(endpoint, caller);
-        self.schedule_heartbeat(conn);
-        self.subscribe(endpoint, subscribe);
-        Next::Become(Session::Sse)
-    }
-
     /// The asker of a request that was parked can send again.
     pub(super) fn resume_asker(&mut self, publish: PublishId) {
         let Some(request) = self.publishes.get(publish) else { return };
@@ -588,14 +480,4 @@ pub(super) fn sse_response() -> Response {
         .with("content-type", "text/event-stream")
         .with("cache-control", "no-cache, no-transform")
         .with("x-accel-buffering", "no")
-}
-/// Checks an upgrade to WebSocket.
-fn handshake(request: &Request) -> Result<ws::handshake::Accept, Response> {
-    ws::handshake::validate(request).map_err(|error| {
-        let mut response = Response::error(error.status(), "bad_handshake", &error.to_string());
-        for (name, value) in error.headers() {
-            response = response.with(name, *value);
-        }
-        response
-    })
 }

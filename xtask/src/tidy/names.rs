@@ -8,6 +8,8 @@ use super::{File, Findings};
 const CATALOGUE: &str = "server/src/metrics/catalogue.rs";
 /// Where the fields behind them are.
 const SNAPSHOT: &str = "server/src/metrics/snapshot.rs";
+/// Where reasons for drops are.
+const DROPS: &str = "server/src/metrics/drops.rs";
 /// Where keys are declared.
 const DEFAULTS: &str = "server/src/config/default.toml";
 /// Looks at every key without using it.
@@ -58,14 +60,14 @@ fn check_counters(snapshot: &File, files: &[File], findings: &mut Findings) {
             .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit());
         (is_field && family.contains("\" [")).then_some((SNAPSHOT, index + 1, field.to_owned()))
     });
-    let reasons = code(CATALOGUE).into_iter().flat_map(|views| views.code.lines().enumerate());
+    let reasons = code(DROPS).into_iter().flat_map(|views| views.code.lines().enumerate());
     let reasons = reasons.filter_map(|(index, line)| {
         let name = line.trim().strip_prefix("DropReason::")?.strip_suffix(',')?;
-        Some((CATALOGUE, index + 1, format!("DropReason::{name}")))
+        Some((DROPS, index + 1, format!("DropReason::{name}")))
     });
     let feeds = |name: &str| {
         let others = files.iter().filter(|file| {
-            file.path.starts_with("server/src/") && file.path != CATALOGUE && !file.is_test()
+            file.path.starts_with("server/src/") && file.path != DROPS && !file.is_test()
         });
         others.filter_map(|file| Some((&file.path, file.views.as_ref()?))).any(|(path, views)| {
             views.code.lines().any(|line| {
@@ -153,11 +155,10 @@ mod tests {
     fn a_counter_and_a_reason_that_nothing_counts_are_errors() {
         let snapshot =
             "//! A.\n    taken = \"a_total\" [];\n    idle = \"b_total\" [\"x\" = \"y\"];\n";
-        let catalogue =
-            "//! B.\n    drop_row(\n        DropReason::Slow,\n        DropReason::Gone,\n";
+        let drops = "//! B.\n    drop_row(\n        DropReason::Slow,\n        DropReason::Gone,\n";
         let files = [
             File::new(SNAPSHOT, snapshot),
-            File::new(CATALOGUE, catalogue),
+            File::new(DROPS, drops),
             File::new("server/src/a.rs", "//! C.\nfn f() { c.taken += 1; d(DropReason::Slow); }\n"),
         ];
         let mut findings = Findings::default();

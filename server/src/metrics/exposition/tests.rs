@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::ledger::Holder;
-use crate::metrics::catalogue::DropReason;
+use crate::metrics::DropReason;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::sink::SinkStats;
 
