@@ -21,6 +21,8 @@ pub mod mesh;
 pub mod metrics;
 #[cfg(feature = "program")]
 pub mod page;
+pub mod pattern;
+pub mod rate;
 #[cfg(feature = "program")]
 pub mod reactor;
 pub mod shard;

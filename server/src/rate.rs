@@ -1,5 +1,5 @@
-//! A rate with a burst, shared by all shards: one atomic number, the time at which everything taken
-//! so far will have been paid for (the generic cell rate algorithm: a bucket without a timer).
+//! A rate with a burst, shared by all shards: one number, the time at which everything taken so far
+//! will have been paid for (the generic cell rate algorithm: a bucket without a timer).
 //!
 //! A full bucket takes one thing of any size, so that nothing legal can never be sent.
 
@@ -34,12 +34,10 @@ impl Rate {
         let cost_ns = self.cost_ns(count);
         let mut paid_at = self.paid_at_ns.load(Relaxed);
         loop {
-            let base = paid_at.max(now_ns);
-            let next = base.saturating_add(cost_ns);
-            let owed = next - now_ns;
-            if base > now_ns && owed > self.burst_ns {
-                return Err(Over { wait_ms: (owed - self.burst_ns).div_ceil(NS_PER_MS) });
-            }
+            let next = match pay(paid_at, now_ns, cost_ns, self.burst_ns) {
+                Ok(next) => next,
+                Err(wait_ns) => return Err(Over { wait_ms: wait_ns.div_ceil(NS_PER_MS) }),
+            };
             match self.paid_at_ns.compare_exchange_weak(paid_at, next, Relaxed, Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(other) => paid_at = other,
@@ -59,6 +57,15 @@ impl Rate {
         let ns = u128::from(count) * u128::from(NS_PER_S) / u128::from(self.per_s);
         u64::try_from(ns).unwrap_or(u64::MAX)
     }
+}
+
+/// When everything is paid for once something that costs so much is taken, too. `Err`: that is more
+/// than the burst ahead, by so many nanoseconds.
+pub fn pay(paid_at_ns: u64, now_ns: u64, cost_ns: u64, burst_ns: u64) -> Result<u64, u64> {
+    let base = paid_at_ns.max(now_ns);
+    let next = base.saturating_add(cost_ns);
+    let owed = next - now_ns;
+    if base > now_ns && owed > burst_ns { Err(owed - burst_ns) } else { Ok(next) }
 }
 
 const NS_PER_S: u64 = 1_000_000_000;

@@ -1,14 +1,21 @@
 """centrifuge-python, unchanged, as a client: plays the steps that the test gives as JSON. The same
-steps as centrifuge.mjs, as far as this SDK has them. Arguments: URL, `json` or `protobuf`, steps."""
+steps as centrifuge.mjs, as far as this SDK has them. Arguments: URL, `json` or `protobuf`, the
+SDK's version, steps."""
 
 import asyncio
 import json
 import os
 import sys
+from importlib import metadata
 
-from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler
+URL, PROTOCOL, VERSION, SCRIPT = sys.argv[1:5]
+if metadata.version("centrifuge-python") != VERSION:
+    # Older versions stand in a folder of their own beside the newest.
+    sys.path[:0] = [folder for path in sys.path if os.path.isdir(folder := path + "/older")]
+assert metadata.version("centrifuge-python") == VERSION, "run `cargo xtask test`, which installs it"
 
-URL, PROTOCOL, SCRIPT = sys.argv[1:4]
+from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler  # noqa: E402
+
 BINARY = PROTOCOL == "protobuf"
 
 

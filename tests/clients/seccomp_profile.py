@@ -3,16 +3,11 @@
 Arguments: the profile, then the program and its arguments. Names are resolved by the C compiler's
 headers, so that they are this architecture's; those that it does not have are left out."""
 
-import ctypes
 import json
-import os
-import struct
 import subprocess
 import sys
 
-PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
-ERRNO, ALLOW = 0x00050000, 0x7FFF0000
+from seccomp import ALLOW, ERRNO, run_under
 
 
 def numbers():
@@ -35,19 +30,8 @@ def action(rule):
 
 profile = json.load(open(sys.argv[1]))
 known = numbers()
-instructions = [(LOAD, 0, 0, 0)]
+rules = []
 for rule in profile["syscalls"]:
     assert "args" not in rule, rule
-    for name in rule["names"]:
-        if name in known:
-            instructions.append((JUMP_IF_EQUAL, 0, 1, known[name]))
-            instructions.append((RETURN, 0, 0, action(rule)))
-instructions.append((RETURN, 0, 0, action(profile)))
-held = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *i) for i in instructions))
-program = struct.pack("HxxxxxxQ", len(instructions), ctypes.addressof(held))
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-    sys.exit(f"no_new_privs: {os.strerror(ctypes.get_errno())}")
-if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) != 0:
-    sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
-os.execvp(sys.argv[2], sys.argv[2:])
+    rules += [(known[name], action(rule)) for name in rule["names"] if name in known]
+run_under(rules, action(profile), sys.argv[2:])

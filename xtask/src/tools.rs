@@ -47,7 +47,7 @@ pub fn install_for_tests() -> Result<()> {
     if clients.join("package.json").is_file() {
         npm_ci(&clients)?;
     }
-    install_python(&clients.join("requirements.txt"))?;
+    install_python(&clients)?;
     clickhouse::install().map(|_| ())
 }
 
@@ -94,11 +94,13 @@ pub fn python_packages() -> PathBuf {
 }
 
 /// Installs into a folder of its own: no virtual environment, which some systems cannot make, and
-/// nothing outside the target folder.
-fn install_python(requirements: &Path) -> Result<()> {
-    let Ok(wanted) = fs::read_to_string(requirements) else { return Ok(()) };
+/// nothing outside the target folder. Older versions stand in `older` in it.
+fn install_python(clients: &Path) -> Result<()> {
+    let newest = clients.join("requirements.txt");
+    let older = clients.join("requirements-older.txt");
+    let Ok(wanted) = fs::read_to_string(&newest) else { return Ok(()) };
     let version = crate::run::capture(&mut command("python3", &["--version"]))?;
-    let wanted = format!("{version}{wanted}");
+    let wanted = format!("{version}{wanted}{}", fs::read_to_string(&older)?);
     let folder = python_packages();
     let stamp = folder.join("installed.txt");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -111,10 +113,15 @@ fn install_python(requirements: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let mut pip = command("python3", &["-m", "pip", "install", "--quiet", "--target"]);
-    pip.args([&folder, Path::new("-r"), requirements].map(|path| path.as_os_str()));
-    run(pip.args(["--disable-pip-version-check", "--no-warn-script-location"]))?;
+    pip_install(&folder, &newest, &[])?;
+    pip_install(&folder.join("older"), &older, &["--no-deps"])?;
     fs::write(&stamp, wanted).context("cannot note what was installed")
+}
+
+fn pip_install(folder: &Path, requirements: &Path, options: &[&str]) -> Result<()> {
+    let mut pip = command("python3", &["-m", "pip", "install", "--quiet", "--target"]);
+    pip.args([folder, Path::new("-r"), requirements].map(Path::as_os_str)).args(options);
+    run(pip.args(["--disable-pip-version-check", "--no-warn-script-location"]))
 }
 
 /// Node, new enough to build the page.

@@ -5,9 +5,9 @@
 //! time that does not depend on what is in them.
 
 use super::key::sha256;
-use super::pattern::Pattern;
 use super::permission::Action;
-use super::rate::{Over, Rate};
+use crate::pattern::Pattern;
+use crate::rate::{Over, Rate};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

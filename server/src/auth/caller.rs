@@ -2,8 +2,8 @@
 
 use super::api_key::ApiKey;
 use super::claims::Overrides;
-use super::pattern::Pattern;
 use super::permission::Action;
+use crate::pattern::Pattern;
 use bytes::Bytes;
 use proto::channel::ChannelName;
 use std::sync::Arc;
@@ -114,7 +114,8 @@ impl Identity {
 
 impl Capability {
     fn memory_bytes(&self) -> usize {
-        let patterns = self.channels.iter().map(|pattern| size_of::<Pattern>() + pattern.len());
+        let patterns =
+            self.channels.iter().map(|pattern| size_of::<Pattern>() + pattern.memory_bytes());
         size_of::<Self>() + patterns.sum::<usize>() + self.actions.len()
     }
 }

@@ -22,9 +22,7 @@ mod der;
 mod error;
 mod jwks;
 mod key;
-mod pattern;
 mod permission;
-mod rate;
 mod secret;
 mod verifier;
 
@@ -35,9 +33,7 @@ pub use claims::Overrides;
 pub use error::TokenError;
 pub use jwks::{JWKS_BYTES_MAX, JWKS_KEYS_MAX, parse_jwks};
 pub use key::{Key, KeyError, SECRET_BYTES_MIN};
-pub use pattern::Pattern;
 pub use permission::{Action, Denied, allows, allows_subscription};
-pub use rate::{Over, Rate};
 pub use secret::Secret;
 pub use verifier::{Feed, Rules, Verifier};
 

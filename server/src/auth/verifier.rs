@@ -10,8 +10,8 @@ use super::caller::{Capability, Identity, ServerSubscription, SubscriptionGrant}
 use super::claims::{self, CapabilityClaims, Claims, Overrides, Parts};
 use super::error::TokenError;
 use super::key::Key;
-use super::pattern::Pattern;
 use super::permission::Action;
+use crate::pattern::Pattern;
 use proto::channel::ChannelName;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};

@@ -229,6 +229,12 @@ impl Shard {
         self.push_page(index, token, top, events, more);
     }
 
+    /// Counts events that a subscriber was sent from history.
+    pub(super) fn count_resumed(&mut self, events: usize) {
+        self.stats.counters.messages_sent += events as u64;
+        self.stats.counters.resumed_events += events as u64;
+    }
+
     pub(super) fn count_resume(&mut self, continuity: Continuity) {
         let counters = &mut self.stats.counters;
         match continuity {
@@ -277,8 +283,7 @@ impl Shard {
             let stretch = self.frames.encode(format, events, None, index);
             self.gather(endpoint, stretch);
         }
-        self.stats.counters.messages_sent += events.len() as u64;
-        self.stats.counters.resumed_events += events.len() as u64;
+        self.count_resumed(events.len());
     }
 
     /// A subscription has got everything up to an offset; `newest` is the last event of that, if

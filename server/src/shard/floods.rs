@@ -12,11 +12,12 @@
 //! sum instead. IPv6 counts by /64, which is what one customer gets. Addresses that many clients
 //! share, proxies above all, are exempt by configuration (`shared_addresses`).
 //!
-//! A bucket is the time at which everything taken will have been paid for (the generic cell rate
-//! algorithm). Deliberately absent: rates of services (`auth::rate`), control frames
-//! (`session_ws`), what HTTP requests cost. Threads: the table is shared by all shards, without
-//! locks. Tested here and over real sockets by `tests/tests/it/floods.rs`.
+//! A bucket is the time at which everything taken will have been paid for (`rate`). Deliberately
+//! absent: rates of services (`auth`), control frames (`session_ws`), what HTTP requests cost.
+//! Threads: the table is shared by all shards, without locks. Tested here and over real sockets by
+//! `tests/tests/it/floods.rs`.
 
+use crate::rate;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -151,10 +152,7 @@ impl Table {
         }
         let (now_ns, cost_ns) = (now_ms * 1_000_000, NS_PER_S / u64::from(per_s));
         let place = |row: u32| (key.0.rotate_left(row * 16) & 0xffff) as usize % PLACES;
-        let pay = |paid_at: u64| {
-            let paid_at = paid_at.max(now_ns) + cost_ns;
-            (paid_at - now_ns <= BURST_NS).then_some(paid_at)
-        };
+        let pay = |paid_at_ns| rate::pay(paid_at_ns, now_ns, cost_ns, BURST_NS).ok();
         let mut any = false;
         for (row, places) in (0..).zip(self.0.iter()) {
             any |= places[place(row)].fetch_update(Relaxed, Relaxed, pay).is_ok();

@@ -44,6 +44,8 @@ pub(super) struct Kept {
     streams: Vec<u32>,
     /// How many connections at the front of the list of dirty ones come before any stream.
     first: usize,
+    /// Streams go before connections this turn.
+    streams_first: bool,
 }
 
 /// What the policy decided.
@@ -93,8 +95,8 @@ impl Shard {
         self.dirty.clear();
         self.dirty_streams.clear();
         let Self { kept, connections, streams, frames, .. } = self;
-        self.streams_first = !self.streams_first && !kept.streams.is_empty();
-        kept.first = if self.streams_first { 0 } else { kept.connections.len() };
+        kept.streams_first = !kept.streams_first && !kept.streams.is_empty();
+        kept.first = if kept.streams_first { 0 } else { kept.connections.len() };
         // One that was sent after all keeps its place: the list of sends is looked at after this.
         for slot in &kept.connections {
             if let Some(connection) = connections.slot(*slot)

@@ -193,8 +193,6 @@ pub struct Shard {
     carried: Vec<(EndpointId, u32, frames::Frame)>,
     /// Who found no room in the turn's copies.
     kept: flush::Kept,
-    /// Streams that were kept go before connections that were.
-    streams_first: bool,
     h2_connections: u32,
     /// Unfinished input of all connections.
     partial_bytes: usize,
@@ -268,7 +266,6 @@ impl Shard {
             again: Vec::new(),
             carried: Vec::new(),
             kept: flush::Kept::default(),
-            streams_first: false,
             h2_connections: 0,
             partial_bytes: 0,
             shed_at_ms: 0,

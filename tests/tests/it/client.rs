@@ -1,6 +1,6 @@
 //! The client protocol, with the SDKs that others wrote and with bytes of our own. A script of
-//! steps is played by centrifuge-js (the newest and 5.7.1) and centrifuge-python, in JSON and in
-//! Protobuf.
+//! steps is played by centrifuge-js (the newest and 5.7.1) and centrifuge-python (the newest and
+//! 0.6.0), in JSON and in Protobuf.
 
 use crate::rig::child::client;
 use crate::rig::http::Wire;
@@ -14,13 +14,15 @@ use std::process::Stdio;
 const PATH: &str = "/connection/websocket";
 
 /// The SDKs: a script, and what it gets before the steps.
-const SDKS: [(&str, &[&str]); 6] = [
+const SDKS: [(&str, &[&str]); 8] = [
     ("centrifuge.mjs", &["json", "centrifuge"]),
     ("centrifuge.mjs", &["protobuf", "centrifuge"]),
     ("centrifuge.mjs", &["json", "centrifuge-5-7-1"]),
     ("centrifuge.mjs", &["protobuf", "centrifuge-5-7-1"]),
-    ("centrifuge_python.py", &["json"]),
-    ("centrifuge_python.py", &["protobuf"]),
+    ("centrifuge_python.py", &["json", "0.7.0"]),
+    ("centrifuge_python.py", &["protobuf", "0.7.0"]),
+    ("centrifuge_python.py", &["json", "0.6.0"]),
+    ("centrifuge_python.py", &["protobuf", "0.6.0"]),
 ];
 
 /// Lets every SDK that knows the steps play them against a server of its own; `meanwhile` is called
@@ -183,48 +185,60 @@ fn what_the_server_api_publishes_reaches_an_sdk_with_its_tags(cell: Cell) {
     });
 }
 
-fn an_sdk_publishes_reads_history_and_gets_what_it_missed(cell: Cell) {
+/// What an SDK does in a channel over any transport: it publishes, is cut, gets what it missed, and
+/// reads history. It does `more` before the cut.
+pub fn tour(channel: &str, more: &[Value]) -> Value {
     let fresh = json!({"wasRecovering": false, "recovered": false, "recoverable": true});
     let back = json!({"wasRecovering": true, "recovered": true, "recoverable": true});
     let all = json!([
         {"offset": 1, "data": {"v": 1}}, {"offset": 2, "data": [1, "ü\n"]},
         {"offset": 3, "data": {"missed": true}}, {"offset": 4, "data": null},
     ]);
-    let script = json!([
-        ["connect", null],
-        ["expect", {"connecting": 0}],
-        ["expect", {"connected": true}],
-        ["subscribe", ["news"]],
-        ["expect", {"channel": "news", "subscribed": fresh}],
-        ["publish", ["news", {"v": 1}]],
-        ["expect", {"channel": "news", "publication": {"offset": 1, "data": {"v": 1}}}],
-        ["publish", ["news", [1, "ü\n"]]],
-        ["expect", {"publication": {"offset": 2, "data": [1, "ü\n"]}}],
-        ["publish_fails", ["quiet:news", {}, 103]],
-        ["subscribe", ["closed:news"]],
-        ["expect", {"channel": "closed:news", "unsubscribed": 103}],
-        ["say", "hold"],
-        ["cut", null],
-        ["expect", {"connecting": 1}],
-        ["say", "publish"],
-        ["expect", {"connected": true}],
-        ["expect", {"channel": "news", "subscribed": back}],
-        ["expect", {"publication": {"offset": 3, "data": {"missed": true}}}],
-        ["expect", {"publication": {"offset": 4, "data": null}}],
-        ["history", ["news", {"limit": 10}, {"publications": all, "offset": 4}]],
-        ["history", ["news", {"limit": 1}, {"publications": [all[0]], "offset": 4}]],
-        ["history", ["news", {"limit": 0}, {"publications": [], "offset": 4}]],
-        ["unsubscribe", "news"],
-        ["expect", {"channel": "news", "unsubscribed": 0}],
-        ["disconnect", null],
-        ["expect", {"disconnected": 0}],
-    ]);
-    check(cell, &script, true, |site, line| {
-        if line == "publish" {
-            publish(site, "news", r#"{"data":{"missed":true}}"#);
-            publish(site, "news", r#"{"data":null}"#);
-        }
-    });
+    let before = [
+        json!(["connect", null]),
+        json!(["expect", {"connecting": 0}]),
+        json!(["expect", {"connected": true}]),
+        json!(["subscribe", [channel]]),
+        json!(["expect", {"channel": channel, "subscribed": fresh}]),
+        json!(["publish", [channel, {"v": 1}]]),
+        json!(["expect", {"channel": channel, "publication": {"offset": 1, "data": {"v": 1}}}]),
+        json!(["publish", [channel, [1, "ü\n"]]]),
+        json!(["expect", {"publication": {"offset": 2, "data": [1, "ü\n"]}}]),
+        json!(["publish_fails", ["quiet:news", {}, 103]]),
+        json!(["subscribe", ["closed:news"]]),
+        json!(["expect", {"channel": "closed:news", "unsubscribed": 103}]),
+    ];
+    let after = [
+        json!(["say", "hold"]),
+        json!(["cut", null]),
+        json!(["expect", {"connecting": 1}]),
+        json!(["say", "publish"]),
+        json!(["expect", {"connected": true}]),
+        json!(["expect", {"channel": channel, "subscribed": back}]),
+        json!(["expect", {"publication": {"offset": 3, "data": {"missed": true}}}]),
+        json!(["expect", {"publication": {"offset": 4, "data": null}}]),
+        json!(["history", [channel, {"limit": 10}, {"publications": all, "offset": 4}]]),
+        json!(["history", [channel, {"limit": 1}, {"publications": [all[0]], "offset": 4}]]),
+        json!(["history", [channel, {"limit": 0}, {"publications": [], "offset": 4}]]),
+        json!(["unsubscribe", channel]),
+        json!(["expect", {"channel": channel, "unsubscribed": 0}]),
+        json!(["disconnect", null]),
+        json!(["expect", {"disconnected": 0}]),
+    ];
+    Value::Array([&before[..], more, &after].concat())
+}
+
+/// What is published on such a tour while the SDK is away.
+pub fn publish_missed(site: &Site, channel: &str, line: &str) {
+    if line == "publish" {
+        publish(site, channel, r#"{"data":{"missed":true}}"#);
+        publish(site, channel, r#"{"data":null}"#);
+    }
+}
+
+fn an_sdk_publishes_reads_history_and_gets_what_it_missed(cell: Cell) {
+    let script = tour("news", &[]);
+    check(cell, &script, true, |site, line| publish_missed(site, "news", line));
 }
 
 fn a_drain_sends_clients_away_politely(cell: Cell) {

@@ -25,8 +25,7 @@
 
 mod clients;
 mod history;
-pub mod pattern;
-mod presence;
+pub mod presence;
 mod publish;
 mod request;
 pub mod survey;

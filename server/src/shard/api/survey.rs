@@ -4,10 +4,10 @@
 //! A shard's connections come and go while it looks: who came behind the place it had reached is
 //! not seen. Surveys under way are bounded by the calls of all shards.
 
-use super::pattern::Pattern;
 use super::request::{self, Channels, Disconnect, Info, Unsubscribe};
 use super::{CallSlot, Fault, Method};
 use crate::mesh::{Ask, Deliver, ShardId};
+use crate::pattern::Pattern;
 use crate::shard::Shard;
 use crate::shard::client::{Order, uuid_bits};
 use crate::shard::connection::EndpointId;
@@ -164,7 +164,7 @@ impl Shard {
     pub(super) fn call_channels(&mut self, slot: CallSlot, body: &[u8]) -> Result<(), Fault> {
         let body = if body.is_empty() { b"{}" } else { body };
         let request: Channels<'_> = request::parse(Method::Channels, body)?;
-        let pattern = Pattern::parse(request.pattern.as_deref().unwrap_or_default());
+        let pattern = Pattern::glob(request.pattern.as_deref().unwrap_or_default());
         let pattern = pattern.map_err(|what| Fault::bad(format!("`pattern`: {what}")))?;
         self.survey(slot, Survey::Channels(pattern));
         Ok(())

@@ -240,7 +240,7 @@ impl Shard {
                 data: answer.server.as_ref().map_or(Data::None, told),
                 ..self.subscribe_result(answer, &joined)
             };
-            self.stats.counters.messages_sent += events.len() as u64;
+            self.count_resumed(events.len());
             subs.push((channel.as_str().into(), result));
         }
         self.say_connected(client, connecting.command, subs);
@@ -336,8 +336,7 @@ impl Shard {
             let format = format.unfiltered().based(false).uncompressed();
             let stretch = self.frames.encode(format, joined.events, None, key.channel);
             self.gather(endpoint, stretch);
-            self.stats.counters.messages_sent += joined.events.len() as u64;
-            self.stats.counters.resumed_events += joined.events.len() as u64;
+            self.count_resumed(joined.events.len());
         }
     }
 }

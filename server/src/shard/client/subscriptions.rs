@@ -196,8 +196,7 @@ impl Shard {
         });
         let publications = publications.collect();
         let result = SubscribeResult { publications, ..self.subscribe_result(answer, joined) };
-        self.stats.counters.messages_sent += events.len() as u64;
-        self.stats.counters.resumed_events += events.len() as u64;
+        self.count_resumed(events.len());
         self.reply(to, answer.id, ReplyBody::Subscribe(result));
     }
 

@@ -1,30 +1,43 @@
-//! Patterns of channel names: `*` is any run of characters, `?` is one, `\` makes what follows
-//! stand for itself. Brackets and braces mean something elsewhere, so that they must be written
-//! with a `\`.
+//! Which channels a key, a token or a call is for: names with wildcards.
 
-/// The longest pattern, in bytes.
-const PATTERN_BYTES_MAX: usize = 512;
+/// The longest glob, in bytes.
+const GLOB_BYTES_MAX: usize = 512;
 
 /// One piece of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
     Byte(u8),
+    /// Any one byte.
     One,
+    /// Any bytes, also none and also a colon.
     Any,
 }
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(Vec<Piece>);
+pub struct Pattern(Box<[Piece]>);
 
 impl Pattern {
-    /// Reads a pattern; the empty one is every name. `Err` says what is wrong.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.len() > PATTERN_BYTES_MAX {
+    /// Exactly one channel, whatever characters its name has.
+    pub fn exact(text: &str) -> Self {
+        Self(text.bytes().map(Piece::Byte).collect())
+    }
+
+    /// `*` is any run of characters; everything else is itself.
+    pub fn wildcard(text: &str) -> Self {
+        let piece = |byte| if byte == b'*' { Piece::Any } else { Piece::Byte(byte) };
+        Self(text.bytes().map(piece).collect())
+    }
+
+    /// `*` is any run of characters, `?` is one, `\` makes what follows stand for itself; the empty
+    /// one is every name. Brackets and braces mean something elsewhere, so that they must be
+    /// written with a `\`. `Err` says what is wrong.
+    pub fn glob(text: &str) -> Result<Self, &'static str> {
+        if text.len() > GLOB_BYTES_MAX {
             return Err("longer than 512 bytes");
         }
         if text.is_empty() {
-            return Ok(Self(vec![Piece::Any]));
+            return Ok(Self([Piece::Any].into()));
         }
         let mut pieces = Vec::with_capacity(text.len());
         let mut bytes = text.bytes();
@@ -39,11 +52,16 @@ impl Pattern {
                 byte => Piece::Byte(byte),
             });
         }
-        pieces.dedup_by(|one, next| *one == Piece::Any && *next == Piece::Any);
-        Ok(Self(pieces))
+        Ok(Self(pieces.into()))
     }
 
-    /// Whether a name is one of these. Takes at most name times pattern steps.
+    /// Heap held, for the ledger.
+    pub fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+
+    /// Whether a name is one of these. Takes at most the product of both lengths in
+    /// steps, and names have at most 255 bytes.
     pub fn matches(&self, name: &str) -> bool {
         let (pieces, name) = (&self.0, name.as_bytes());
         let (mut at, mut from) = (0, 0);
@@ -79,9 +97,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_match_what_they_say() {
+    fn a_star_is_any_characters_and_everything_else_is_itself() {
+        let yes = [
+            ("*", "orders:eu"),
+            ("orders:*", "orders:"),
+            ("orders:*", "orders:eu"),
+            ("orders:*:eu", "orders:a:b:eu"),
+            ("*eu", "orders:eu"),
+            ("a*b*c", "aXbYbc"),
+            ("**", "x"),
+            ("orders", "orders"),
+        ];
+        for (pattern, channel) in yes {
+            assert!(Pattern::wildcard(pattern).matches(channel), "{pattern} {channel}");
+        }
+        let no = [
+            ("orders:*", "orders"),
+            ("orders:*", "Orders:eu"),
+            ("orders:*", "xorders:eu"),
+            ("orders", "orders:eu"),
+            ("orders", "order"),
+            ("a*b*c", "aXbYb"),
+            ("", "a"),
+            ("*eu", "orders:eu2"),
+        ];
+        for (pattern, channel) in no {
+            assert!(!Pattern::wildcard(pattern).matches(channel), "{pattern} {channel}");
+        }
+        assert!(Pattern::exact("a*").matches("a*") && !Pattern::exact("a*").matches("ab"));
+    }
+
+    #[test]
+    fn a_hostile_pattern_ends_soon() {
+        let pattern = Pattern::wildcard(&format!("{}b", "*a".repeat(120)));
+        assert!(!pattern.matches(&"a".repeat(255)));
+        assert!(pattern.matches(&format!("{}b", "a".repeat(254))));
+    }
+
+    #[test]
+    fn globs_match_what_they_say() {
         let check = |pattern: &str, name: &str, expected: bool| {
-            let parsed = Pattern::parse(pattern).expect("legal");
+            let parsed = Pattern::glob(pattern).expect("legal");
             assert_eq!(parsed.matches(name), expected, "{pattern} {name}");
         };
         check("", "a:b", true);
@@ -110,7 +166,7 @@ mod tests {
     #[test]
     fn what_means_something_elsewhere_is_refused() {
         for pattern in ["[a]", "{a,b}", "a]", r"a\", &"a".repeat(513)] {
-            assert!(Pattern::parse(pattern).is_err(), "{pattern}");
+            assert!(Pattern::glob(pattern).is_err(), "{pattern}");
         }
     }
 }
