@@ -12,6 +12,7 @@ use super::session::Session;
 use super::wheel::TICK_MS;
 use crate::driver::ConnId;
 use crate::mesh::{Place, Since};
+use proto::position::Position;
 use proto::reason::CloseReason;
 use proto::tls::TlsSession;
 use std::num::NonZeroU32;
@@ -72,8 +73,8 @@ pub struct Subscriber {
     keys: Keys,
     /// How events are written.
     pub format: Format,
-    /// True if every flush ends with the cursor over all channels (SSE with several channels).
-    pub cursor: bool,
+    /// It is sent the cursor over all channels with its events (SSE with several channels).
+    pub has_cursor: bool,
 }
 
 #[derive(Debug)]
@@ -105,34 +106,33 @@ impl Changing {
 struct Several {
     /// In the order of the request.
     keys: Vec<SubscriptionKey>,
-    start: Option<CursorStart>,
+    cursor: Option<CursorState>,
 }
 
-/// What the cursor of an event stream with several channels begins with.
+/// What the cursor of an event stream with several channels says.
 #[derive(Debug)]
-pub struct CursorStart {
+pub struct CursorState {
     /// FNV of the channel list.
     pub channels_hash: u32,
-    /// Where each channel was asked to start: what the cursor says of it until its join is
-    /// answered.
+    /// Where the client stands in each channel: at first where it asked to start.
     pub since: Box<[Since]>,
 }
 
 impl Subscriber {
-    /// Without a subscription yet; `start` if its flushes end with a cursor.
-    pub fn new(format: Format, several: bool, start: Option<CursorStart>) -> Self {
-        let cursor = start.is_some();
+    /// Without a subscription yet.
+    pub fn new(format: Format, several: bool, cursor: Option<CursorState>) -> Self {
+        let has_cursor = cursor.is_some();
         let keys = if several {
-            Keys::Several(Box::new(Several { keys: Vec::new(), start }))
+            Keys::Several(Box::new(Several { keys: Vec::new(), cursor }))
         } else {
             Keys::None
         };
-        Self { keys, format, cursor }
+        Self { keys, format, has_cursor }
     }
 
     /// For subscriptions that come and go one by one, with [`Self::claim`] and [`Self::remove`].
     pub fn changing(format: Format) -> Self {
-        Self { keys: Keys::Changing(Box::default()), format, cursor: false }
+        Self { keys: Keys::Changing(Box::default()), format, has_cursor: false }
     }
 
     /// The number of the subscription that is pushed next. Of at most 65,535, which a connection
@@ -218,11 +218,22 @@ impl Subscriber {
         }
     }
 
-    /// What its cursor begins with, if it has one.
-    pub fn start(&self) -> Option<&CursorStart> {
+    /// What its cursor says, if it has one.
+    pub fn cursor(&self) -> Option<&CursorState> {
         match &self.keys {
-            Keys::Several(several) => several.start.as_ref(),
+            Keys::Several(several) => several.cursor.as_ref(),
             Keys::None | Keys::One(_) | Keys::Changing(_) => None,
+        }
+    }
+
+    /// What it is sent next follows this position of a local channel.
+    pub fn stand(&mut self, channel: u32, at: Position) {
+        let Keys::Several(several) = &mut self.keys else { return };
+        let index = several.keys.iter().position(|key| key.channel == channel);
+        if let (Some(index), Some(cursor)) = (index, &mut several.cursor)
+            && let Some(since) = cursor.since.get_mut(index)
+        {
+            *since = Since::After(at);
         }
     }
 
@@ -233,7 +244,7 @@ impl Subscriber {
             Keys::Several(several) => {
                 size_of::<Several>()
                     + several.keys.capacity() * size_of::<SubscriptionKey>()
-                    + several.start.as_ref().map_or(0, |start| start.since.len())
+                    + several.cursor.as_ref().map_or(0, |cursor| cursor.since.len())
                         * size_of::<Since>()
             }
             Keys::Changing(changing) => {
@@ -456,7 +467,7 @@ mod tests {
         let key = |channel| SubscriptionKey { channel, at: channel * 10 };
         for channels in [1_u32, 5] {
             let since = vec![Since::Now; channels as usize].into_boxed_slice();
-            let start = (channels > 1).then_some(CursorStart { channels_hash: 7, since });
+            let start = (channels > 1).then_some(CursorState { channels_hash: 7, since });
             let mut subscriber =
                 Subscriber::new(Format::sse(false, false, true), channels > 1, start);
             (0..channels).for_each(|channel| subscriber.push(key(channel)));

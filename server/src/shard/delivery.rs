@@ -9,18 +9,19 @@
 use super::Shard;
 use super::channels::{Entry, Phase};
 use super::client::Joined;
-use super::connection::{CursorStart, EndpointId, Subscriber, SubscriptionKey};
+use super::connection::{CursorState, EndpointId, Subscriber, SubscriptionKey};
 use super::fanout::together;
 use super::format::Format;
-use super::frames::Stretch;
+use super::frames::{Mark, Stretch};
 use super::http::SubscribeRequest;
 use super::notices;
 use crate::mesh::{
     Ask, Continuity, Deliver, GapReason, Place, ShardId, Since, SubscriptionToken, home_of,
 };
+use bytes::Bytes;
 use proto::channel::ChannelName;
 use proto::event::Event;
-use proto::position::{Cursor, Position};
+use proto::position::Position;
 use proto::reason::CloseReason;
 
 /// Frames that one turn gathers before it flushes, over all endpoints. Many events for many
@@ -34,12 +35,12 @@ const ENCODED_MAX: usize = 16 << 20;
 impl Shard {
     /// Adds the subscriptions of a request to an endpoint and asks for what they need.
     pub(super) fn subscribe(&mut self, endpoint: EndpointId, request: SubscribeRequest) {
-        let cursor = request.several && request.format.is_sse();
-        let start = cursor.then(|| CursorStart {
+        let has_cursor = request.several && request.format.is_sse();
+        let cursor = has_cursor.then(|| CursorState {
             channels_hash: request.channels_hash,
             since: request.since.as_slice().into(),
         });
-        self.set_subscriber(endpoint, Subscriber::new(request.format, request.several, start));
+        self.set_subscriber(endpoint, Subscriber::new(request.format, request.several, cursor));
         for (index, (name, since)) in request.channels.into_iter().zip(request.since).enumerate() {
             let format = request.format;
             let joined = self.join(endpoint, index as u16, &name, since, format);
@@ -361,45 +362,14 @@ impl Shard {
         let Some(name) = self.local.peek(channel).map(|channel| channel.name.clone()) else {
             return;
         };
-        let several = self.subscriber_mut(endpoint).is_some_and(|subscriber| subscriber.cursor);
+        let several = self.subscriber_mut(endpoint).is_some_and(|subscriber| subscriber.has_cursor);
         let start = notices::start(&name, before, continuity, format, !several);
-        if let Some(bytes) = start {
-            let frame = self.frames.add(bytes, None);
+        // A stream of several channels that starts live says so with its cursor alone.
+        if let Some(bytes) = start.or_else(|| several.then(Bytes::new)) {
+            let mark = Mark::Start { channel, offset: before.offset };
+            let frame = self.frames.add(bytes, mark);
             self.gather(endpoint, frame);
         }
-        if several {
-            self.mark_dirty(endpoint);
-        }
-    }
-
-    /// The cursor over all channels of an endpoint, as one `id:` block. A client that is cut off
-    /// comes back with it, so it never forgets what the client came with: a channel whose join is
-    /// not answered yet keeps the position it was asked from. One that came with no position that
-    /// we know gets no cursor before it was told the gap.
-    pub(super) fn cursor_block(&self, subscriber: &Subscriber) -> Vec<u8> {
-        let Some(start) = subscriber.start() else { return Vec::new() };
-        let mut positions = Vec::with_capacity(subscriber.keys().len());
-        for (key, since) in subscriber.keys().iter().zip(&start.since) {
-            let local = self
-                .local
-                .peek(key.channel)
-                .and_then(|channel| Some((channel.epoch(), channel.entries.get(key.at as usize)?)));
-            positions.push(match (local, since) {
-                (Some((Some(epoch), entry)), _) if entry.phase() != Phase::Joining => {
-                    Some(Position { epoch, offset: entry.next.saturating_sub(1) })
-                }
-                (_, Since::After(position)) => Some(*position),
-                (_, Since::Now | Since::Newest) => None,
-                (_, Since::Unknown | Since::Offset(_)) => return Vec::new(),
-            });
-        }
-        let cursor = Cursor { channels_hash: start.channels_hash, positions };
-        let (mut id, mut out) = (Vec::new(), Vec::new());
-        cursor.write_to(&mut id);
-        let id = std::str::from_utf8(&id).unwrap_or_default();
-        let written = proto::sse::write_id(&mut out, id);
-        debug_assert!(written.is_ok(), "a cursor is legal as an id");
-        out
     }
 
     /// Removes every subscription of an endpoint that ends.

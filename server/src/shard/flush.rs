@@ -3,8 +3,8 @@
 //!
 //! A run goes out as one buffer, shared with every connection that gathered the same run. A
 //! connection whose socket was full keeps its frames by reference in its backlog; when that is over
-//! its budget the namespace's policy decides. TLS encrypts here, HTTP/2 frames here, and the cursor
-//! of an event stream with several channels is appended here.
+//! its budget the namespace's policy decides. TLS encrypts here, HTTP/2 frames here, and event
+//! streams with several channels get their cursors here.
 //!
 //! What is copied for one connection (a run that nobody shares, ciphertext, a cursor) is held until
 //! the sends are made. One turn copies [`Settings::frame_bytes_max`](super::Settings) and what its
@@ -14,10 +14,11 @@
 use super::Shard;
 use super::channels::LocalChannels;
 use super::connection::{Connection, End, EndpointId, Stamp};
+use super::cursor::CursorWriter;
 use super::format::Format;
-use super::frames::{Run, TurnFrames};
+use super::frames::{Mark, Run, TurnFrames};
 use super::notices;
-use super::outbox::{Backlog, DroppedRun, Outbox, SendState};
+use super::outbox::{Backlog, DRAIN_BYTES, DroppedRun, Entry, Outbox, SendState};
 use super::session::Session;
 use super::{Command, Send};
 use crate::config::namespace::OutboxPolicy;
@@ -198,15 +199,7 @@ impl Shard {
 
     /// Everything a connection has to say this turn, in the clear.
     fn gather_bytes(&mut self, conn: ConnId, run: Run) -> Option<Bytes> {
-        let mut bytes = if run.is_empty() { Bytes::new() } else { self.frames.flatten(run) };
-        if let Some(subscriber) = self.take_subscriber(EndpointId::connection(conn.slot)) {
-            if subscriber.cursor {
-                let mut with_cursor = bytes.to_vec();
-                with_cursor.extend_from_slice(&self.cursor_block(&subscriber));
-                bytes = with_cursor.into();
-            }
-            self.set_subscriber(EndpointId::connection(conn.slot), subscriber);
-        }
+        let mut bytes = self.write_run(EndpointId::connection(conn.slot), run);
         self.refill_http2(conn);
         if let Some(output) = self.pump_http2(conn) {
             if bytes.is_empty() {
@@ -221,6 +214,25 @@ impl Shard {
         let pending =
             self.connections.get(conn)?.tls.as_ref().is_some_and(|t| !t.pending.is_empty());
         (!bytes.is_empty() || pending).then_some(bytes)
+    }
+
+    /// What a run says, with cursors if its endpoint has them.
+    fn write_run(&mut self, endpoint: EndpointId, run: Run) -> Bytes {
+        if run.is_empty() {
+            return Bytes::new();
+        }
+        if !self.subscriber_mut(endpoint).is_some_and(|own| own.has_cursor) {
+            return self.frames.flatten(run);
+        }
+        let Some(mut subscriber) = self.take_subscriber(endpoint) else { return Bytes::new() };
+        let mut writer = CursorWriter::new(&mut subscriber, &self.local);
+        for frame in self.frames.frames(run) {
+            writer.push(&frame.bytes, frame.mark);
+        }
+        let bytes = writer.finish();
+        self.frames.count_copy(bytes.len());
+        self.set_subscriber(endpoint, subscriber);
+        bytes.into()
     }
 
     /// One attempt to send, encrypted if need be.
@@ -321,8 +333,8 @@ impl Shard {
         let Some(connection) = self.connections.get(conn) else { return };
         let waiting = connection.outbox.backlog.as_ref().and_then(|b| b.first_waiting());
         let mut position = self.position_queued(conn);
-        if let (Some(position), Some(mark)) = (&mut position, waiting) {
-            position.offset = mark.offset.saturating_sub(1);
+        if let (Some(position), Some(first)) = (&mut position, waiting) {
+            position.offset = first.saturating_sub(1);
         }
         let Some(connection) = self.connections.get(conn) else { return };
         let discarded = connection.outbox.backlog.as_mut().map_or(0, |backlog| backlog.discard());
@@ -350,7 +362,7 @@ impl Shard {
             if connection.end == End::Flushing {
                 self.flushing.push(conn);
             }
-            // A cursor, HTTP/2 output or TLS records may have waited for this.
+            // HTTP/2 output or TLS records may have waited for this.
             self.dirty.push(conn.slot);
             return;
         };
@@ -368,15 +380,51 @@ impl Shard {
         self.commands.push(Command::SendArmed(conn, bytes));
     }
 
-    /// Takes the next piece of an endpoint's backlog, notices written in its format.
+    /// Takes the next piece of an endpoint's backlog, notices written in its format, with cursors if
+    /// it has them.
     fn next_piece(&mut self, endpoint: EndpointId) -> Option<Bytes> {
-        let format = self.subscriber_mut(endpoint).map(|s| s.format).unwrap_or_default();
+        let own = self.subscriber_mut(endpoint);
+        let (format, has_cursor) = own.map(|s| (s.format, s.has_cursor)).unwrap_or_default();
+        if has_cursor {
+            return self.next_piece_with_cursors(endpoint, format);
+        }
         let Self { connections, streams, local, .. } = self;
         let outbox = match endpoint.split() {
             Err(slot) => &mut connections.slot(slot)?.outbox,
             Ok(index) => &mut streams.get_mut(index)?.outbox,
         };
         outbox.backlog.as_mut()?.take(&mut |run, out| say_dropped(local, run, format, out))
+    }
+
+    fn next_piece_with_cursors(&mut self, endpoint: EndpointId, format: Format) -> Option<Bytes> {
+        let mut subscriber = self.take_subscriber(endpoint)?;
+        let Self { connections, streams, local, .. } = self;
+        let outbox = match endpoint.split() {
+            Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
+            Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
+        };
+        let backlog = outbox.and_then(|outbox| outbox.backlog.as_mut());
+        let mut writer = CursorWriter::new(&mut subscriber, local);
+        let mut taken = 0;
+        if let Some(backlog) = backlog {
+            while writer.bytes() < DRAIN_BYTES
+                && let Some(entry) = backlog.pop()
+            {
+                taken += 1;
+                match entry {
+                    Entry::Frame(frame) => writer.push(&frame.bytes, frame.mark),
+                    Entry::Dropped(run) => {
+                        let mut text = Vec::new();
+                        say_dropped(local, run, format, &mut text);
+                        let (channel, offset) = (run.channel, run.last);
+                        writer.push(&text, Mark::Event { channel, offset });
+                    }
+                }
+            }
+        }
+        let bytes = writer.finish();
+        self.set_subscriber(endpoint, subscriber);
+        (taken > 0).then(|| bytes.into())
     }
 
     /// Before an endpoint loses its subscriptions: what was dropped of them is written down.
@@ -427,25 +475,14 @@ impl Shard {
         }
         stream.said_ms = self.now.ms;
         let run = std::mem::take(&mut stream.outbox.run);
-        let bytes = if run.is_empty() { Bytes::new() } else { self.frames.flatten(run) };
+        let bytes = self.write_run(EndpointId::stream(index), run);
         self.send_on_stream(index, bytes);
     }
 
-    /// Hands bytes to a stream, with its cursor if it has several channels.
-    fn send_on_stream(&mut self, index: u32, mut bytes: Bytes) {
-        let endpoint = EndpointId::stream(index);
+    /// Hands bytes to a stream.
+    fn send_on_stream(&mut self, index: u32, bytes: Bytes) {
         let Some(stream) = self.streams.get(index) else { return };
         let (conn, key) = (stream.conn, stream.key);
-        // A cursor in front of what still waits would make a cut there skip it.
-        let waits = stream.outbox.backlog.as_ref().is_some_and(|backlog| backlog.entries() > 0);
-        if let Some(subscriber) = self.take_subscriber(endpoint) {
-            if subscriber.cursor && !waits {
-                let mut with_cursor = bytes.to_vec();
-                with_cursor.extend_from_slice(&self.cursor_block(&subscriber));
-                bytes = with_cursor.into();
-            }
-            self.set_subscriber(endpoint, subscriber);
-        }
         if bytes.is_empty() {
             return;
         }
@@ -477,8 +514,6 @@ impl Shard {
                 None => {
                     if let Some(stream) = self.streams.get_mut(index) {
                         stream.outbox.backlog = None;
-                        // Its cursor has waited for this.
-                        self.dirty_streams.push(index);
                     }
                 }
             }
@@ -495,7 +530,7 @@ fn is_simple(connection: &Connection, sends: &[Send]) -> bool {
         && !attempted(sends, connection)
         && connection.tls.is_none()
         && !matches!(connection.session, Session::Http2(_))
-        && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.cursor)
+        && !connection.subscriber.as_ref().is_some_and(|subscriber| subscriber.has_cursor)
 }
 
 /// True if the connection's attempt of the present list of sends has been made.

@@ -19,13 +19,34 @@ use smallvec::SmallVec;
 /// No node.
 const NIL: u32 = u32::MAX;
 
-/// Which event a frame carries: what a notice names when the frame is dropped.
+/// What a frame means to its stream: what a notice names when it is dropped, and where the client
+/// stands behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventMark {
-    /// The local channel.
-    pub channel: u32,
-    /// The event's offset.
-    pub offset: u64,
+pub enum Mark {
+    /// Nothing that moves the client; no policy drops it.
+    Control,
+    /// The word on how the subscription of a local channel starts; no policy drops it.
+    Start {
+        /// The local channel.
+        channel: u32,
+        /// The offset before the first event that follows.
+        offset: u64,
+    },
+    /// An event.
+    Event {
+        /// The local channel.
+        channel: u32,
+        /// The event's offset.
+        offset: u64,
+    },
+}
+
+impl Mark {
+    /// True for what a policy may drop.
+    #[inline]
+    pub fn is_event(self) -> bool {
+        matches!(self, Self::Event { .. })
+    }
 }
 
 /// One encoded piece of a stream.
@@ -33,8 +54,8 @@ pub struct EventMark {
 pub struct Frame {
     /// What goes on the wire.
     pub bytes: Bytes,
-    /// `None` for control frames, which no policy drops.
-    pub mark: Option<EventMark>,
+    /// See [`Mark`].
+    pub mark: Mark,
 }
 
 /// Frames that stand one behind the other in the turn's list.
@@ -123,7 +144,7 @@ impl TurnFrames {
     }
 
     /// Adds a frame and returns it, to be given to any number of runs.
-    pub fn add(&mut self, bytes: Bytes, mark: Option<EventMark>) -> Stretch {
+    pub fn add(&mut self, bytes: Bytes, mark: Mark) -> Stretch {
         self.bytes += bytes.len();
         self.frames.push(Frame { bytes, mark });
         Stretch { first: (self.frames.len() - 1) as u32, count: 1 }
@@ -141,7 +162,7 @@ impl TurnFrames {
         let first = frames.len() as u32;
         format.encode_all(events, before, coders, |event, bytes| {
             *sum += bytes.len();
-            let mark = Some(EventMark { channel, offset: event.offset() });
+            let mark = Mark::Event { channel, offset: event.offset() };
             frames.push(Frame { bytes, mark });
         });
         self.made.frames += events.len() as u64;
@@ -316,8 +337,8 @@ mod tests {
     #[test]
     fn equal_runs_share_one_buffer_and_unequal_ones_do_not() {
         let mut frames = TurnFrames::default();
-        let a = frames.add(Bytes::from_static(b"a"), None);
-        let b = frames.add(Bytes::from_static(b"bb"), None);
+        let a = frames.add(Bytes::from_static(b"a"), Mark::Control);
+        let b = frames.add(Bytes::from_static(b"bb"), Mark::Control);
         let first = run_of(&mut frames, &[a, b]);
         let second = run_of(&mut frames, &[a, b]);
         let other = run_of(&mut frames, &[b, a]);
@@ -329,7 +350,8 @@ mod tests {
     #[test]
     fn frames_that_came_together_are_one_reference_and_flatten_like_single_ones() {
         let mut frames = TurnFrames::default();
-        let parts: Vec<Stretch> = (0..5u8).map(|n| frames.add(vec![n].into(), None)).collect();
+        let parts: Vec<Stretch> =
+            (0..5u8).map(|n| frames.add(vec![n].into(), Mark::Control)).collect();
         let all = Stretch { first: parts[0].first, count: 5 };
         let (one, many) = (run_of(&mut frames, &[all]), run_of(&mut frames, &parts));
         let late = run_of(&mut frames, &[all.after(3)]);
@@ -383,7 +405,7 @@ mod tests {
         let mut frames = TurnFrames::default();
         let bytes = Bytes::from(vec![1, 2, 3]);
         let at = bytes.as_ptr();
-        let frame = frames.add(bytes, None);
+        let frame = frames.add(bytes, Mark::Control);
         let run = run_of(&mut frames, &[frame]);
         assert_eq!(frames.flatten(run).as_ptr(), at);
     }
@@ -391,7 +413,8 @@ mod tests {
     #[test]
     fn an_interleaved_gather_keeps_each_run_in_order() {
         let mut frames = TurnFrames::default();
-        let ids: Vec<Stretch> = (0..6u8).map(|n| frames.add(vec![n].into(), None)).collect();
+        let ids: Vec<Stretch> =
+            (0..6u8).map(|n| frames.add(vec![n].into(), Mark::Control)).collect();
         let (mut odd, mut even) = (Run::default(), Run::default());
         for (n, id) in ids.iter().enumerate() {
             frames.gather(if n % 2 == 0 { &mut even } else { &mut odd }, *id);

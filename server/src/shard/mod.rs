@@ -21,6 +21,7 @@ mod channels;
 pub mod client;
 mod coders;
 mod connection;
+mod cursor;
 mod delivery;
 mod doing;
 mod ending;
@@ -561,7 +562,7 @@ impl Shard {
 
     /// Gathers bytes that no policy may drop.
     fn say(&mut self, endpoint: EndpointId, bytes: impl Into<Bytes>) {
-        let frame = self.frames.add(bytes.into(), None);
+        let frame = self.frames.add(bytes.into(), frames::Mark::Control);
         self.gather(endpoint, frame);
     }
 }

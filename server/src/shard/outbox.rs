@@ -6,12 +6,12 @@
 //! freed when it drains. Invariants: a frame that was partly sent is never dropped; control frames
 //! are never dropped and bypass the budget; an empty backlog takes one frame of any size.
 
-use super::frames::{EventMark, Frame, Run};
+use super::frames::{Frame, Mark, Run};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// Most bytes that are flattened into one send when a backlog drains.
-const DRAIN_BYTES: usize = 64 << 10;
+pub const DRAIN_BYTES: usize = 64 << 10;
 
 /// Where an endpoint's sending stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,14 +54,11 @@ impl Outbox {
 
 /// One entry of a backlog.
 #[derive(Debug)]
-enum Entry {
+pub enum Entry {
+    /// What goes on the wire.
     Frame(Frame),
-    /// Events of a channel that were dropped here, first and last offset.
-    Dropped {
-        channel: u32,
-        first: u64,
-        last: u64,
-    },
+    /// Events of a channel were dropped here.
+    Dropped(DroppedRun),
 }
 
 /// A run of dropped events, to be said in the stream where it was.
@@ -103,21 +100,16 @@ impl Backlog {
     /// Bytes of the frames that no policy drops, without what the driver holds.
     pub fn control_bytes(&self) -> usize {
         let control = |entry: &Entry| match entry {
-            Entry::Frame(frame) if frame.mark.is_none() => frame.bytes.len(),
-            Entry::Frame(_) | Entry::Dropped { .. } => 0,
+            Entry::Frame(frame) if !frame.mark.is_event() => frame.bytes.len(),
+            Entry::Frame(_) | Entry::Dropped(_) => 0,
         };
         self.queue.iter().map(control).sum()
-    }
-
-    /// Entries of the queue.
-    pub fn entries(&self) -> usize {
-        self.queue.len()
     }
 
     /// Appends a frame.
     pub fn push(&mut self, frame: Frame) {
         self.bytes += frame.bytes.len();
-        self.events += usize::from(frame.mark.is_some());
+        self.events += usize::from(frame.mark.is_event());
         self.queue.push_back(Entry::Frame(frame));
     }
 
@@ -138,16 +130,17 @@ impl Backlog {
         let mut dropped = 0;
         let mut at = 0;
         while self.bytes > budget && self.events > 1 {
-            let Some(Entry::Frame(Frame { mark: Some(mark), .. })) = self.queue.get(at) else {
+            let Some(Entry::Frame(Frame { mark: Mark::Event { channel, offset }, .. })) =
+                self.queue.get(at)
+            else {
                 at += 1;
                 continue;
             };
-            let mark = *mark;
-            let merged = self.merge_into_marks(at, mark);
-            if merged {
+            let run = DroppedRun { channel: *channel, first: *offset, last: *offset };
+            if self.merge_into_runs(at, run) {
                 self.remove_frame(at);
             } else {
-                self.replace_by_mark(at, mark);
+                self.replace_by_run(at, run);
                 at += 1;
             }
             dropped += 1;
@@ -156,14 +149,13 @@ impl Backlog {
         dropped
     }
 
-    /// The position before the first event that still waits, for a channel: what a client that is
-    /// closed now has seen.
-    pub fn first_waiting(&self) -> Option<EventMark> {
+    /// The offset of the first event that still waits: a client that is closed now has seen what is
+    /// before it.
+    pub fn first_waiting(&self) -> Option<u64> {
         self.queue.iter().find_map(|entry| match entry {
-            Entry::Frame(frame) => frame.mark,
-            Entry::Dropped { channel, first, .. } => {
-                Some(EventMark { channel: *channel, offset: *first })
-            }
+            Entry::Frame(Frame { mark: Mark::Event { offset, .. }, .. }) => Some(*offset),
+            Entry::Frame(_) => None,
+            Entry::Dropped(run) => Some(run.first),
         })
     }
 
@@ -187,6 +179,16 @@ impl Backlog {
         self.armed = 0;
     }
 
+    /// Takes the next entry, to be sent on its own terms.
+    pub fn pop(&mut self) -> Option<Entry> {
+        let entry = self.queue.pop_front()?;
+        if let Entry::Frame(frame) = &entry {
+            self.bytes -= frame.bytes.len();
+            self.events -= usize::from(frame.mark.is_event());
+        }
+        Some(entry)
+    }
+
     /// Takes the next piece to send, up to `bytes_max` flattened (one frame of any size alone),
     /// with notices written by `notice`. `None` when nothing waits.
     pub fn take(&mut self, notice: &mut dyn FnMut(DroppedRun, &mut Vec<u8>)) -> Option<Bytes> {
@@ -194,7 +196,7 @@ impl Backlog {
         match self.queue.front()? {
             Entry::Frame(frame) if single || frame.bytes.len() >= DRAIN_BYTES => {
                 let bytes = frame.bytes.clone();
-                self.events -= usize::from(frame.mark.is_some());
+                self.events -= usize::from(frame.mark.is_event());
                 self.queue.pop_front();
                 self.bytes -= bytes.len();
                 return Some(bytes);
@@ -210,12 +212,12 @@ impl Backlog {
                         break;
                     }
                     self.bytes -= frame.bytes.len();
-                    self.events -= usize::from(frame.mark.is_some());
+                    self.events -= usize::from(frame.mark.is_event());
                     flat.extend_from_slice(&frame.bytes);
                 }
-                Entry::Dropped { channel, first, last } => {
+                Entry::Dropped(run) => {
                     text.clear();
-                    notice(DroppedRun { channel: *channel, first: *first, last: *last }, &mut text);
+                    notice(*run, &mut text);
                     flat.extend_from_slice(&text);
                 }
             }
@@ -227,24 +229,24 @@ impl Backlog {
     /// Writes every notice now: soon nobody knows any more whose channels these were.
     pub fn write_notices(&mut self, notice: &mut dyn FnMut(DroppedRun, &mut Vec<u8>)) {
         for entry in &mut self.queue {
-            if let Entry::Dropped { channel, first, last } = entry {
+            if let Entry::Dropped(run) = entry {
                 let mut text = Vec::new();
-                notice(DroppedRun { channel: *channel, first: *first, last: *last }, &mut text);
+                notice(*run, &mut text);
                 self.bytes += text.len();
-                *entry = Entry::Frame(Frame { bytes: text.into(), mark: None });
+                *entry = Entry::Frame(Frame { bytes: text.into(), mark: Mark::Control });
             }
         }
     }
 
-    /// Extends a mark of the same channel that stands directly before `at` (among marks only).
-    fn merge_into_marks(&mut self, at: usize, mark: EventMark) -> bool {
+    /// Extends a run of the same channel that stands directly before `at` (among runs only).
+    fn merge_into_runs(&mut self, at: usize, run: DroppedRun) -> bool {
         for before in (0..at).rev() {
             match self.queue.get_mut(before) {
-                Some(Entry::Dropped { channel, last, .. }) if *channel == mark.channel => {
-                    *last = mark.offset;
+                Some(Entry::Dropped(held)) if held.channel == run.channel => {
+                    held.last = run.last;
                     return true;
                 }
-                Some(Entry::Dropped { .. }) => {}
+                Some(Entry::Dropped(_)) => {}
                 _ => return false,
             }
         }
@@ -257,11 +259,9 @@ impl Backlog {
         }
     }
 
-    fn replace_by_mark(&mut self, at: usize, mark: EventMark) {
-        let dropped =
-            Entry::Dropped { channel: mark.channel, first: mark.offset, last: mark.offset };
+    fn replace_by_run(&mut self, at: usize, run: DroppedRun) {
         if let Some(entry) = self.queue.get_mut(at)
-            && let Entry::Frame(frame) = std::mem::replace(entry, dropped)
+            && let Entry::Frame(frame) = std::mem::replace(entry, Entry::Dropped(run))
         {
             self.bytes -= frame.bytes.len();
         }
@@ -278,11 +278,11 @@ mod tests {
     use super::*;
 
     fn event(channel: u32, offset: u64, bytes: usize) -> Frame {
-        Frame { bytes: vec![b'e'; bytes].into(), mark: Some(EventMark { channel, offset }) }
+        Frame { bytes: vec![b'e'; bytes].into(), mark: Mark::Event { channel, offset } }
     }
 
     fn control(bytes: &'static [u8]) -> Frame {
-        Frame { bytes: Bytes::from_static(bytes), mark: None }
+        Frame { bytes: Bytes::from_static(bytes), mark: Mark::Control }
     }
 
     /// Everything that would be sent, notices as `[channel:first-last]`.

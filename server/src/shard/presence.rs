@@ -15,7 +15,7 @@ use super::channels::{Entry, Phase};
 use super::client::membership;
 use super::connection::{EndpointId, SubscriptionKey};
 use super::format::Format;
-use super::frames::Stretch;
+use super::frames::{Mark, Stretch};
 use super::home::Orderer;
 use super::members::Entered;
 use crate::mesh::{Ask, Deliver, Member, Place, Presence, ShardId};
@@ -137,7 +137,7 @@ impl Shard {
                 None => {
                     let push = membership(channel, joined, member);
                     let frame = format.message(|out| write_push(out, format.encoding(), &push));
-                    let push = self.frames.add(frame, None);
+                    let push = self.frames.add(frame, Mark::Control);
                     pushes.push((format, push));
                     push
                 }

@@ -166,12 +166,4 @@ impl Shard {
             }
         }
     }
-
-    /// Makes the flush look at an endpoint even if nothing was gathered.
-    pub(super) fn mark_dirty(&mut self, endpoint: EndpointId) {
-        match endpoint.split() {
-            Err(slot) => self.dirty.push(slot),
-            Ok(index) => self.dirty_streams.push(index),
-        }
-    }
 }
