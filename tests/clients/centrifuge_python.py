@@ -14,7 +14,13 @@ if metadata.version("centrifuge-python") != VERSION:
     sys.path[:0] = [folder for path in sys.path if os.path.isdir(folder := path + "/older")]
 assert metadata.version("centrifuge-python") == VERSION, "run `cargo xtask test`, which installs it"
 
-from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler  # noqa: E402
+from centrifuge import (  # noqa: E402
+    Client,
+    ClientEventHandler,
+    ClientState,
+    ReplyError,
+    SubscriptionEventHandler,
+)
 
 BINARY = PROTOCOL == "protobuf"
 
@@ -43,7 +49,9 @@ async def main():
             arrived.put_nowait({"connected": True})
 
         async def on_disconnected(self, context):
-            arrived.put_nowait({"disconnected": context.code, "reason": context.reason})
+            # 0.6.0 says so of a connection that it makes again, too.
+            what = "connecting" if client.state == ClientState.CONNECTING else "disconnected"
+            arrived.put_nowait({what: context.code, "reason": context.reason})
 
         # Of subscriptions that the server makes.
         async def on_subscribed(self, context):

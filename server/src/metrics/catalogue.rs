@@ -338,6 +338,14 @@ pub static FAMILIES: &[Family] = &[
         &["shard"],
         "Runs of frames that were joined once and shared by several connections.",
     ),
+    family(
+        "shardcast_compression_bytes_total",
+        Counter,
+        "bytes",
+        &["method", "side", "shard"],
+        "Bytes of messages before (in) and after (out) compression (deflate) and deltas, once per \
+         event and wire format, whatever the number of recipients; out over in is what it leaves.",
+    ),
     family("shardcast_sends_total", Counter, "", &["shard"], "Sends to sockets."),
     family(
         "shardcast_sends_blocked_total",

@@ -88,6 +88,10 @@ measured! {
         tls_errors = "shardcast_tls_errors_total" [];
         frames_encoded = "shardcast_frames_encoded_total" [];
         flat_runs = "shardcast_flat_runs_total" [];
+        deflate_in = "shardcast_compression_bytes_total" ["method" = "deflate", "side" = "in"];
+        deflate_out = "shardcast_compression_bytes_total" ["method" = "deflate", "side" = "out"];
+        delta_in = "shardcast_compression_bytes_total" ["method" = "delta", "side" = "in"];
+        delta_out = "shardcast_compression_bytes_total" ["method" = "delta", "side" = "out"];
         sends = "shardcast_sends_total" [];
         sends_blocked = "shardcast_sends_blocked_total" [];
         turns = "shardcast_turns_total" [];

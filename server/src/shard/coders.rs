@@ -20,6 +20,18 @@ pub struct Coders {
     differ: Differ,
     /// The newest delta: of which event, whether as text, and what came of it.
     newest: Option<(Event, bool, Option<Bytes>)>,
+    /// What they did since it was taken.
+    pub done: Done,
+}
+
+/// Bytes that went in and came out, for the counters. What does not get shorter comes out as it
+/// went in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Done {
+    pub deflate_in: u64,
+    pub deflate_out: u64,
+    pub delta_in: u64,
+    pub delta_out: u64,
 }
 
 impl Default for Coders {
@@ -37,6 +49,7 @@ impl Coders {
             deflate_bytes_min: deflate_bytes_min as usize,
             differ: Differ::new(delta_bytes_max),
             newest: None,
+            done: Done::default(),
         }
     }
 
@@ -47,8 +60,12 @@ impl Coders {
         opcode: ws::Opcode,
         data: &[u8],
     ) -> Bytes {
-        let window = window.filter(|_| data.len() >= self.deflate_bytes_min);
-        let compressed = window.and_then(|w| self.deflater.encode_frame(w, opcode, data));
+        let Some(window) = window.filter(|_| data.len() >= self.deflate_bytes_min) else {
+            return ws::encode_frame(opcode, data);
+        };
+        let compressed = self.deflater.encode_frame(window, opcode, data);
+        self.done.deflate_in += data.len() as u64;
+        self.done.deflate_out += compressed.as_ref().map_or(data.len(), Bytes::len) as u64;
         compressed.unwrap_or_else(|| ws::encode_frame(opcode, data))
     }
 
@@ -77,6 +94,8 @@ impl Coders {
             self.differ.create(base.data(), event.data())
         };
         let delta = delta.map(Bytes::copy_from_slice);
+        self.done.delta_in += event.data().len() as u64;
+        self.done.delta_out += delta.as_ref().map_or(event.data().len(), Bytes::len) as u64;
         self.newest = Some((event.clone(), text, delta.clone()));
         delta
     }

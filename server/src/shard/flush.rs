@@ -11,16 +11,15 @@
 //! last connection or stream needs; who comes after that keeps its frames by reference and goes
 //! first in the next turn ([`Kept`]), so that everybody's turn comes.
 
+mod waiting;
+
+use super::Send;
 use super::Shard;
-use super::channels::LocalChannels;
 use super::connection::{Connection, End, EndpointId, Stamp};
 use super::cursor::CursorWriter;
-use super::format::Format;
-use super::frames::{Mark, Run, TurnFrames};
-use super::notices;
-use super::outbox::{Backlog, DRAIN_BYTES, DroppedRun, Entry, Outbox, SendState};
+use super::frames::{Run, TurnFrames};
+use super::outbox::{Backlog, Outbox, SendState};
 use super::session::Session;
-use super::{Command, Send};
 use crate::config::namespace::OutboxPolicy;
 use crate::driver::ConnId;
 use crate::metrics::DropReason;
@@ -80,6 +79,7 @@ impl Shard {
         self.copied_bytes = self.frames.copied();
         self.stats.counters.frames_encoded += self.frames.made.frames;
         self.stats.counters.flat_runs += self.frames.made.flat_runs;
+        self.count_coded();
         self.frames.clear();
         self.prepare_next_turn();
         self.stats.counters.turns += 1;
@@ -88,6 +88,15 @@ impl Shard {
             let took_us = (self.now.wall_us - accepted_us).max(0) as u64;
             self.stats.delivered(took_us, recipients);
         }
+    }
+
+    fn count_coded(&mut self) {
+        let done = std::mem::take(&mut self.frames.coders.done);
+        let counters = &mut self.stats.counters;
+        counters.deflate_in += done.deflate_in;
+        counters.deflate_out += done.deflate_out;
+        counters.delta_in += done.delta_in;
+        counters.delta_out += done.delta_out;
     }
 
     /// Who was kept is dirty before all others, and frames that were carried are back with those
@@ -352,94 +361,6 @@ impl Shard {
         Some(Position { epoch: channel.epoch()?, offset: entry.next.saturating_sub(1) })
     }
 
-    /// A complete send is done: the next piece of the backlog, or idle again.
-    pub(super) fn drain_backlog(&mut self, conn: ConnId) {
-        let Some(bytes) = self.next_piece(EndpointId::connection(conn.slot)) else {
-            let Some(connection) = self.connections.get(conn) else { return };
-            connection.outbox.state = SendState::Idle;
-            connection.outbox.backlog = None;
-            connection.said = Stamp::at(self.now.ms);
-            if connection.end == End::Flushing {
-                self.flushing.push(conn);
-            }
-            // HTTP/2 output or TLS records may have waited for this.
-            self.dirty.push(conn.slot);
-            return;
-        };
-        let Some(connection) = self.connections.get(conn) else { return };
-        connection.said = Stamp::at(self.now.ms);
-        let Some(bytes) = encrypt(connection, bytes) else {
-            self.close_now(conn);
-            return;
-        };
-        if let Some(backlog) = &mut connection.outbox.backlog {
-            backlog.set_armed(bytes.len());
-        }
-        connection.sent_bytes += bytes.len() as u64;
-        self.stats.counters.bytes_sent += bytes.len() as u64;
-        self.commands.push(Command::SendArmed(conn, bytes));
-    }
-
-    /// Takes the next piece of an endpoint's backlog, notices written in its format, with cursors if
-    /// it has them.
-    fn next_piece(&mut self, endpoint: EndpointId) -> Option<Bytes> {
-        let own = self.subscriber_mut(endpoint);
-        let (format, has_cursor) = own.map(|s| (s.format, s.has_cursor)).unwrap_or_default();
-        if has_cursor {
-            return self.next_piece_with_cursors(endpoint, format);
-        }
-        let Self { connections, streams, local, .. } = self;
-        let outbox = match endpoint.split() {
-            Err(slot) => &mut connections.slot(slot)?.outbox,
-            Ok(index) => &mut streams.get_mut(index)?.outbox,
-        };
-        outbox.backlog.as_mut()?.take(&mut |run, out| say_dropped(local, run, format, out))
-    }
-
-    fn next_piece_with_cursors(&mut self, endpoint: EndpointId, format: Format) -> Option<Bytes> {
-        let mut subscriber = self.take_subscriber(endpoint)?;
-        let Self { connections, streams, local, .. } = self;
-        let outbox = match endpoint.split() {
-            Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
-            Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
-        };
-        let backlog = outbox.and_then(|outbox| outbox.backlog.as_mut());
-        let mut writer = CursorWriter::new(&mut subscriber, local);
-        let mut taken = 0;
-        if let Some(backlog) = backlog {
-            while writer.bytes() < DRAIN_BYTES
-                && let Some(entry) = backlog.pop()
-            {
-                taken += 1;
-                match entry {
-                    Entry::Frame(frame) => writer.push(&frame.bytes, frame.mark),
-                    Entry::Dropped(run) => {
-                        let mut text = Vec::new();
-                        say_dropped(local, run, format, &mut text);
-                        let (channel, offset) = (run.channel, run.last);
-                        writer.push(&text, Mark::Event { channel, offset });
-                    }
-                }
-            }
-        }
-        let bytes = writer.finish();
-        self.set_subscriber(endpoint, subscriber);
-        (taken > 0).then(|| bytes.into())
-    }
-
-    /// Before an endpoint loses its subscriptions: what was dropped of them is written down.
-    pub(super) fn write_notices(&mut self, endpoint: EndpointId) {
-        let Some(format) = self.subscriber_mut(endpoint).map(|s| s.format) else { return };
-        let Self { connections, streams, local, .. } = self;
-        let outbox = match endpoint.split() {
-            Err(slot) => connections.slot(slot).map(|connection| &mut connection.outbox),
-            Ok(index) => streams.get_mut(index).map(|stream| &mut stream.outbox),
-        };
-        if let Some(backlog) = outbox.and_then(|outbox| outbox.backlog.as_mut()) {
-            backlog.write_notices(&mut |run, out| say_dropped(local, run, format, out));
-        }
-    }
-
     /// Gives a stream's run to its session, or to its backlog while the windows are full.
     fn flush_stream(&mut self, index: u32) {
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -538,11 +459,6 @@ fn is_simple(connection: &Connection, sends: &[Send]) -> bool {
 fn attempted(sends: &[Send], connection: &Connection) -> bool {
     let send = sends.get(connection.outbox.attempt as usize);
     send.is_some_and(|send| send.conn == connection.id)
-}
-
-fn say_dropped(local: &LocalChannels, run: DroppedRun, format: Format, out: &mut Vec<u8>) {
-    let name = local.peek(run.channel).map_or("", |channel| channel.name.as_str());
-    notices::dropped(out, name, run.first, run.last, format);
 }
 
 /// Appends a run's frames, by reference, to the backlog of a blocked outbox.

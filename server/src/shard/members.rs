@@ -68,10 +68,12 @@ impl Members {
         Self { channels, members_max: members_max as usize, bytes_max, bytes: 0 }
     }
 
-    /// A client is in a channel from now on.
+    /// A client is in a channel from now on, or is shown with other texts if it was before.
     pub fn enter(&mut self, channel: &ChannelName, key: MemberKey, member: Member) -> Entered {
         let known = self.channels.get(channel);
-        if known.is_some_and(|channel| channel.members.contains_key(&key)) {
+        if let Some(held) = known.and_then(|channel| channel.members.get(&key)) {
+            let shown = held.shown;
+            self.replace(channel, key, Member { shown, ..member });
             return Entered::Known;
         }
         let more = known.map_or(CHANNEL_BYTES, |_| 0) + member_bytes(&member);
@@ -86,6 +88,23 @@ impl Members {
         }
         channel.members.insert(key, member);
         Entered::New
+    }
+
+    /// Shows a member with other texts; with the old ones if there is no room.
+    fn replace(&mut self, name: &ChannelName, key: MemberKey, member: Member) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let Some(held) = channel.members.get_mut(&key) else { return };
+        let bytes = self.bytes - member_bytes(held) + member_bytes(&member);
+        if *held == member || bytes > self.bytes_max {
+            return;
+        }
+        self.bytes = bytes;
+        let listed = member.shown.listed;
+        let old = std::mem::replace(held, member.clone());
+        if listed {
+            channel.unlist(&old);
+            channel.list(&member);
+        }
     }
 
     /// A client is not in a channel any more. What it was, if it was listed.
@@ -216,6 +235,22 @@ mod tests {
         (3..=5).for_each(|slot| drop(members.exit(&a, key(slot)).expect("listed")));
         assert_eq!(counts(&members, "a"), (0, 0));
         members.exit(&name("b"), key(1));
+        assert_eq!((members.memory_bytes(), members.channels.len()), (0, 0));
+    }
+
+    #[test]
+    fn one_that_was_there_is_shown_with_its_new_texts_if_there_is_room() {
+        let mut members = Members::new(1, 10, 2 * (CHANNEL_BYTES + MEMBER_BYTES));
+        let a = name("a");
+        let says = |text: &[u8]| Member { channel_info: Some(text.into()), ..member(1, "x") };
+        members.enter(&a, key(1), says(b"1"));
+        let hidden = Member { shown: Shown { listed: false, told: false }, ..says(b"[1,2]") };
+        assert_eq!(members.enter(&a, key(1), hidden), Entered::Known);
+        assert_eq!(members.list(&a, 1 << 20), Presence::Members([says(b"[1,2]")].into()));
+        let held = members.memory_bytes();
+        assert_eq!(members.enter(&a, key(1), says(&[b'1'; 1 << 20])), Entered::Known);
+        assert_eq!(members.memory_bytes(), held);
+        assert_eq!(members.exit(&a, key(1)), Some(says(b"[1,2]")));
         assert_eq!((members.memory_bytes(), members.channels.len()), (0, 0));
     }
 

@@ -45,6 +45,14 @@ impl Shard {
         self.ask(Ask::Enter { channel, at, member });
     }
 
+    /// A member is shown with other texts from now on.
+    pub(super) fn show_again(&mut self, at: Place, number: u16, member: Member) {
+        let Some(key) = self.subscription_key(EndpointId::of(at), number) else { return };
+        let Some(channel) = self.local.peek(key.channel) else { return };
+        let channel = channel.name.clone();
+        self.ask(Ask::Enter { channel, at, member });
+    }
+
     /// A subscription is about to end.
     pub(super) fn exit(&mut self, endpoint: EndpointId, key: SubscriptionKey) {
         let Some(channel) = self.local.peek(key.channel) else { return };

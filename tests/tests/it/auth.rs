@@ -6,6 +6,7 @@ mod keys;
 mod live;
 mod secrets;
 mod server_side;
+mod streams;
 mod subscriptions;
 mod tokens;
 

@@ -571,6 +571,12 @@ fn a_delta_subscriber_downloads_a_quarter_and_sees_the_same() {
     assert!(push["push"]["pub"].get("delta").is_none(), "{push}");
     let push: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
     assert!(apply(&push["push"]["pub"], 21));
+    let bytes = |side: &str| {
+        let labels = format!("method=\"delta\",side=\"{side}\"");
+        site.metric(&format!("shardcast_compression_bytes_total{{{labels}}}"))
+    };
+    crate::rig::until("it to be counted", || bytes("in") >= whole as f64);
+    assert!(bytes("out") * 4.0 <= bytes("in"), "{} of {}", bytes("out"), bytes("in"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::rig::http::Wire;
 use crate::rig::ws::{Socket, frame, frame_head, handshake};
-use crate::rig::{Cell, Site};
+use crate::rig::{Cell, Site, until};
 use proto::ws::deflate::{Deflater, Inflater, Window};
 use std::net::SocketAddr;
 
@@ -88,6 +88,13 @@ fn long_messages_are_compressed_for_those_who_asked(cell: Cell) {
     assert!(!next(&mut late).0, "a page of history is encoded for one alone");
     site.publish("mixed", &"a long text, ".repeat(100));
     assert!(next(&mut late).0);
+    // What it saves is counted for each window and format, whoever listens.
+    let bytes = |side: &str| {
+        let labels = format!("method=\"deflate\",side=\"{side}\"");
+        site.metric(&format!("shardcast_compression_bytes_total{{{labels}}}"))
+    };
+    until("it to be counted", || bytes("in") >= 1_300.0 * 9.0);
+    assert!(bytes("out") * 10.0 < bytes("in"), "{} of {}", bytes("out"), bytes("in"));
 }
 
 fn compressed_messages_are_events_like_others(cell: Cell) {

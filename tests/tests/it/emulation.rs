@@ -19,7 +19,7 @@ const SDKS: [(&str, &[&str]); 6] = [
 ];
 
 /// Where a stream comes from.
-const STREAMS: [(u8, &str); 4] = [
+pub const STREAMS: [(u8, &str); 4] = [
     (1, "/connection/http_stream"),
     (2, "/connection/http_stream"),
     (1, "/connection/sse"),
@@ -32,7 +32,7 @@ enum Source {
 }
 
 /// A client over a stream.
-struct Stream {
+pub struct Stream {
     source: Source,
     events: bool,
     ended: bool,
@@ -43,7 +43,7 @@ struct Stream {
 
 impl Stream {
     /// Opens a stream with these first commands.
-    fn open(address: SocketAddr, (version, path): (u8, &str), commands: &str) -> Self {
+    pub fn open(address: SocketAddr, (version, path): (u8, &str), commands: &str) -> Self {
         Self::open_with(address, (version, path), "", commands)
     }
 
@@ -92,7 +92,7 @@ impl Stream {
         stream
     }
 
-    fn let_in(&mut self) -> Value {
+    pub fn let_in(&mut self) -> Value {
         let reply = self.next().expect("an answer");
         let result = &reply["connect"];
         self.session = result["session"].as_str().expect("a session").to_owned();
@@ -144,7 +144,7 @@ impl Stream {
     }
 
     /// The next message; `None` at the end.
-    fn next(&mut self) -> Option<Value> {
+    pub fn next(&mut self) -> Option<Value> {
         let mut line = self.line()?;
         while self.events && line.is_empty() {
             line = self.line()?;
@@ -159,7 +159,7 @@ impl Stream {
     }
 
     /// The last message, which sends the client away, and the end.
-    fn sent_away(&mut self) -> (u64, String, bool) {
+    pub fn sent_away(&mut self) -> (u64, String, bool) {
         let last = self.next().expect("a reason");
         let disconnect = &last["push"]["disconnect"];
         let code = disconnect["code"].as_u64().unwrap_or_else(|| panic!("{last}"));
@@ -169,7 +169,7 @@ impl Stream {
     }
 
     /// Sends commands on a connection of their own.
-    fn say(&self, site: &Site, commands: &str) {
+    pub fn say(&self, site: &Site, commands: &str) {
         let answer = emulate(site, &self.session, &self.node, commands);
         assert_eq!((answer.status, answer.body.len()), (204, 0), "{answer:?}");
     }
@@ -596,6 +596,64 @@ fn one_connection_of_http_2_carries_many_clients_each_of_its_own() {
     members(3);
     drop(two);
     members(1);
+}
+
+#[test]
+fn who_reads_too_slowly_on_a_stream_of_http_2_is_sent_away_and_its_neighbour_is_not() {
+    let site = Site::with(Cell::URING_2, |config| {
+        config.limits.outbox_bytes_max = 64 << 10;
+        config.namespaces.get_mut("default").expect("default").history_size = 100_000;
+    });
+    const INITIAL_WINDOW: u16 = 4;
+    let mut two = Connection::open(site.address(), &[(INITIAL_WINDOW, 2_000)]);
+    let wide = (1_u32 << 30).to_be_bytes();
+    two.wire.send(h2::frame(h2::WINDOW_UPDATE, 0, 0, &wide));
+    let commands = format!("{CONNECT}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"c\"}}}}");
+    for id in [1, 3] {
+        let request = h2::request("POST", "/connection/http_stream");
+        two.wire.send(h2::frame(h2::HEADERS, h2::END_HEADERS, id, &request));
+        two.wire.send(h2::frame(h2::DATA, h2::END_STREAM, id, commands.as_bytes()));
+    }
+    two.wire.send(h2::frame(h2::WINDOW_UPDATE, 0, 3, &wide));
+    site.wait_for_subscriptions(2);
+    let mut published = 0;
+    let body = format!("{{\"data\":\"{}\"}}\n", "x".repeat(8_000)).repeat(10);
+    until("the slow one to be sent away", || {
+        let answer = site.post("/v1/channels/c/events", "application/x-ndjson", &body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+        published += 10;
+        site.metric("shardcast_closes_total{reason=\"slow\"}") > 0.0
+    });
+    // It opens its window now, and hears why; what it has until then is whole and in order.
+    two.wire.send(h2::frame(h2::WINDOW_UPDATE, 0, 1, &wide));
+    let (mut slow, mut fast, mut ended) = (Vec::new(), Vec::new(), false);
+    let offsets = |text: &[u8]| -> Vec<u64> {
+        let text = std::str::from_utf8(text).expect("UTF-8");
+        let messages = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        messages.filter_map(|message| message["push"]["pub"]["offset"].as_u64()).collect()
+    };
+    while !ended || !fast.ends_with(b"\n") || offsets(&fast).len() < published {
+        let frame = two.next().expect("open");
+        match (frame.kind, frame.stream) {
+            (h2::DATA, 1) => {
+                slow.extend(frame.payload);
+                ended |= frame.flags & h2::END_STREAM != 0;
+            }
+            (h2::DATA, 3) => {
+                assert_eq!(frame.flags & h2::END_STREAM, 0, "the neighbour ended");
+                fast.extend(frame.payload);
+            }
+            _ => assert!(frame.kind != h2::RST_STREAM && frame.kind != h2::GOAWAY, "{frame:?}"),
+        }
+    }
+    assert_eq!(offsets(&fast), (1..=published as u64).collect::<Vec<_>>());
+    let got = offsets(&slow);
+    assert_eq!(got, (1..=got.len() as u64).collect::<Vec<_>>());
+    assert!(got.len() < published, "it cannot have got all {published}");
+    let last = std::str::from_utf8(&slow).expect("UTF-8").lines().last().expect("a line");
+    let last: Value = serde_json::from_str(last).expect("JSON");
+    let disconnect = json!({"code": 3008, "reason": "slow", "reconnect": true});
+    assert_eq!(last["push"]["disconnect"], disconnect, "{last}");
 }
 
 #[test]

@@ -77,9 +77,17 @@ impl Shard {
         let Some(at) = self.client_sub(client, grant.channel.as_str()) else {
             return Err(ErrorCode::PermissionDenied.into());
         };
-        let extra = &mut client.subs[at].extra;
-        if extra.is_some() || grant.expires_at_s.is_some() {
-            extra.get_or_insert_default().expires_at_s = grant.expires_at_s;
+        let info = channel_info(grant.info.as_deref());
+        let Sub { number, extra, .. } = &mut client.subs[at];
+        let number = *number;
+        if extra.is_some() || grant.expires_at_s.is_some() || info.is_some() {
+            let extra = extra.get_or_insert_default();
+            (extra.expires_at_s, extra.info) = (grant.expires_at_s, info);
+        }
+        // One that still joins is shown once it has.
+        if self.entry_of(client.endpoint(), number).is_some_and(|entry| entry.is_member()) {
+            let member = self.member_of(client, number, &grant.channel);
+            self.show_again(client.outlet.at, number, member);
         }
         self.look_soon(client.outlet.at.conn);
         let ttl = grant.expires_at_s.map(|at_s| self.refresh_in_s(at_s));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const KEY: &str = "a-service-that-may-do-everything";
 
-fn served(cell: Cell, change: impl FnOnce(&mut Config)) -> Site {
+pub fn served(cell: Cell, change: impl FnOnce(&mut Config)) -> Site {
     guarded(cell, |config| {
         let mut key = service("backend", KEY, &["*"], &[Right::Publish, Right::History]);
         key.admin = true;
@@ -32,11 +32,11 @@ fn done(site: &Site, method: &str, body: Value) {
     assert!(answer["result"].is_object(), "{method} {body}: {answer}");
 }
 
-fn say(site: &Site, channel: &str, data: impl Into<Value>) {
+pub fn say(site: &Site, channel: &str, data: impl Into<Value>) {
     done(site, "publish", json!({"channel": channel, "data": data.into()}));
 }
 
-fn with_subs(user: &str, claims: Value) -> String {
+pub fn with_subs(user: &str, claims: Value) -> String {
     let mut claims = claims;
     claims["sub"] = json!(user);
     claims["exp"] = json!(now_s() + 600);

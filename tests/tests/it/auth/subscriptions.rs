@@ -211,8 +211,20 @@ fn others_see_what_a_subscription_token_says_of_its_user(cell: Cell) {
         let listed = watcher.call("presence", json!({"channel": "room:a"}));
         let members = listed["presence"]["presence"].as_object().expect("a map");
         assert!(members.values().any(|member| member == info), "{listed}");
+        // A refreshed token has the newest word on it, and nobody is told that it came again.
+        let newer = grant("ann", "room:a", json!({"info": {"role": "newer"}}));
+        let reply = ann.call("sub_refresh", json!({"channel": "room:a", "token": newer}));
+        assert!(reply["sub_refresh"].is_object(), "{reply}");
+        let mut info = info.clone();
+        info["chan_info"] = json!({"role": "newer"});
+        crate::rig::until("the newer word", || {
+            let listed = watcher.call("presence", json!({"channel": "room:a"}));
+            let members = listed["presence"]["presence"].as_object().expect("a map");
+            assert_eq!(members.len(), 2, "{listed}");
+            members.values().any(|member| *member == info)
+        });
         ann.call("unsubscribe", json!({"channel": "room:a"}));
-        assert_eq!(&watcher.push()["leave"]["info"], info);
+        assert_eq!(watcher.push()["leave"]["info"], info);
     }
     // Bytes that are no JSON are not shown.
     let bytes = grant("ann", "room:a", json!({"b64info": "AAE="}));
