@@ -195,7 +195,10 @@ async def main():
             raise AssertionError(f"no step {step}")
 
     for step, argument in json.loads(SCRIPT):
-        await play(step, argument)
+        try:
+            await play(step, argument)
+        except Exception as error:
+            raise AssertionError(f"at the step {step} {argument}") from error
     os._exit(0)
 
 

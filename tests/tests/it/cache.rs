@@ -1,6 +1,6 @@
 //! What a client gets that comes back: all, the newest event, or nothing, as the namespace says.
 
-use crate::client::{CONNECT, check_with, connected, converse};
+use crate::client::{CONNECT, Python, check_with, connected, converse};
 use crate::rig::{Cell, Site};
 use serde_json::{Value, json};
 use server::config::RecoveryMode;
@@ -242,7 +242,7 @@ fn an_sdk_begins_with_the_newest_event_and_comes_back_to_it() {
     check_with(
         start,
         || script.clone(),
-        false,
+        Python::None,
         |site, _| {
             for _ in 0..3 {
                 count.set(count.get() + 1);

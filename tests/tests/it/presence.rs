@@ -1,7 +1,7 @@
 //! Presence of the client protocol: who is in a channel, who comes and who goes, with the SDKs and
 //! with bytes of our own.
 
-use crate::client::{CONNECT, check, connected, converse};
+use crate::client::{CONNECT, Python, check, connected, converse};
 use crate::rig::ws::Socket;
 use crate::rig::{Cell, Site, until};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn an_sdk_sees_who_comes_and_goes(cell: Cell) {
         ["expect", {"disconnected": 0}],
     ]);
     let other = RefCell::new(None);
-    check(cell, &script, true, |site, line| match line {
+    check(cell, &script, Python::All, |site, line| match line {
         "come" => {
             let mut socket = Visitor::open(site);
             socket.subscribe("room:b", false);

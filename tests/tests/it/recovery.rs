@@ -1,7 +1,7 @@
 //! Recovery of the client protocol where memory does not reach back far enough: from the spool,
 //! with bytes of our own and with the SDKs, under cuts and while others publish.
 
-use crate::client::{CONNECT, check, connected, converse};
+use crate::client::{CONNECT, Python, check, connected, converse};
 use crate::rig::http::Wire;
 use crate::rig::process::Plan;
 use crate::rig::ws::Socket;
@@ -295,7 +295,7 @@ fn sdks_get_everything_once_and_in_order_whatever_is_cut(cell: Cell) {
         ["follow", {"channel": "few:a", "last": LAST, "cuts": cuts}],
         ["say", "check"],
     ]);
-    check(cell, &script, true, |site, line| {
+    check(cell, &script, Python::All, |site, line| {
         if line == "check" {
             // Or the spool was not needed.
             return wait_for(site, "recovered", 1.0);

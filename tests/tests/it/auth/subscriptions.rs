@@ -1,7 +1,7 @@
 //! Tokens of single subscriptions: what they let into, what they show, how they end.
 
 use super::*;
-use crate::client::check_with;
+use crate::client::{Python, check_with};
 use crate::rig::ws::Socket;
 
 /// A client that spoke its first words; pushes that come before an answer are kept.
@@ -277,7 +277,7 @@ fn an_sdk_refreshes_its_subscription_in_time() {
             ["disconnect", null],
         ])
     };
-    check_with(site, script, true, |site, _| {
+    check_with(site, script, Python::All, |site, _| {
         // It ends, and with its end the first token would have ended the other.
         let mut other = Guest::connect(site, "");
         other.call("subscribe", wanted("", "named:c", 6));
