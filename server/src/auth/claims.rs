@@ -113,8 +113,10 @@ pub(super) struct CapabilityClaims {
     pub(super) allow: Vec<String>,
 }
 
-/// What a token changes of a namespace's options for one subscription; `None` leaves it.
+/// What a token changes of a namespace's options for one subscription; `None` leaves it. A misspelt
+/// name is refused: it would show somebody who was to be hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// The subscriber shows up in presence.
     #[serde(default, deserialize_with = "flag")]

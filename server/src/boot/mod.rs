@@ -187,8 +187,9 @@ impl Server {
         let handles = handles
             .map(|(slot, port)| ShardHandle { snapshot: Arc::clone(slot), port: Arc::clone(port) });
         auth::warn_if_open(&config);
+        let is_remote = !config.admin_listen.ip().to_canonical().is_loopback();
         let context = Context {
-            admin: AdminAccess { token: admin_token, auth },
+            admin: AdminAccess { token: admin_token, auth, is_remote },
             config: Arc::new(config),
             budget: Arc::new(budget),
             shards: handles.collect(),

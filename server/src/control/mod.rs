@@ -62,12 +62,16 @@ pub struct AdminAccess {
     pub token: Option<Secret>,
     /// Has the API keys, some of which may be an administrator's.
     pub auth: Option<Arc<Auth>>,
+    /// Other machines reach the listener.
+    pub is_remote: bool,
 }
 
 impl AdminAccess {
-    /// True if a request needs a token.
+    /// True if a request needs a token. A key that is an administrator's on the public listener
+    /// does not lock out who is on this machine: only the token does.
     pub fn is_closed(&self) -> bool {
-        self.token.is_some() || self.auth.as_ref().is_some_and(|auth| auth.keys.has_admin())
+        let has_admin = || self.auth.as_ref().is_some_and(|auth| auth.keys.has_admin());
+        self.token.is_some() || self.is_remote && has_admin()
     }
 
     /// True if this one opens it. Compared by hashes, so that the time says nothing about it.

@@ -181,6 +181,8 @@ pub enum Since {
     Unknown,
     /// The newest event, if it is retained, and live from there.
     Newest,
+    /// The same, unless that is at this position: then nothing is missing.
+    NewestAfter(Position),
 }
 
 /// Which events of a history a polling request wants first.

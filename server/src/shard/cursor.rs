@@ -76,7 +76,7 @@ impl<'a> CursorWriter<'a> {
         for since in &state.since {
             positions.push(match since {
                 Since::After(position) => Some(*position),
-                Since::Now | Since::Newest => None,
+                Since::Now | Since::Newest | Since::NewestAfter(_) => None,
                 Since::Unknown | Since::Offset(_) => return,
             });
         }

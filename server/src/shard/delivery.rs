@@ -67,6 +67,7 @@ impl Shard {
             Since::Now => true,
             Since::After(position) => position == *top,
             Since::Offset(offset) => offset == top.offset,
+            Since::NewestAfter(position) => position == *top,
             Since::Unknown | Since::Newest => false,
         });
         let phase = if attach.is_some() { Phase::Live } else { Phase::Joining };

@@ -462,12 +462,19 @@ impl Shard {
                 let limit = page_limit(bytes_max);
                 let resumed = self.home.resume(index, self.start(index, since), limit);
                 let mut resumed = resumed.expect("the channel was found or created just now");
-                if since == Since::Newest {
+                // A later run may have another epoch for the position that the client holds.
+                let is_held = matches!(since, Since::NewestAfter(_))
+                    && resumed.outcome == Resume::Recovered
+                    && resumed.events.is_empty();
+                let newest = matches!(since, Since::Newest | Since::NewestAfter(_)) && !is_held;
+                if newest {
                     let one = PageLimit { events_max: 1, ..limit };
                     resumed.events = self.home.newest(index, u64::MAX, one);
+                    resumed.next = None;
                 }
                 let continuity = match (since, resumed.outcome) {
-                    (Since::Now | Since::Newest, _) => Continuity::Live,
+                    _ if newest => Continuity::Live,
+                    (Since::Now, _) => Continuity::Live,
                     (Since::Unknown, _) => Continuity::Gap(GapReason::Malformed),
                     (_, Resume::Gap(reason)) => Continuity::Gap(reason),
                     (_, Resume::Recovered | Resume::Live) => Continuity::Recovered,
@@ -488,7 +495,7 @@ impl Shard {
     fn start(&self, index: ChannelIndex, since: Since) -> From {
         match since {
             Since::Now | Since::Newest => From::Now,
-            Since::After(position) => From::After(position),
+            Since::After(position) | Since::NewestAfter(position) => From::After(position),
             Since::Offset(offset) => match self.home.top(index) {
                 Some(Position { epoch, .. }) => From::After(Position { epoch, offset }),
                 None => From::Beginning,
@@ -545,7 +552,7 @@ impl Shard {
                         return (top, Continuity::Gap(GapReason::Unknown), Vec::new(), false);
                     }
                     Since::After(Position { offset, .. }) | Since::Offset(offset) => offset,
-                    Since::Now | Since::Newest | Since::Unknown => u64::MAX,
+                    Since::Now | Since::Newest | Since::NewestAfter(_) | Since::Unknown => u64::MAX,
                 };
                 return (top, Continuity::Live, self.home.newest(index, below, limit), false);
             }

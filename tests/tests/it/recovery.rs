@@ -207,6 +207,31 @@ fn a_restarted_server_recovers_what_it_never_had_in_memory() {
 }
 
 #[test]
+fn in_cache_mode_a_crash_does_not_repeat_what_a_client_holds() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let plan = Plan::new(Cell::URING_2, folder.path());
+    let plan = plan.set("namespaces.last.recovery_mode=cache");
+    let server = plan.start();
+    let body = |n: u64| json!({"data": {"n": n, "text": "x".repeat(100)}}).to_string();
+    let target = "/v1/channels/last:a/events?ack=durable";
+    assert_eq!(server.post(target, "application/json", &body(1)).status, 202);
+    let first = epoch(server.address, "last:a");
+    server.kill();
+    let server = plan.start();
+    let request = json!({"channel": "last:a", "recover": true, "epoch": first, "offset": 1,
+        "delta": "fossil"});
+    let (mut socket, reply) = subscribe(server.address, &request);
+    assert_eq!(reply["subscribe"]["recovered"], true, "{reply}");
+    assert_eq!(reply["subscribe"].get("publications"), None, "{reply}");
+    assert_ne!(reply["subscribe"]["epoch"], first.as_str(), "it did not stop cleanly");
+    // Whether it still has what a delta would start from nobody knows.
+    assert_eq!(server.post(target, "application/json", &body(2)).status, 202);
+    let push: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
+    assert_eq!(push["push"]["pub"]["offset"], 2, "{push}");
+    assert!(push["push"]["pub"].get("delta").is_none(), "{push}");
+}
+
+#[test]
 fn more_recoveries_than_run_at_once_take_their_turn() {
     let site = forgetful(Cell::URING_2, 1);
     let names: Vec<String> = (0..100).map(|at| format!("c{at}")).collect();

@@ -62,7 +62,6 @@ use crate::mesh::{Identity, Place};
 use bytes::Bytes;
 use name::Secret;
 use proto::centrifuge::{DisconnectCode, ErrorCode, ErrorReply, Reply, ReplyBody, write_reply};
-use proto::position::Position;
 use proto::reason::CloseReason;
 use proto::ws::CLOSE_REASON_BYTES_MAX;
 use server_side::Connecting;
@@ -159,8 +158,6 @@ struct Extra {
     unrecoverable: bool,
     /// Its position is none that the client should know.
     unpositioned: bool,
-    /// Where the client stands, if all that it wants is the newest event.
-    held: Option<Position>,
     /// The server made it; with what the client is told of it.
     server: Option<ByServer>,
 }

@@ -177,8 +177,7 @@ impl Shard {
             false => joined,
         };
         let gap = matches!(joined.continuity, Continuity::Gap(_));
-        let spared = gap || answer.held == Some(joined.top);
-        let mut events = if spared { Vec::new() } else { joined.events.to_vec() };
+        let mut events = if gap { Vec::new() } else { joined.events.to_vec() };
         let mut reached =
             joined.events.last().filter(|_| !gap).map_or(joined.top.offset, Event::offset);
         let mut fits = 0;

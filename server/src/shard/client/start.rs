@@ -18,8 +18,6 @@ pub(super) struct Start {
     pub(super) since: Since,
     /// The offset that the client wants to go on from.
     pub(super) recover: Option<u64>,
-    /// Where the client stands, in cache mode.
-    held: Option<Position>,
     unrecoverable: bool,
     unpositioned: bool,
 }
@@ -53,32 +51,19 @@ impl Shard {
             recoverable || overrides.force_positioning.unwrap_or(true) || request.positioned;
         let recover = request.recover && recoverable;
         let asked = if recover { since(request) } else { Since::Now };
-        let held = match asked {
-            Since::After(position) if mode == RecoveryMode::Cache => Some(position),
-            _ => None,
-        };
         let since = match asked {
             Since::Now if snapshot => Since::Newest,
             Since::Now => Since::Now,
-            _ if mode == RecoveryMode::Cache
-                && (held.is_none() || held != self.top_of(channel)) =>
-            {
-                Since::Newest
-            }
+            Since::After(position) if mode == RecoveryMode::Cache => Since::NewestAfter(position),
+            _ if mode == RecoveryMode::Cache => Since::Newest,
             since => since,
         };
         Start {
             since,
             recover: recover.then_some(request.offset),
-            held,
             unrecoverable: !recoverable,
             unpositioned: !positioned,
         }
-    }
-
-    /// The newest position of a channel, where this shard knows it.
-    fn top_of(&self, channel: &ChannelName) -> Option<Position> {
-        self.local.peek(self.local.find(channel.as_str())?)?.top
     }
 
     /// Adds a subscription to a client and asks for what it needs. `None`: its connection is gone.
@@ -96,8 +81,8 @@ impl Shard {
         } else if new.extra.filter.is_some() {
             format = format.filtered();
         }
-        let Start { since, recover, held, unrecoverable, unpositioned } = start;
-        let extra = Extra { held, unrecoverable, unpositioned, ..new.extra };
+        let Start { since, recover, unrecoverable, unpositioned } = start;
+        let extra = Extra { unrecoverable, unpositioned, ..new.extra };
         if extra.expires_at_s.is_some() {
             self.look_soon(client.outlet.at.conn);
         }

@@ -157,7 +157,7 @@ impl Shard {
             return;
         }
         let events = match passing.as_deref() {
-            _ if gap || answer.held == Some(joined.top) => &[],
+            _ if gap => &[],
             Some(passing) => passing,
             None => joined.events,
         };
@@ -256,7 +256,6 @@ pub(super) struct Answer {
     expires_at_s: Option<i64>,
     recoverable: bool,
     positioned: bool,
-    pub(super) held: Option<Position>,
     /// The server made it.
     pub(super) server: Option<ByServer>,
 }
@@ -277,12 +276,10 @@ impl Sub {
     pub(super) fn answer(&mut self) -> Answer {
         let expires_at_s = self.expires_at_s();
         let extra = self.extra.as_deref_mut();
-        let (recoverable, positioned, held, server) =
-            extra.map_or((true, true, None, None), |extra| {
-                let (recoverable, positioned) = (!extra.unrecoverable, !extra.unpositioned);
-                let server = extra.server.as_mut().map(std::mem::take);
-                (recoverable, positioned, extra.held.take(), server)
-            });
+        let (recoverable, positioned, server) = extra.map_or((true, true, None), |extra| {
+            let server = extra.server.as_mut().map(std::mem::take);
+            (!extra.unrecoverable, !extra.unpositioned, server)
+        });
         Answer {
             id: std::mem::take(&mut self.command),
             recover: self.recover.take(),
@@ -291,7 +288,6 @@ impl Sub {
             expires_at_s,
             recoverable,
             positioned,
-            held,
             server,
         }
     }

@@ -112,6 +112,22 @@ fn the_admin_listener_opens_to_its_token_and_to_admin_keys(cell: Cell) {
     assert_eq!(get_from(site.admin(), "/health/ready").status, 200);
 }
 
+fn an_admin_key_closes_only_a_listener_that_others_reach(cell: Cell) {
+    for (listen, status) in [("127.0.0.1:0", 200), ("0.0.0.0:0", 401)] {
+        let site = guarded(cell, |config| {
+            let admin = service("root", "key-of-root", &[], &[]);
+            config.api_keys = vec![ApiKeyConfig { admin: true, ..admin }];
+            config.admin_listen = listen.parse().expect("an address");
+        });
+        let get = |fields: &str| {
+            let fields = format!("{fields}Connection: close\r\n");
+            Wire::connect(site.admin()).request("GET", "/metrics", &fields, b"").status
+        };
+        assert_eq!(get(""), status, "{listen}");
+        assert_eq!(get(&bearer("key-of-root")), 200, "{listen}");
+    }
+}
+
 fn a_browser_may_send_its_token_across_origins_that_are_listed(cell: Cell) {
     let site = guarded(cell, |config| {
         config.allowed_origins = vec!["https://*.example.com".to_owned()];
@@ -191,6 +207,7 @@ cells!(
     the_server_api_opens_to_keys_and_what_is_everybodys_to_admin_keys,
     services_publish_with_a_key_and_only_where_it_permits,
     a_rate_stops_a_service_with_429_and_says_when_to_come_back,
+    an_admin_key_closes_only_a_listener_that_others_reach,
     the_admin_listener_opens_to_its_token_and_to_admin_keys,
     a_browser_may_send_its_token_across_origins_that_are_listed,
 );

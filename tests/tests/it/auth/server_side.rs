@@ -288,6 +288,10 @@ fn the_server_api_subscribes_every_connection_of_a_user(cell: Cell) {
         (json!({"user": "ann", "channel": "named:a", "info": 1, "b64info": "AA=="}), 107),
         (json!({"user": "ann", "channel": "named:a", "expire_at": 7}), 107),
         (json!({"user": "ann", "channel": "named:a", "override": {"presence": 1}}), 107),
+        (
+            json!({"user": "ann", "channel": "named:a", "override": {"presnce": {"value": false}}}),
+            107,
+        ),
         (json!({"user": "ann", "channel": "named:a", "what": 1}), 107),
     ] {
         let answer = api(&site, "subscribe", body.clone());
