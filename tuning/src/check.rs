@@ -28,7 +28,7 @@ use crate::action::Action;
 use crate::container::Container;
 use crate::machine::{Machine, Roots};
 use crate::nic::Nics;
-use crate::profile::{CoreMap, Profile};
+use crate::profile::{self, CoreMap, Profile};
 use crate::root::{Absent, Root};
 use crate::target::{Measured, Target};
 use crate::topology::Topology;
@@ -186,8 +186,10 @@ pub struct Context<'a> {
     pub topology: Result<Topology, Absent>,
     pub nics: Result<Nics, Absent>,
     pub container: Container,
-    /// Where the profile puts what.
+    /// Where the server puts what.
     pub map: Result<CoreMap, Absent>,
+    /// Whether that is by a profile.
+    pub has_profile: bool,
 }
 
 impl<'a> Context<'a> {
@@ -200,21 +202,23 @@ impl<'a> Context<'a> {
     ) -> Self {
         let mut machine = Machine::read_from(&Roots::below(root));
         let topology = Topology::read(root);
-        if !root.exists("/proc/self/status")
-            && let Ok(topology) = &topology
-        {
+        let mut allowed = Ok(());
+        if !root.exists("/proc/self/status") {
             // Not the CPUs of the machine that reads another's files.
-            machine.cores_allowed = topology.cpus.iter().map(|cpu| cpu.id).collect();
+            match &topology {
+                Ok(topology) => {
+                    machine.cores_allowed = topology.cpus.iter().map(|cpu| cpu.id).collect();
+                }
+                Err(absent) => allowed = Err(absent.clone()),
+            }
         }
         let nics = Nics::read(root);
-        let none = Profile::none();
-        let profile = profile.unwrap_or(&none);
-        let map = topology.clone().map(|topology| {
-            let node = nics.as_ref().ok().and_then(|nics| nics.real.first()?.node);
-            profile.place_shards(&topology, &machine, node, Some(target.shards))
+        let map = allowed.and_then(|()| {
+            profile::place(profile, &topology, &machine, &nics, Some(target.shards))
         });
         let container = Container::detect(root);
-        Self { root, target, measured, machine, topology, nics, container, map }
+        let has_profile = profile.is_some();
+        Self { root, target, measured, machine, topology, nics, container, map, has_profile }
     }
 
     /// The memory that counts: the machine's, or the cgroup's limit.

@@ -9,9 +9,11 @@
 
 mod draw;
 mod map;
+mod place;
 
 pub use draw::draw;
 pub use map::CoreMap;
+pub use place::{place, place_at};
 
 use serde::Deserialize;
 use std::fmt::Write;
@@ -55,20 +57,6 @@ impl Profile {
     pub fn named(name: &str) -> Option<Self> {
         let (_, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
         Some(Self::parse(text).expect("the embedded profiles are valid; a test parses them"))
-    }
-
-    /// What a server without a profile does: shards on every core, everything else anywhere.
-    pub fn none() -> Self {
-        let cores = Cores {
-            reserve_from: 0,
-            whole_cores: false,
-            fast_only: false,
-            control: 0,
-            storage: 0,
-            irq_one_in: 0,
-        };
-        let summary = "a shard on each core, everything else anywhere".to_owned();
-        Self { name: "none".to_owned(), summary, cores, config: toml::Table::new() }
     }
 
     /// The names of those embedded.

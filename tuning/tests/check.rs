@@ -166,6 +166,55 @@ fn what_is_wrong_with_each_machine_is_found() {
     check("single", "advice.in_force", Warning);
 }
 
+/// A machine of four cores with two threads each, siblings next to each other.
+const SIBLINGS: &str = "=== /proc/self/status
+Cpus_allowed_list:\t0-7
+=== /sys/devices/system/cpu/online
+0-7
+=== /sys/devices/system/cpu/cpu{0..1}/topology/thread_siblings_list
+0-1
+=== /sys/devices/system/cpu/cpu{2..3}/topology/thread_siblings_list
+2-3
+=== /sys/devices/system/cpu/cpu{4..5}/topology/thread_siblings_list
+4-5
+=== /sys/devices/system/cpu/cpu{6..7}/topology/thread_siblings_list
+6-7
+";
+
+/// A machine given as its text, for so many shards.
+fn look(tree: &Tree, shards: u32, profile: Option<&Profile>) -> Vec<Finding> {
+    let (root, target) = (tree.root(), Target::new(10_000, shards));
+    check::run(&Context::read(&root, &target, &Measured::nothing("not measured"), profile))
+}
+
+/// The finding of a check.
+fn of<'a>(findings: &'a [Finding], id: &str) -> &'a Finding {
+    findings.iter().find(|finding| finding.id == id).unwrap()
+}
+
+/// Without a profile the server takes the CPUs in order; where that is bad, a profile is advised.
+#[test]
+fn without_a_profile_shards_are_where_the_server_puts_them() {
+    let tree = Tree::of(SIBLINGS);
+    let found = look(&tree, 2, None);
+    assert_eq!(of(&found, "cores.shards").current, "2 CPUs (0-1)");
+    let siblings = of(&found, "cores.siblings");
+    assert_eq!(siblings.current, "2 shards on 1 cores");
+    assert_eq!(siblings.severity, Severity::Warning);
+    assert!(siblings.fix.contains("--profile large"), "{siblings:?}");
+    // What is advised is right.
+    let found = look(&tree, 2, Profile::named("large").as_ref());
+    assert_eq!(of(&found, "cores.siblings").severity, Severity::Ok);
+    // More shards than cores share them, whatever one does.
+    assert_eq!(of(&look(&tree, 8, None), "cores.siblings").severity, Severity::Info);
+    // A narrower affinity is the server's, too.
+    let narrow = Tree::of(&SIBLINGS.replace("\t0-7", "\t3,5-6"));
+    assert_eq!(of(&look(&narrow, 2, None), "cores.shards").current, "2 CPUs (3,5)");
+    let four = look(&narrow, 4, None);
+    assert_eq!(of(&four, "cores.shards").current, "3 CPUs (3,5-6)");
+    assert_eq!(of(&four, "cores.shards").severity, Severity::Warning);
+}
+
 #[test]
 fn what_belongs_to_the_host_is_said_in_a_container_only() {
     for name in MACHINES {
@@ -227,7 +276,7 @@ fn this_machine_is_checked_for_real() {
     let findings = check::run(&context);
     let ids: BTreeSet<&str> = findings.iter().map(|finding| finding.id).collect();
     assert_eq!(ids.len(), checks().count());
-    let of = |id: &str| findings.iter().find(|finding| finding.id == id).unwrap();
+    let of = |id: &str| of(&findings, id);
     // These files are on every Linux that runs tests.
     for id in ["files.nofile_hard", "files.nr_open", "files.file_max", "tcp.somaxconn", "tcp.rmem"]
     {

@@ -159,13 +159,13 @@ impl Server {
         let mut settings = settings(&config, &budget, page)?;
         settings.auth = auth.clone();
         let settings = Arc::new(settings);
-        let at = cores::Pinned::to(map.as_ref().map(|map| map.control.as_slice()));
+        let at = cores::Pinned::to(cores::others(&config, &map.control));
         let key_set = feed.map(|feed| KeySetReader::start(&config.auth, feed)).transpose();
         let key_set = key_set.map_err(|e| BootError::new(e.0, e.1))?;
         let readiness = Arc::new(Readiness::default());
         let shared = Arc::new(Shared::new(shards, Arc::clone(&readiness)));
         drop(at);
-        let at = cores::Pinned::to(map.as_ref().map(|map| map.storage.as_slice()));
+        let at = cores::Pinned::to(cores::others(&config, &map.storage));
         let (store, homes) = Store::open(&config, &budget, &settings, &shared, clock)?;
         drop(at);
         let ports: Vec<_> = (0..shards).map(|_| Arc::new(ControlPort::default())).collect();
@@ -179,7 +179,7 @@ impl Server {
             shared: &shared,
             store: &store,
             clock,
-            cores: cores::of_shards(&machine, map.as_ref()),
+            cores: cores::of_shards(&config, &map),
             drain_time_ms: u64::from(config.drain_time_s) * 1_000,
         };
         let threads = spawn.all(homes, bound, &ports, &slots)?;
@@ -188,6 +188,7 @@ impl Server {
             .map(|(slot, port)| ShardHandle { snapshot: Arc::clone(slot), port: Arc::clone(port) });
         auth::warn_if_open(&config);
         let is_remote = !config.admin_listen.ip().to_canonical().is_loopback();
+        let control = cores::others(&config, &map.control);
         let context = Context {
             admin: AdminAccess { token: admin_token, auth, is_remote },
             config: Arc::new(config),
@@ -198,7 +199,7 @@ impl Server {
             cost: watch,
             operator: drainer.clone(),
         };
-        let at = cores::Pinned::to(map.as_ref().map(|map| map.control.as_slice()));
+        let at = cores::Pinned::to(control);
         let admin = AdminServer::start(context, admin)
             .map_err(|e| BootError::new(format!("admin listener: {e}"), "choose --admin-listen"))?;
         drop(at);

@@ -19,7 +19,7 @@ use tuning::check::{self, Context, Finding, Severity};
 use tuning::container::Container;
 use tuning::nic::Nics;
 use tuning::plan::Plan;
-use tuning::profile::{Profile, draw};
+use tuning::profile::{self, Profile, draw};
 use tuning::root::Root;
 use tuning::target::{Measured, Target, UringProbe};
 use tuning::topology::Topology;
@@ -241,15 +241,16 @@ fn show(args: &ShowArgs) -> Result<u8, Failed> {
     }
     let profile = Profile::load(&args.profile).map_err(config_failed)?;
     let root = Root::system();
-    let topology = Topology::read(&root).map_err(|absent| config_failed(absent.to_string()))?;
-    let nics = Nics::read(&root).ok();
-    let node = nics.as_ref().and_then(|nics| nics.real.first()?.node);
-    let map = profile.place_shards(&topology, &Machine::read(), node, args.shards);
+    let (topology, nics) = (Topology::read(&root), Nics::read(&root));
+    let map = profile::place(Some(&profile), &topology, &Machine::read(), &nics, args.shards);
+    let (map, topology) = map
+        .and_then(|map| topology.map(|topology| (map, topology)))
+        .map_err(|absent| config_failed(absent.to_string()))?;
     if args.json {
         let text = serde_json::to_string_pretty(&map);
         return print(&(text.map_err(|error| config_failed(error.to_string()))? + "\n"), exit::OK);
     }
-    let mut text = format!("{}\n\n{}", profile.summary, draw(&map, &topology, nics.as_ref()));
+    let mut text = format!("{}\n\n{}", profile.summary, draw(&map, &topology, nics.as_ref().ok()));
     if !profile.config.is_empty() {
         text.push_str("\nand these defaults of the configuration:\n");
         for (key, value) in &profile.config {

@@ -2,7 +2,8 @@
 
 use super::{Check, Context, Outcome, Scope, Severity};
 use crate::root::Absent;
-use crate::topology::show;
+use crate::topology::{Topology, show};
+use std::collections::BTreeSet;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -73,14 +74,25 @@ fn siblings(context: &Context) -> Result<Outcome, Absent> {
     if !topology.has_siblings() {
         return Ok(Outcome::ok("one CPU a core", "a core for each shard"));
     }
-    let mut cores: Vec<u32> =
-        cpus.iter().filter_map(|cpu| topology.cpu(*cpu)).map(|cpu| cpu.core).collect();
-    cores.sort_unstable();
-    cores.dedup();
-    let shown = format!("{} shards on {} cores", cpus.len(), cores.len());
-    let met = cores.len() >= cpus.len();
-    Ok(Outcome::when(met, Severity::Info, shown, "a core for each shard, for the evenest latency")
+    let cores = cores_of(topology, cpus);
+    let shown = format!("{} shards on {cores} cores", cpus.len());
+    let met = cores >= cpus.len();
+    let required = "a core for each shard, for the evenest latency";
+    // Shards in the order of the CPUs, with cores left over, is nobody's wish.
+    let there = cores_of(topology, &context.machine.cores_allowed);
+    if !context.has_profile && there >= cpus.len() {
+        return Ok(Outcome::when(met, Severity::Warning, shown, required).fix(
+            "--profile large: a core for each shard; without a profile shards take the CPUs in order",
+        ));
+    }
+    Ok(Outcome::when(met, Severity::Info, shown, required)
         .fix("--profile large takes whole cores; edge and ingest-heavy share them on purpose"))
+}
+
+/// On how many physical cores these CPUs are.
+fn cores_of(topology: &Topology, cpus: &[u32]) -> usize {
+    let cores = cpus.iter().filter_map(|cpu| topology.cpu(*cpu)).map(|cpu| cpu.core);
+    cores.collect::<BTreeSet<_>>().len()
 }
 
 fn hybrid(context: &Context) -> Result<Outcome, Absent> {
@@ -128,8 +140,12 @@ fn numa(context: &Context) -> Result<Outcome, Absent> {
     // More shards than the node has CPUs: some are far, whatever one does.
     let required = format!("node {node} first ({near} CPUs)");
     let severity = if cpus.len() <= near { Severity::Warning } else { Severity::Info };
-    Ok(Outcome::when(far.is_empty(), severity, shown, required).fix(
-        "a server for each node, each with its own network interface, or fewer shards; at this size \
-         the cost is a few per cent",
-    ))
+    let fix = match context.has_profile {
+        true => "",
+        false => "a profile (`shardcast tune profile list`) takes the near CPUs first; else ",
+    };
+    Ok(Outcome::when(far.is_empty(), severity, shown, required).fix(format!(
+        "{fix}a server for each node, each with its own network interface, or fewer shards; at this \
+         size the cost is a few per cent"
+    )))
 }
