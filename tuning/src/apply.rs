@@ -4,12 +4,16 @@
 //! - Before anything is written, what it replaces is on disk in the undo file, synced. A crash at
 //!   any point leaves a file from which `undo` restores what was there at the very first.
 //! - Check, act, check again: a step whose file no longer says what the plan saw is left alone; a
-//!   write that the kernel took but did not follow is reported.
+//!   write that the kernel took but did not follow is reported. What it says then is what the undo
+//!   file has: the kernel rounds some numbers, and `undo` must know its own value again. What was
+//!   not changed in the end has no record.
 //! - Nothing but files that a plan can name (see `paths`) is ever written, and those only if they
 //!   are there. An undo file that is not understood, or that others can write to (see `undo_file`),
 //!   is not touched, and no step is done over it.
 //! - Applying twice changes nothing the second time. `undo` restores a value only where it is still
-//!   the one that `apply` wrote: who changed it since knows better.
+//!   the one that `apply` wrote: who changed it since knows better. A record is forgotten only when
+//!   its file was seen; what is away for now is restored by a later `undo`.
+//! - A dry run asks for every right that the run needs, and says what the run would.
 //!
 //! Deliberately absent: anything that lasts over a restart (that is `render`), any write to files
 //! of the distribution or of a person.
@@ -17,9 +21,12 @@
 mod paths;
 mod undo_file;
 
+use crate::parse;
 use crate::plan::{Plan, Step, same_value};
 use crate::root::{Absent, Root};
 use paths::is_ours;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -68,6 +75,8 @@ pub enum Done {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub lines: Vec<(String, Done)>,
+    /// Something was changed, and the undo file has what it replaced.
+    pub changed: bool,
 }
 
 impl Outcome {
@@ -91,10 +100,22 @@ impl Outcome {
     }
 }
 
+/// Writes a value into a file of the kernel. Tests put a kernel of their own in its place.
+pub type Write<'a> = &'a dyn Fn(&Path, &str) -> io::Result<()>;
+
 /// Does what the plan says. With `dry`, writes nothing and says what it would do.
 pub fn apply(root: &Root, plan: &Plan, undo_file: &Path, dry: bool) -> Result<Outcome, String> {
-    let known = Place::open(undo_file)?.map(|place| place.read()).transpose()?.flatten();
-    let mut undo = known.unwrap_or_else(UndoFile::empty);
+    apply_by(root, plan, undo_file, dry, &write_file)
+}
+
+/// The same, with another way to write.
+pub fn apply_by(
+    root: &Root,
+    plan: &Plan,
+    undo_file: &Path,
+    dry: bool,
+    write: Write,
+) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let mut steps = Vec::new();
     for step in &plan.steps {
@@ -103,19 +124,45 @@ pub fn apply(root: &Root, plan: &Plan, undo_file: &Path, dry: bool) -> Result<Ou
             Err(done) => outcome.lines.push((step.line(), done)),
         }
     }
-    if dry {
-        outcome.lines.extend(steps.iter().map(|(step, _)| (step.line(), Done::Changed)));
+    if steps.is_empty() {
         return Ok(outcome);
     }
-    if !steps.is_empty() {
-        undo.remember(steps.iter().map(|(_, record)| record));
-        let written = Place::make(undo_file)?.write(&undo);
-        written.map_err(|error| format!("nothing was changed: {error}"))?;
+    let known = Place::open(undo_file).and_then(|place| place.map_or(Ok(None), |at| at.read()));
+    let known = known.map_err(|error| not_done(&error, &steps))?;
+    if dry {
+        Place::check(undo_file).map_err(|error| not_done(&error, &steps))?;
+        for (step, record) in &steps {
+            let done = may_write(root, &record.path).err().unwrap_or(Done::Changed);
+            outcome.changed |= done == Done::Changed;
+            outcome.lines.push((step.line(), done));
+        }
+        return Ok(outcome);
     }
-    for (step, record) in steps {
-        outcome.lines.push((step.line(), write_value(root, &record.path, &record.after)));
+    let mut undo = known.clone().unwrap_or_else(UndoFile::empty);
+    undo.remember(steps.iter().map(|(_, record)| record));
+    let place = Place::make(undo_file).and_then(|place| {
+        place.write(&undo).map_err(|error| format!("nothing was changed: {error}"))?;
+        Ok(place)
+    });
+    let place = place.map_err(|error| not_done(&error, &steps))?;
+    let written = undo.clone();
+    for (step, record) in &steps {
+        let done = write_value(root, &record.path, &record.after, write);
+        outcome.lines.push((step.line(), done));
+        outcome.changed |= undo.settle(root, record, known.as_ref());
+    }
+    if undo != written
+        && let Err(error) = place.replace_or_remove(&undo)
+    {
+        outcome.lines.push((place.line(), Done::Failed(error)));
     }
     Ok(outcome)
+}
+
+/// Why nothing was done, and what that leaves undone.
+fn not_done(error: &str, steps: &[(&Step, Record)]) -> String {
+    let lines: String = steps.iter().map(|(step, _)| format!("\n    {}", step.line())).collect();
+    format!("{error}\nnot done:{lines}")
 }
 
 /// What may be written and is still as the plan saw it.
@@ -134,7 +181,7 @@ fn examine(root: &Root, step: &Step) -> Result<Record, Done> {
             _ => absent.to_string(),
         })
     })?;
-    if same_value(&now, after) {
+    if same_value(&path, &now, after) {
         return Err(Done::Already);
     }
     if step.before.as_deref() != Some(now.as_str()) {
@@ -142,28 +189,40 @@ fn examine(root: &Root, step: &Step) -> Result<Record, Done> {
             "it says `{now}` now: somebody changed it; run plan again"
         )));
     }
-    // A choice is shown with all there are; what is restored is the one that was chosen.
-    let before = match crate::parse::chosen(&now) {
-        Some(chosen) if now.contains('[') => chosen.to_owned(),
-        _ => now,
-    };
-    Ok(Record { path, before, after: after.to_owned() })
+    Ok(Record { path, before: restorable(now), after: after.to_owned() })
+}
+
+/// A choice is shown with all there are; what is restored is the one that was chosen.
+fn restorable(shown: String) -> String {
+    match parse::chosen(&shown) {
+        Some(chosen) if shown.contains('[') => chosen.to_owned(),
+        _ => shown,
+    }
 }
 
 /// Writes and reads again.
-fn write_value(root: &Root, path: &str, value: &str) -> Done {
-    let written = OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(root.path(path))
-        .and_then(|mut file| file.write_all(format!("{value}\n").as_bytes()));
-    if let Err(error) = written {
+fn write_value(root: &Root, path: &str, value: &str, write: Write) -> Done {
+    if let Err(error) = write(&root.path(path), value) {
         return Done::Failed(refusal(&error));
     }
     match root.text(path) {
-        Ok(now) if same_value(&now, value) => Done::Changed,
+        Ok(now) if same_value(path, &now, value) => Done::Changed,
         Ok(now) => Done::Failed(format!("the kernel took it and says `{now}`")),
         Err(absent) => Done::Failed(absent.to_string()),
+    }
+}
+
+fn write_file(path: &Path, value: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
+    file.write_all(format!("{value}\n").as_bytes())
+}
+
+/// Whether a write would be refused before the kernel looks at the value.
+fn may_write(root: &Root, path: &str) -> Result<(), Done> {
+    match accessat(CWD, root.path(path), Access::WRITE_OK, AtFlags::EACCESS) {
+        // A kernel that cannot say is asked by the write.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(error) => Err(Done::Failed(refusal(&error.into()))),
     }
 }
 
@@ -183,43 +242,57 @@ fn refusal(error: &io::Error) -> String {
 
 /// Restores what `apply` replaced, the last first. The undo file goes when nothing is left in it.
 pub fn undo(root: &Root, undo_file: &Path, dry: bool) -> Result<Outcome, String> {
+    undo_by(root, undo_file, dry, &write_file)
+}
+
+/// The same, with another way to write.
+pub fn undo_by(root: &Root, undo_file: &Path, dry: bool, write: Write) -> Result<Outcome, String> {
     let mut outcome = Outcome::default();
     let Some(place) = Place::open(undo_file)? else { return Ok(outcome) };
     let Some(mut file) = place.read()? else { return Ok(outcome) };
     let mut kept = Vec::new();
     for record in file.records.iter().rev() {
         let line = format!("{}: {} -> {}", record.path, record.after, record.before);
-        let done = restore(root, record, dry);
-        // What failed can be tried again; what somebody changed is theirs now.
-        if matches!(done, Done::Failed(_)) {
+        let (done, settled) = match restore(root, record) {
+            Ok(()) if dry => (may_write(root, &record.path).err().unwrap_or(Done::Changed), false),
+            Ok(()) => {
+                let done = write_value(root, &record.path, &record.before, write);
+                let settled = done == Done::Changed;
+                (done, settled)
+            }
+            Err(left) => left,
+        };
+        outcome.changed |= done == Done::Changed;
+        if !settled {
             kept.insert(0, record.clone());
         }
         outcome.lines.push((line, done));
     }
-    if !dry && kept.is_empty() {
-        place.remove()?;
-    } else if !dry {
+    if !dry {
         file.records = kept;
-        place.write(&file)?;
+        place.replace_or_remove(&file)?;
     }
     Ok(outcome)
 }
 
-fn restore(root: &Root, record: &Record, dry: bool) -> Done {
+/// Whether this is to be restored; if not, why, and whether that settles it.
+fn restore(root: &Root, record: &Record) -> Result<(), (Done, bool)> {
     if !is_ours(&record.path) {
-        return Done::Left("not a file that is changed here".to_owned());
+        return Err((Done::Left("not a file that is changed here".to_owned()), false));
     }
-    let now = match root.text(&record.path) {
-        Ok(now) => now,
-        Err(absent) => return Done::Left(absent.to_string()),
-    };
-    if same_value(&now, &record.before) {
-        return Done::Already;
+    let now = root.text(&record.path).map_err(|absent| {
+        let why = format!("{absent}: the undo file keeps what it was, for when it is back");
+        (Done::Left(why), false)
+    })?;
+    if same_value(&record.path, &now, &record.before) {
+        return Err((Done::Already, true));
     }
-    if !same_value(&now, &record.after) {
-        return Done::Left(format!("it says `{now}` now: somebody changed it since"));
+    // What somebody changed is theirs now.
+    if !same_value(&record.path, &now, &record.after) {
+        let why = format!("it says `{now}` now: somebody changed it since");
+        return Err((Done::Left(why), true));
     }
-    if dry { Done::Changed } else { write_value(root, &record.path, &record.before) }
+    Ok(())
 }
 
 impl UndoFile {
@@ -229,13 +302,35 @@ impl UndoFile {
         for record in records {
             match self.records.iter_mut().find(|known| known.path == record.path) {
                 // Somebody put something else there meanwhile: that is what to go back to.
-                Some(known) if !same_value(&known.after, &record.before) => {
+                Some(known) if !same_value(&known.path, &known.after, &record.before) => {
                     *known = record.clone();
                 }
                 Some(known) => known.after.clone_from(&record.after),
                 None => self.records.push(record.clone()),
             }
         }
+    }
+
+    /// After the write: the record has what the kernel says now, or is as it was before where
+    /// nothing changed. True if something did.
+    fn settle(&mut self, root: &Root, tried: &Record, known: Option<&Self>) -> bool {
+        let path = &tried.path;
+        let Ok(now) = root.text(path) else { return true };
+        let Some(at) = self.records.iter().position(|record| record.path == *path) else {
+            return false;
+        };
+        if !same_value(path, &now, &tried.before) {
+            if !same_value(path, &now, &tried.after) {
+                self.records[at].after = restorable(now);
+            }
+            return true;
+        }
+        let before = known.and_then(|file| file.records.iter().find(|known| known.path == *path));
+        match before {
+            Some(before) => self.records[at] = before.clone(),
+            None => drop(self.records.remove(at)),
+        }
+        false
     }
 }
 

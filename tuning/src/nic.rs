@@ -88,7 +88,7 @@ fn irqs(root: &Root, name: &str, interrupts: &[(u32, String)]) -> Vec<Irq> {
         .unwrap_or_default();
     let numbers: Vec<u32> = of_device.iter().filter_map(|irq| irq.parse().ok()).collect();
     let ours = interrupts.iter().filter(|(number, action)| {
-        let own = numbers.contains(number) || (numbers.is_empty() && action.contains(name));
+        let own = numbers.contains(number) || (numbers.is_empty() && names(action, name));
         own && !NOT_QUEUES.iter().any(|word| action.contains(word))
     });
     ours.map(|(number, action)| Irq {
@@ -99,8 +99,19 @@ fn irqs(root: &Root, name: &str, interrupts: &[(u32, String)]) -> Vec<Irq> {
     .collect()
 }
 
+/// Whether the name of an interrupt has the interface's name as a word of its own: `eth10-rx-0` is
+/// not of `eth1`.
+fn names(action: &str, name: &str) -> bool {
+    let apart = |c: Option<char>| c.is_none_or(|c| !c.is_ascii_alphanumeric());
+    action.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&action[..at], &action[at + name.len()..]);
+        apart(before.chars().next_back()) && apart(after.chars().next())
+    })
+}
+
 /// Parts of the names of interrupts that a device has besides its queues.
-const NOT_QUEUES: &[&str] = &["config", "async", "mgmt", "fdir", "cmd", "event", "control"];
+const NOT_QUEUES: &[&str] =
+    &["config", "async", "mgmt", "mgmnt", "fdir", "cmd", "event", "control"];
 
 /// Number and name of each line of `/proc/interrupts`; the name is its last word.
 fn interrupts(text: &str) -> Vec<(u32, String)> {
@@ -109,4 +120,53 @@ fn interrupts(text: &str) -> Vec<(u32, String)> {
         Some((number.parse().ok()?, rest.split_whitespace().next_back()?.to_owned()))
     };
     text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_are_of_the_interface_that_they_name() {
+        let check = |action: &str, name: &str, own: bool| {
+            assert_eq!(names(action, name), own, "{action} {name}");
+        };
+        check("eth1", "eth1", true);
+        check("eth1-rx-0", "eth1", true);
+        check("ice-eth1-TxRx-3", "eth1", true);
+        check("eth10-rx-0", "eth1", false);
+        check("xeth1-rx-0", "eth1", false);
+        check("eth10-eth1", "eth1", true);
+        check("virtio0-input.0", "eth1", false);
+        check("eth1.100-rx-0", "eth1", true);
+    }
+
+    #[test]
+    fn only_interrupts_of_queues_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path());
+        let put = |path: &str, text: &str| {
+            let path = root.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put(
+            "/proc/interrupts",
+            "  30: 1 PCI-MSI 0-edge ena-mgmnt@pci:0000:00:05.0\n\
+             \x20 31: 1 PCI-MSI 1-edge eth1-Tx-Rx-0\n\
+             \x20 32: 1 PCI-MSI 2-edge gve-mgmnt-blk@pci:0000:00:04.0\n\
+             \x20 33: 1 PCI-MSI 3-edge eth10-Tx-Rx-0\n",
+        );
+        put("/sys/class/net/eth1/operstate", "up\n");
+        put("/sys/class/net/eth1/device/vendor", "0x1d0f\n");
+        let numbers = |root: &Root| -> Vec<u32> {
+            Nics::read(root).unwrap().real[0].irqs.iter().map(|irq| irq.number).collect()
+        };
+        // By name alone, and by the device's own list.
+        assert_eq!(numbers(&root), [31]);
+        for irq in [30, 31, 32] {
+            put(&format!("/sys/class/net/eth1/device/msi_irqs/{irq}"), "msix\n");
+        }
+        assert_eq!(numbers(&root), [31]);
+    }
 }

@@ -5,6 +5,7 @@
 
 use crate::action::Action;
 use crate::check::{Finding, Severity};
+use crate::parse;
 use crate::root::Root;
 use std::fmt::Write;
 
@@ -47,11 +48,11 @@ impl Plan {
     }
 
     fn add(&mut self, finding: &Finding, action: &Action, root: &Root) {
-        let path = action.path();
-        let before = path.as_deref().and_then(|path| root.text(path).ok());
+        let Some(path) = action.path() else { return };
+        let before = root.text(&path).ok();
         let same = matches!((&before, action.value()), (Some(before), Some(value))
-            if same_value(before, value));
-        let known = self.steps.iter().any(|step| step.action.path() == path);
+            if same_value(&path, before, value));
+        let known = self.steps.iter().any(|step| step.action.path().as_ref() == Some(&path));
         if !same && !known {
             let (id, action) = (finding.id, action.clone());
             let only_on_host = finding.only_on_host;
@@ -103,20 +104,45 @@ fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a file of the kernel that shows `shown` has the value `value`: white space, brackets
-/// round a choice and leading zeros of a mask are the kernel's manner of speaking.
-pub fn same_value(shown: &str, value: &str) -> bool {
-    let (shown, value) = (plain(shown), plain(value));
-    if shown == value || crate::parse::chosen(&shown) == Some(&value) {
-        return true;
+/// How the kernel means what a file says. The same text is another value in another kind of file:
+/// `0,32` is two CPUs as a list and CPU 5 and 1 as a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// CPUs as a hexadecimal mask: leading zeros and the commas between words say nothing.
+    Mask,
+    /// Numbers as a list: `0-1` and `0,1` are the same.
+    List,
+    /// Numbers or words, one of which may be the chosen one, in brackets.
+    Words,
+}
+
+impl Kind {
+    /// That of a file, by its name.
+    pub(crate) fn of(path: &str) -> Self {
+        match path.rsplit('/').next().unwrap_or_default() {
+            "rps_cpus" | "xps_cpus" => Self::Mask,
+            "smp_affinity_list" | "ip_local_reserved_ports" => Self::List,
+            _ => Self::Words,
+        }
     }
-    let mask = |text: &str| {
-        let digits: String = text.split(',').collect();
-        let hex = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit());
-        hex.then(|| digits.trim_start_matches('0').to_owned())
+}
+
+/// Whether the file of the kernel at `path`, which shows `shown`, has the value `value`.
+pub fn same_value(path: &str, shown: &str, value: &str) -> bool {
+    let (shown, value) = (plain(shown), plain(value));
+    let read = match Kind::of(path) {
+        _ if shown == value => return true,
+        Kind::Words => return parse::chosen(&shown) == Some(&value),
+        Kind::Mask => parse::mask_cpus,
+        Kind::List => parse::cpu_list,
     };
-    // Decimal numbers have no leading zeros, so they are only the same if they are equal.
-    mask(&shown).is_some_and(|shown| Some(shown) == mask(&value))
+    let sorted = |text: &str| {
+        let mut numbers = read(text)?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        Some(numbers)
+    };
+    sorted(&shown).is_some_and(|shown| Some(shown) == sorted(&value))
 }
 
 #[cfg(test)]
@@ -125,17 +151,28 @@ mod tests {
 
     #[test]
     fn values_are_compared_as_the_kernel_means_them() {
-        let check = |shown: &str, value: &str, same: bool| {
-            assert_eq!(same_value(shown, value), same, "{shown:?} {value:?}");
+        let check = |path: &str, shown: &str, value: &str, same: bool| {
+            assert_eq!(same_value(path, shown, value), same, "{path}: {shown:?} {value:?}");
         };
-        check("4096", "4096", true);
-        check("4096\t131072\t6291456", "4096 131072 6291456", true);
-        check("none [mq-deadline] kyber bfq", "mq-deadline", true);
-        check("none [mq-deadline] kyber bfq", "none", false);
-        check("00000000,0000000f", "f", true);
-        check("0", "0", true);
-        check("10", "100", false);
-        check("0-3", "0-1", false);
-        check("", "0", false);
+        let (number, disk) = ("/proc/sys/net/core/somaxconn", "/sys/dev/block/8:1/queue/scheduler");
+        check(number, "4096", "4096", true);
+        check(number, "10", "100", false);
+        check(number, "10", "010", false);
+        check(number, "", "0", false);
+        check("/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t62914", "4096 131072 62914", true);
+        check(disk, "none [mq-deadline] kyber bfq", "mq-deadline", true);
+        check(disk, "none [mq-deadline] kyber bfq", "none", false);
+        let mask = "/sys/class/net/eth0/queues/rx-0/rps_cpus";
+        check(mask, "00000000,0000000f", "f", true);
+        check(mask, "00", "0", true);
+        check(mask, "12", "1,00000002", false);
+        check(mask, "f0", "f", false);
+        let list = "/proc/irq/9/smp_affinity_list";
+        check(list, "32", "32", true);
+        check(list, "0,32", "32", false);
+        check(list, "1,2", "12", false);
+        check(list, "1-2", "1,2", true);
+        check(list, "0-3", "0-1", false);
+        check("/proc/sys/net/ipv4/ip_local_reserved_ports", "8000-8001", "8001,8000", true);
     }
 }

@@ -120,6 +120,20 @@ impl Root {
         Ok(names)
     }
 
+    /// For what a kernel may be without: `None` where it is missing although `folder`, in which or
+    /// below which it would be, shows what it has. A folder that is not there, cannot be listed or
+    /// is empty (so do containers hide one) says nothing.
+    pub fn optional<T>(&self, read: Result<T, Absent>, folder: &str) -> Result<Option<T>, Absent> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(Absent::Missing { path }) => match self.list(folder) {
+                Ok(names) if !names.is_empty() => Ok(None),
+                _ => Err(Absent::Missing { path }),
+            },
+            Err(absent) => Err(absent),
+        }
+    }
+
     /// True if there is something at `path`.
     pub fn exists(&self, path: &str) -> bool {
         self.path(path).exists()

@@ -5,7 +5,8 @@ mod common;
 use common::Tree;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use tuning::check::{self, Context, Finding, Severity, checks};
 use tuning::plan::{Plan, Step};
@@ -319,27 +320,71 @@ fn ids_are_unique_and_every_check_says_why() {
     }
 }
 
-/// What is planned is what makes it right: after writing the plan's values into the tree, a second
-/// look finds nothing left to write.
-#[test]
-fn a_plan_meets_the_requirements_it_was_made_for() {
-    for name in MACHINES {
-        let tree = Tree::named(name);
-        let root = tree.root();
-        let (target, mut measured, profile) = asked(name);
-        measured.ethtool = tree.ethtool();
-        let look = || check::run(&Context::read(&root, &target, &measured, profile.as_ref()));
-        let plan = Plan::of(&look(), &root);
-        for step in &plan.steps {
-            let path = root.path(&step.action.path().unwrap());
-            // A file that is not there (hidden from a container) stays so.
-            if path.exists() {
-                std::fs::write(&path, step.action.value().unwrap()).unwrap();
-            }
+/// Every file of a tree with what it says; links as what they point to.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_symlink() {
+            found.insert(path.clone(), path.read_link().unwrap().into_os_string().into_vec());
+        } else if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path.clone(), std::fs::read(&path).unwrap());
         }
-        let left = Plan::of(&look(), &root).steps;
-        let left: Vec<_> = left.iter().filter(|step| step.before.is_some()).collect();
-        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    found
+}
+
+/// What is planned is what makes it right, with however many shards and whichever profile: after
+/// `apply` what was planned is as it should be, a second `apply` has nothing to do, and `undo`
+/// brings back every byte.
+#[test]
+fn what_is_applied_meets_what_was_required_and_is_undone() {
+    let profiles = [None, Profile::named("small"), Profile::named("large"), Profile::named("edge")];
+    let cases =
+        MACHINES.iter().flat_map(|name| profiles.iter().map(move |profile| (*name, profile)));
+    for (name, profile) in cases {
+        let tree = Tree::named(name);
+        let state = tempfile::tempdir().unwrap();
+        let undo_file = state.path().join("own/undo.json");
+        let root = tree.root();
+        let first = files(&root.path("/"));
+        for shards in [1, 3, 8, 64] {
+            let (mut target, mut measured, _) = asked(name);
+            target.shards = shards;
+            measured.ethtool = tree.ethtool();
+            let look = || check::run(&Context::read(&root, &target, &measured, profile.as_ref()));
+            let case = format!("{name}, {:?}, {shards} shards", profile.as_ref().map(|p| &p.name));
+            let plan = Plan::of(&look(), &root);
+            let outcome =
+                tuning::apply::apply_by(&root, &plan, &undo_file, false, &common::kernel).unwrap();
+            assert!(outcome.is_whole(), "{case}: {outcome:?}");
+            let after = look();
+            for step in &plan.steps {
+                let finding = of(&after, step.id);
+                // A setting that only a person may decide on stays in the same line.
+                let key = match &step.action {
+                    tuning::action::Action::Sysctl { key, .. } => key.as_str(),
+                    _ => "",
+                };
+                let met = finding.severity == Severity::Ok
+                    || step.id == "advice.in_force" && !finding.current.contains(key);
+                assert!(met, "{case}: {finding:?}");
+            }
+            assert_eq!(Plan::of(&after, &root).steps, [], "{case}");
+            let again =
+                tuning::apply::apply_by(&root, &plan, &undo_file, false, &common::kernel).unwrap();
+            assert!(!again.changed && again.is_whole(), "{case}: {again:?}");
+        }
+        // One `undo` takes back what all of them did.
+        let undone = tuning::apply::undo_by(&root, &undo_file, false, &common::kernel).unwrap();
+        assert!(undone.is_whole(), "{name}: {undone:?}");
+        assert!(!undo_file.exists());
+        for (path, now) in files(&root.path("/")) {
+            let (now, before) = (String::from_utf8_lossy(&now), &first[&path]);
+            assert_eq!(now, String::from_utf8_lossy(before), "{name}: {}", path.display());
+        }
     }
 }
 
@@ -362,6 +407,109 @@ fn every_file_that_a_check_names_is_one_that_apply_writes() {
         }
     }
     assert!(seen.len() > 20, "{seen:?}");
+}
+
+/// A list of CPUs is no mask: an interrupt on CPU 0 and 60 is not one on CPU 60 alone.
+#[test]
+fn an_interrupt_on_several_cpus_is_moved_to_its_own() {
+    let tree = Tree::named("metal");
+    let root = tree.root();
+    std::fs::write(root.path("/proc/irq/201/smp_affinity_list"), "0,60\n").unwrap();
+    std::fs::write(root.path("/proc/irq/202/smp_affinity_list"), "61\n").unwrap();
+    let (target, measured, profile) = asked("metal");
+    let findings = check::run(&Context::read(&root, &target, &measured, profile.as_ref()));
+    assert!(of(&findings, "nic.irq_affinity").current.contains("3 of 4 elsewhere (201 on 0,60"));
+    let lines = Plan::of(&findings, &root).text();
+    assert!(lines.contains("/proc/irq/201/smp_affinity_list: 0,60 -> 60\n"), "{lines}");
+    assert!(!lines.contains("/proc/irq/202/"), "{lines}");
+}
+
+/// Packets are steered to shards' CPUs and on to the one that reads them; one without the other is
+/// said, and what is there already is never made less.
+#[test]
+fn receive_steering_is_whole_or_said() {
+    let tree = Tree::named("cloud");
+    let root = tree.root();
+    let put = |path: &str, text: &str| std::fs::write(root.path(path), text).unwrap();
+    let (target, measured, _) = asked("cloud");
+    let look = || check::run(&Context::read(&root, &target, &measured, None));
+    let queue = |index: u32, name: &str, text: &str| {
+        put(&format!("/sys/class/net/eth0/queues/rx-{index}/{name}"), text);
+    };
+    for index in 0..2 {
+        queue(index, "rps_cpus", "ff\n");
+    }
+    put("/proc/sys/net/core/rps_sock_flow_entries", "65536\n");
+    let findings = look();
+    let rps = of(&findings, "nic.rps");
+    assert_eq!(rps.severity, Severity::Warning, "{rps:?}");
+    assert_eq!(rps.current, "eth0: CPU 0-7, 0 flows a queue, 65,536 in all");
+    let plan = Plan::of(&findings, &root).text();
+    assert!(!plan.contains("rps_sock_flow_entries"), "{plan}");
+    assert!(plan.contains("rx-1/rps_flow_cnt: 0 -> 16384\n"), "{plan}");
+    queue(0, "rps_flow_cnt", "16384\n");
+    queue(1, "rps_flow_cnt", "32768\n");
+    assert_eq!(of(&look(), "nic.rps").severity, Severity::Ok);
+    queue(1, "rps_flow_cnt", "8192\n");
+    let plan = Plan::of(&look(), &root).text();
+    assert!(plan.contains("rx-1/rps_flow_cnt: 8192 -> 16384\n"), "{plan}");
+    assert!(!plan.contains("rx-0/rps_flow_cnt"), "{plan}");
+}
+
+/// The kernel rounds to powers of two, so that is what is asked for.
+#[test]
+fn flows_are_powers_of_two_with_any_number_of_queues() {
+    for queues in 1..=12 {
+        let tree = Tree::of(&format!(
+            "{SIBLINGS}=== /sys/class/net/eth0/device/vendor
+x
+=== /sys/class/net/eth0/queues/rx-{{1..{queues}}}/rps_cpus
+0
+=== /sys/class/net/eth0/queues/rx-{{1..{queues}}}/rps_flow_cnt
+0
+=== /proc/sys/net/core/rps_sock_flow_entries
+0
+"
+        ));
+        let root = tree.root();
+        // The kernel counts from zero.
+        for index in 0..queues {
+            let folder = root.path("/sys/class/net/eth0/queues");
+            std::fs::rename(
+                folder.join(format!("rx-{}", index + 1)),
+                folder.join(format!("rx-{index}")),
+            )
+            .unwrap();
+        }
+        let findings = look(&tree, 16, None);
+        let steps = Plan::of(&findings, &root).steps;
+        let flows = steps.iter().filter(|step| step.line().contains("flow"));
+        let values: Vec<u64> =
+            flows.map(|step| step.action.value().unwrap().parse().unwrap()).collect();
+        assert_eq!(values.len(), queues + 1, "{:?}", of(&findings, "nic.rps"));
+        assert!(values.iter().all(|value| value.is_power_of_two()), "{queues}: {values:?}");
+    }
+}
+
+/// What is to be typed works where several files are meant: a shell refuses to write to several at
+/// once.
+#[test]
+fn advice_for_several_queues_can_be_typed() {
+    let tree = Tree::named("cloud");
+    let root = tree.root();
+    let (target, measured, _) = asked("cloud");
+    let findings = check::run(&Context::read(&root, &target, &measured, None));
+    let fix = &of(&findings, "nic.rps").fix;
+    let (_, command) = fix.split_once("; ").unwrap();
+    let inside = root.path("/sys/class");
+    let command = command.replace("/sys/class", inside.to_str().unwrap());
+    let typed = std::process::Command::new("bash").args(["-euc", &command]).status().unwrap();
+    assert!(typed.success(), "{command}");
+    for queue in ["rx-0", "rx-1"] {
+        let folder = format!("/sys/class/net/eth0/queues/{queue}");
+        assert_eq!(root.text(&format!("{folder}/rps_cpus")).as_deref(), Ok("7f"));
+        assert_eq!(root.text(&format!("{folder}/rps_flow_cnt")).as_deref(), Ok("16384"));
+    }
 }
 
 /// Numbers that no machine can have are answered, not a panic.

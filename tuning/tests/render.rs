@@ -90,6 +90,10 @@ fn systemd_takes_the_unit() {
 #[test]
 fn the_script_passes_shellcheck_and_does_what_it_says() {
     let machine = Machine::metal();
+    // One that is gone by now, and one on two CPUs, which as a mask would be the one wanted.
+    std::fs::remove_file(machine.tree.root().path("/proc/irq/204/smp_affinity_list")).unwrap();
+    let two = machine.tree.root().path("/proc/irq/201/smp_affinity_list");
+    std::fs::write(&two, "0,60\n").unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tune.sh");
     let text = render::script(&machine.subject());
@@ -117,6 +121,7 @@ fn the_script_passes_shellcheck_and_does_what_it_says() {
     assert_eq!((lines(&dry, "would"), lines(&dry, "left")), (there, absent), "{dry}");
     let real = run("");
     assert_eq!((lines(&real, "done"), lines(&real, "left")), (there, absent), "{real}");
+    assert_eq!(std::fs::read_to_string(&two).unwrap(), "60\n");
     let again = run("");
     assert_eq!(lines(&again, "done"), 0, "{again}");
     assert_eq!(lines(&again, "FAILED"), 0, "{again}");

@@ -1,8 +1,8 @@
 //! Which threads run on which cores, where a core profile says so.
 //!
 //! Shards pin themselves; storage and control threads inherit the affinity of the thread that
-//! starts them, which is moved for so long and moved back ([`Pinned`]). Where shards go is decided by
-//! `tuning`, which advises on the same map; without a profile everything else is not moved at all.
+//! starts them, which is moved for so long and moved back ([`Pinned`]). Where shards go is decided
+//! by `tuning`, which advises on the same map; without a profile everything else stays as it is.
 
 use super::BootError;
 use crate::config::Config;

@@ -203,8 +203,10 @@ fn applied(args: &ApplyArgs) -> Result<u8, Failed> {
         println!("nothing to change here");
     } else if args.undo.dry_run {
         println!("(a dry run: nothing was changed)");
-    } else {
+    } else if outcome.changed {
         println!("`shardcast tune undo` takes it back; `shardcast tune render` makes it last");
+    } else {
+        println!("nothing was changed");
     }
     Ok(if outcome.is_whole() { exit::OK } else { WARNINGS })
 }

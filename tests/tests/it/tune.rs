@@ -106,13 +106,13 @@ fn what_is_applied_to_a_network_namespace_is_undone() {
         tune() { "$PROGRAM" tune "$@" --undo-file "$STATE/undo.json"; }
         values() {
             cat /proc/sys/net/core/somaxconn /proc/sys/net/ipv4/tcp_syncookies \
-                /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/tcp_timestamps
+                /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/tcp_window_scaling
         }
         wanted="--connections 2000000 --shards 2 --only tcp.somaxconn --only tcp.syncookies
             --only net.port_range --only advice.in_force"
         echo 200 > /proc/sys/net/core/somaxconn
         echo 0 > /proc/sys/net/ipv4/tcp_syncookies
-        echo 0 > /proc/sys/net/ipv4/tcp_timestamps
+        echo 0 > /proc/sys/net/ipv4/tcp_window_scaling
         echo '1024 65535' > /proc/sys/net/ipv4/ip_local_port_range
         values > "$STATE/first"
         tune apply --dry-run $wanted > "$STATE/dry"
@@ -219,8 +219,8 @@ fn shellcheck() -> String {
     found.display().to_string()
 }
 
-/// With a profile and without one, `serve` pins its shards to the CPUs that `tune` reckons with, also
-/// where affinity leaves it fewer than the machine has.
+/// With a profile and without one, `serve` pins its shards to the CPUs that `tune` reckons with,
+/// also where affinity leaves it fewer than the machine has.
 #[test]
 fn a_server_runs_on_the_map_that_tune_shows() {
     let last = std::thread::available_parallelism().expect("a number").get() - 1;
@@ -299,14 +299,32 @@ fn without_rights_each_line_says_what_it_could_not_do() {
     let state = folder.path().join("state");
     std::fs::create_dir(&state).expect("a folder");
     std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).expect("root gives it away");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
-    command.args(["tune", "apply", "--only", "files.nr_open", "--connections", "4000000000"]);
-    command.arg("--undo-file").arg(state.join("undo.json")).current_dir(folder.path());
-    let output = output(&mut command);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(said.contains("FAILED    fs.nr_open: "), "{said}");
-    assert!(said.contains("no permission: run as root"), "{said}");
+    let apply = |more: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        command.args(["tune", "apply", "--only", "files.nr_open", "--connections", "2000000000"]);
+        let output = output(command.args(more).current_dir(folder.path()));
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let own = state.join("undo.json").display().to_string();
+    // Where the usual undo file cannot be written nothing is tried, and each line is named.
+    let usual: [&[&str]; 2] = [&[], &["--dry-run"]];
+    for flags in usual {
+        let (code, said) = apply(flags);
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+        assert!(said.contains("fs.nr_open: "), "{said}");
+    }
+    // With an undo file of its own each line is tried; a dry run says the same.
+    let own: [&[&str]; 2] = [&["--undo-file", &own], &["--undo-file", &own, "--dry-run"]];
+    for flags in own {
+        let (code, said) = apply(flags);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("FAILED    fs.nr_open: "), "{said}");
+        assert!(said.contains("no permission: run as root"), "{said}");
+        assert!(!said.contains("takes it back"), "{said}");
+        assert!(!state.join("undo.json").exists());
+    }
     assert_eq!(limit(), before);
 }

@@ -18,6 +18,7 @@ const SYSCTLS: &[&str] = &[
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.tcp_mem",
     "net.ipv4.tcp_syncookies",
+    "net.netfilter.nf_conntrack_buckets",
     "net.netfilter.nf_conntrack_max",
     "vm.swappiness",
 ];
@@ -33,6 +34,7 @@ const PATTERNS: &[&str] = &[
     "/sys/dev/block/#:#/queue/scheduler",
     "/sys/devices/system/clocksource/clocksource0/current_clocksource",
     "/sys/devices/system/cpu/cpu#/cpufreq/scaling_governor",
+    // Undo files of before the table's size was set by `sysctl` name it.
     "/sys/module/nf_conntrack/parameters/hashsize",
 ];
 
@@ -76,7 +78,7 @@ mod tests {
         for path in [
             "/proc/irq/35/smp_affinity_list",
             "/proc/sys/net/core/somaxconn",
-            "/proc/sys/net/ipv4/tcp_timestamps",
+            "/proc/sys/net/ipv4/tcp_wmem",
             "/sys/class/net/enp1s0.100/queues/rx-10/rps_cpus",
             "/sys/class/net/eth0/queues/tx-0/xps_cpus",
             "/sys/dev/block/254:0/queue/scheduler",
@@ -99,6 +101,8 @@ mod tests {
             "/proc/sys/net/core/../core/somaxconn",
             "/proc/sys/net/core/somaxconn/",
             "/proc/sys/net/ipv4/conf/all/rp_filter",
+            "/proc/sys/net/ipv4/tcp_timestamps",
+            "/proc/sys/vm/overcommit_memory",
             "/sys/class/net/../queues/rx-0/rps_cpus",
             "/sys/class/net/eth0/device/queues/rx-0/rps_cpus",
             "/sys/class/net/eth0/queues/rx-/rps_cpus",

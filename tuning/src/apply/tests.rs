@@ -104,6 +104,77 @@ fn a_dry_run_says_what_a_run_does_and_writes_nothing() {
     assert_eq!(world.get(FILES[0]), "128");
 }
 
+const FLOWS: &str = "/sys/class/net/eth0/queues/rx-0/rps_flow_cnt";
+
+/// Some numbers are rounded by the kernel: they are known again, and undone to the very first.
+#[test]
+fn what_the_kernel_rounds_is_undone_to_what_was_there_at_first() {
+    let world = World::new(["128", "0", "60"]);
+    let file = world.root.path(FLOWS);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "0\n").unwrap();
+    let rounding = |path: &Path, value: &str| {
+        let number: u64 = value.parse().unwrap();
+        fs::write(path, format!("{}\n", if number == 0 { 0 } else { number.next_power_of_two() }))
+    };
+    let apply = |value: &str| {
+        let action = Action::file(FLOWS, value);
+        let before = world.root.text(FLOWS).ok();
+        let step = Step { id: "test", action, before, only_on_host: false };
+        let plan = Plan { steps: vec![step], by_hand: Vec::new() };
+        apply_by(&world.root, &plan, &world.undo_file(), false, &rounding).unwrap()
+    };
+    let outcome = apply("10922");
+    let says = "the kernel took it and says `16384`".to_owned();
+    assert_eq!(outcome.lines[0].1, Done::Failed(says));
+    assert!(outcome.changed);
+    // Planned again, for another target.
+    apply("20000");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "32768\n");
+    let undone = undo_by(&world.root, &world.undo_file(), false, &rounding).unwrap();
+    assert!(undone.is_whole(), "{undone:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "0\n");
+    assert!(!world.undo_file().exists());
+}
+
+/// A file that is away for now, such as that of an interface that is down, is restored later.
+#[test]
+fn what_undo_cannot_look_at_is_kept() {
+    let world = World::new(["128", "0", "60"]);
+    assert!(world.apply(&[(FILES[0], "4096"), (FILES[1], "1")]).is_whole());
+    let path = world.root.path("/proc/sys/net/core/somaxconn");
+    let hide: [&dyn Fn(); 2] = [&|| fs::remove_file(&path).unwrap(), &|| {
+        std::os::unix::fs::symlink("somaxconn", &path).unwrap()
+    }];
+    for hide in hide {
+        hide();
+        let outcome = world.undo();
+        let (_, done) = outcome.lines.iter().find(|(line, _)| line.contains("somaxconn")).unwrap();
+        assert!(matches!(done, Done::Left(why) if why.contains("the undo file keeps")), "{done:?}");
+        assert_eq!(world.get(FILES[1]), "0");
+        assert!(world.undo_file().exists());
+    }
+    fs::remove_file(&path).unwrap();
+    world.set(FILES[0], "4096");
+    assert!(world.undo().is_whole());
+    assert_eq!(world.all(), ["128", "0", "60"]);
+    assert!(!world.undo_file().exists());
+}
+
+#[test]
+fn a_refusal_says_what_was_not_done() {
+    let world = World::new(["128", "0", "60"]);
+    fs::write(world.dir.path().join("state"), "a file where the folder should be").unwrap();
+    let undo_file = world.dir.path().join("state/deeper/undo.json");
+    let plan = world.plan(&[(FILES[0], "4096"), (FILES[1], "1")]);
+    for dry in [true, false] {
+        let error = apply(&world.root, &plan, &undo_file, dry).unwrap_err();
+        assert!(error.contains("net.core.somaxconn: 128 -> 4096"), "{dry}: {error}");
+        assert!(error.contains("net.ipv4.tcp_syncookies: 0 -> 1"), "{dry}: {error}");
+    }
+    assert_eq!(world.all(), ["128", "0", "60"]);
+}
+
 #[test]
 fn what_somebody_else_changed_is_left_alone() {
     let world = World::new(["128", "0", "60"]);
@@ -283,8 +354,21 @@ fn what_the_kernel_refuses_is_said_line_by_line_and_the_rest_is_done() {
     assert_eq!(outcome.lines[1].1, Done::Changed);
     assert!(outcome.text().contains("FAILED    net.core.somaxconn: Linux -> 4096"), "{outcome:?}");
     // Nothing was changed there, so there is nothing to restore.
-    assert!(world.undo().is_whole());
+    let undone = world.undo();
+    assert_eq!(undone.lines.len(), 1, "{undone:?}");
+    assert!(undone.is_whole());
     assert_eq!(world.get(FILES[1]), "0");
+    // Where nothing at all was changed, nothing is kept and nothing promised.
+    let outcome = world.apply(&[(FILES[0], "4096")]);
+    assert!(!outcome.changed && !outcome.is_whole(), "{outcome:?}");
+    assert!(!world.undo_file().exists());
+    assert_eq!(world.undo(), Outcome::default());
+    // A record of an earlier time stays as it was.
+    world.write_undo(&record("/proc/sys/net/core/somaxconn", "128", "Linux"));
+    assert!(!world.apply(&[(FILES[0], "4096")]).changed);
+    let kept = fs::read_to_string(world.undo_file()).unwrap();
+    assert!(kept.contains("\"before\": \"128\"") || kept.contains("\"before\":\"128\""), "{kept}");
+    assert!(kept.contains("Linux") && !kept.contains("4096"), "{kept}");
 }
 
 proptest! {

@@ -13,7 +13,7 @@
 //! Deliberately absent: locks (two calls of `apply` at once are two people who should talk).
 
 use super::{UndoFile, VERSION, WHAT};
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, Access, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
@@ -66,6 +66,36 @@ impl Place {
         };
         made.map_err(|error| refused(format!("{}: {error}", above.display())))?;
         Self::open(path)?.ok_or_else(|| refused(format!("{} is gone", above.display())))
+    }
+
+    /// Whether [`Place::make`] and a write could work, in the same words; makes nothing.
+    pub fn check(path: &Path) -> Result<(), String> {
+        let above = folder_of(path);
+        let there = Self::open(path)?.is_some();
+        let mut upwards = above.ancestors().map(|folder| match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        });
+        let nearest = upwards.find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let error = match fs::accessat(fs::CWD, nearest, access, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOSYS) => return Ok(()),
+            Err(error) => io::Error::from(error),
+        };
+        let (path, above) = (path.display(), above.display());
+        Err(match there {
+            true => format!(
+                "nothing was changed: the undo file {path} cannot be written ({error}); {ANOTHER}"
+            ),
+            false => format!(
+                "nothing was changed: no undo file can be written ({above}: {error}); {ANOTHER}"
+            ),
+        })
+    }
+
+    /// As a line of an outcome.
+    pub fn line(&self) -> String {
+        format!("the undo file {}", self.path.display())
     }
 
     /// What the file says; `None` where there is none.
@@ -133,8 +163,13 @@ impl Place {
         Ok(fs::fsync(&self.folder)?)
     }
 
+    /// Replaces the file; without records it goes.
+    pub fn replace_or_remove(&self, file: &UndoFile) -> Result<(), String> {
+        if file.records.is_empty() { self.remove() } else { self.write(file) }
+    }
+
     /// Takes the file away.
-    pub fn remove(&self) -> Result<(), String> {
+    fn remove(&self) -> Result<(), String> {
         let gone = fs::unlinkat(&self.folder, &self.name, AtFlags::empty());
         gone.map_err(|error| said(&self.path, error))
     }

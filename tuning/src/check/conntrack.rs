@@ -23,6 +23,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
+const UNTRACKED: &str = "on a host that neither translates addresses nor runs kube-proxy, \
+                         docs/operating/tuning.md says how to leave the port untracked instead";
 const FOLDER: &str = "/proc/sys/net/netfilter";
 
 /// `None` where the kernel does not track.
@@ -67,11 +69,9 @@ fn max(context: &Context) -> Result<Outcome, Absent> {
     };
     let value = power_of_two(needed);
     Ok(Outcome::when(max >= needed, severity, shown, required)
-        .fix(format!(
-            "sysctl -w net.netfilter.nf_conntrack_max={value}, or leave the port untracked: nft add \
-             rule inet raw prerouting tcp dport {} notrack",
-            context.target.listen_ports.first().copied().unwrap_or(8000)
-        ))
+        // No rule is given in a line: what leaves a port untracked without cutting off its clients
+        // is four rules in two tables, and wrong behind NAT.
+        .fix(format!("sysctl -w net.netfilter.nf_conntrack_max={value}; {UNTRACKED}"))
         .act(Action::at_least("net.netfilter.nf_conntrack_max", value, max)))
 }
 
@@ -85,9 +85,10 @@ fn buckets(context: &Context) -> Result<Outcome, Absent> {
     let required = format!("{} ({ENTRIES_PER_BUCKET} entries a bucket)", count(needed));
     let severity = if tracked == Ok(0) { Severity::Info } else { Severity::Warning };
     let value = power_of_two(needed);
-    let path = "/sys/module/nf_conntrack/parameters/hashsize";
-    let outcome = Outcome::when(buckets >= needed, severity, count(buckets), required);
-    Ok(outcome.fix(format!("echo {value} > {path}")).act(Action::file(path, value.max(buckets))))
+    let key = "net.netfilter.nf_conntrack_buckets";
+    Ok(Outcome::when(buckets >= needed, severity, count(buckets), required)
+        .fix(format!("sysctl -w {key}={value}"))
+        .act(Action::at_least(key, value, buckets)))
 }
 
 const ENTRIES_OF_OTHERS: u64 = 16_384;

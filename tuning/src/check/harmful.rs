@@ -32,7 +32,8 @@ pub struct Harmful {
     pub when: &'static str,
     /// What it does.
     pub why: &'static str,
-    /// The value to go back to, where there is one for every machine.
+    /// The value to go back to, where one is right for every machine; `None` also for what people
+    /// set on purpose, which is said and never changed.
     pub instead: Option<&'static str>,
     /// True for a harmful value.
     matches: fn(&str) -> bool,
@@ -90,19 +91,28 @@ pub const HARMFUL: &[Harmful] = &[
         matches: |value| above(value, 32 << 20),
     },
     Harmful {
+        key: "net.ipv4.tcp_wmem",
+        when: "most over 32 MiB",
+        why: "one slow reader may hold that much of the kernel's memory where \
+              `limits.unsent_bytes_max` leaves it to the kernel",
+        instead: Some("4096 16384 4194304"),
+        matches: |value| above(value, 32 << 20),
+    },
+    Harmful {
         key: "net.ipv4.tcp_timestamps",
         when: "0",
-        why: "without timestamps a connection made by cookie loses window scaling and SACK, and old \
-              segments are told from new ones less well",
-        instead: Some("1"),
+        why: "without timestamps (1 is the default) a connection made by cookie loses window scaling \
+              and SACK, and old segments are told from new ones less well; guides to hardening ask \
+              for 0, so it is yours to decide",
+        instead: None,
         matches: |value| value == "0",
     },
     Harmful {
         key: "net.ipv4.tcp_sack",
         when: "0",
-        why: "one lost packet costs a window of retransmissions; the holes it was switched off for \
-              were closed in 2019",
-        instead: Some("1"),
+        why: "one lost packet costs a window of retransmissions (1 is the default); the holes it was \
+              switched off for were closed in 2019, so it is yours to decide",
+        instead: None,
         matches: |value| value == "0",
     },
     Harmful {
@@ -139,8 +149,8 @@ pub const HARMFUL: &[Harmful] = &[
         key: "vm.overcommit_memory",
         when: "2",
         why: "address space that is reserved and not used counts, so that programs fail with memory \
-              free",
-        instead: Some("0"),
+              free (0 is the default); databases ask for 2 on purpose, so it is yours to decide",
+        instead: None,
         matches: |value| value == "2",
     },
 ];
@@ -243,6 +253,19 @@ mod tests {
         check("# net.ipv4.tcp_sack = 0", None);
         check("; x = 1", None);
         check("nonsense", None);
+    }
+
+    #[test]
+    fn what_people_set_on_purpose_is_never_changed() {
+        for key in ["vm.overcommit_memory", "net.ipv4.tcp_timestamps", "net.ipv4.tcp_sack"] {
+            let harmful = HARMFUL.iter().find(|harmful| harmful.key == key).unwrap();
+            assert_eq!(harmful.instead, None, "{key}");
+            assert!(harmful.why.contains("yours to decide"), "{key}");
+        }
+        let wide = HARMFUL.iter().any(|harmful| {
+            harmful.key == "net.ipv4.tcp_wmem" && (harmful.matches)("4096 65536 134217728")
+        });
+        assert!(wide);
     }
 
     #[test]

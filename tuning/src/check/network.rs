@@ -37,21 +37,24 @@ pub(super) const CHECKS: &[Check] = &[
 fn port_range(context: &Context) -> Result<Outcome, Absent> {
     let [first, last] = context.root.numbers::<2>("/proc/sys/net/ipv4/ip_local_port_range")?;
     let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
-    let reserved = context.root.text(path).unwrap_or_default();
-    let kept = parse::cpu_list(&reserved).unwrap_or_default();
+    // Kernels before 2.6.35 have no such file.
+    let reserved = context.root.optional(context.root.cpus(path), "/proc/sys/net/ipv4")?;
+    let kept = reserved.unwrap_or_default();
     let ports = &context.target.listen_ports;
-    let taken: Vec<String> = ports
+    let taken: Vec<u32> = ports
         .iter()
         .filter(|port| (first..=last).contains(&u64::from(**port)))
         .filter(|port| !kept.contains(&u32::from(**port)))
-        .map(u16::to_string)
+        .copied()
+        .map(u32::from)
         .collect();
     let shown = format!("{first} {last}");
     if taken.is_empty() {
         return Ok(Outcome::ok(shown, "outside of the ports we listen on; does not limit clients"));
     }
-    let list = taken.join(",");
-    let all = if reserved.is_empty() { list.clone() } else { format!("{reserved},{list}") };
+    let list = taken.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    // As the kernel will write it.
+    let all = parse::show_cpu_list(&[kept, taken].concat());
     let required = format!("without {list}, where we listen");
     Ok(Outcome::warning(shown, required)
         .fix(format!("sysctl -w net.ipv4.ip_local_reserved_ports={all}"))

@@ -1,7 +1,7 @@
 //! Network interfaces: whether packets arrive where shards run, without being dropped on the way.
 
 use super::{Check, Context, Outcome, Scope, Severity};
-use crate::action::Action;
+use crate::action::{Action, sysctl_path};
 use crate::nic::Nic;
 use crate::parse;
 use crate::root::Absent;
@@ -122,8 +122,14 @@ fn queue_folder(nic: &Nic, kind: &str, index: usize) -> String {
 /// The CPU for the interrupts of queue `index`.
 fn irq_cpu(context: &Context, index: usize) -> Result<u32, Absent> {
     let map = context.map.as_ref().map_err(Clone::clone)?;
-    let cpus = &map.irqs;
-    Ok(cpus[index % cpus.len().max(1)])
+    let none = || Absent::Other("no CPU is known for interrupts".to_owned());
+    map.irqs.iter().cycle().nth(index % map.irqs.len().max(1)).copied().ok_or_else(none)
+}
+
+/// How many queues of a kind; every interface has one of each, so none is not an answer.
+fn queue_count(nic: &Nic, queues: usize) -> Result<usize, Absent> {
+    let missing = || Absent::Missing { path: format!("/sys/class/net/{}/queues", nic.name) };
+    (queues != 0).then_some(queues).ok_or_else(missing)
 }
 
 fn queues(context: &Context) -> Result<Outcome, Absent> {
@@ -131,9 +137,7 @@ fn queues(context: &Context) -> Result<Outcome, Absent> {
     let irqs = context.map.as_ref().map_err(Clone::clone)?.irqs.len();
     let wanted = shards.min(irqs).max(1);
     each!(context, |nic: &Nic| {
-        if nic.rx_queues == 0 {
-            return Err(Absent::Missing { path: format!("/sys/class/net/{}/queues", nic.name) });
-        }
+        queue_count(nic, nic.rx_queues)?;
         let shown = format!("{}: {} ({})", nic.name, nic.rx_queues, driver(nic));
         let fix = match nic.rx_queues {
             1 => "one queue is what the machine offers: nic.rps spreads its packets; clouds give more \
@@ -152,15 +156,16 @@ fn driver(nic: &Nic) -> &str {
 }
 
 fn rps(context: &Context) -> Result<Outcome, Absent> {
-    let shards = context.shard_cpus()?.to_vec();
+    let shards = context.shard_cpus()?;
     let map = context.map.as_ref().map_err(Clone::clone)?;
     // Interrupts on CPUs of their own are there to keep packets off the shards' CPUs.
     let apart = map.irqs.iter().all(|cpu| !shards.contains(cpu));
     each!(context, |nic: &Nic| {
+        let queues = queue_count(nic, nic.rx_queues)?;
         let wanted = if apart { map.irqs.len() } else { shards.len() };
-        let enough = nic.rx_queues >= wanted || wanted == 1;
+        let enough = queues >= wanted || wanted == 1;
         let mut on: Vec<u32> = Vec::new();
-        for index in 0..nic.rx_queues {
+        for index in 0..queues {
             let path = format!("{}/rps_cpus", queue_folder(nic, "rx", index));
             let text = context.root.text(&path)?;
             let odd = || Absent::Odd { path: path.clone(), text: text.clone() };
@@ -172,46 +177,63 @@ fn rps(context: &Context) -> Result<Outcome, Absent> {
             [] => format!("{}: off", nic.name),
             on => format!("{}: CPU {}", nic.name, show(on)),
         };
-        Ok(if enough {
-            rps_off(nic, &on, shown)
-        } else {
-            rps_on(context, nic, &shards, &on, shown)
-        })
+        if enough { Ok(rps_off(nic, &on, shown)) } else { rps_on(context, nic, &on, shown) }
     })
 }
 
 fn rps_off(nic: &Nic, on: &[u32], shown: String) -> Outcome {
     let outcome = Outcome::when(on.is_empty(), Severity::Warning, shown, "off: the queues suffice")
-        .fix(format!("echo 0 > /sys/class/net/{}/queues/rx-*/rps_cpus", nic.name));
+        .fix(for_each_queue(nic, "echo 0 > $q/rps_cpus"));
     let off = |index| Action::file(format!("{}/rps_cpus", queue_folder(nic, "rx", index)), "0");
     (0..nic.rx_queues).map(off).fold(outcome, Outcome::act)
 }
 
-fn rps_on(context: &Context, nic: &Nic, shards: &[u32], on: &[u32], shown: String) -> Outcome {
-    let missing = shards.iter().any(|cpu| !on.contains(cpu));
-    let mask = parse::cpu_mask(shards);
+/// A command for each receive queue: a shell refuses to write to several files at once.
+fn for_each_queue(nic: &Nic, command: &str) -> String {
+    format!("for q in /sys/class/net/{}/queues/rx-*; do {command}; done", nic.name)
+}
+
+const FLOWS: &str = "net.core.rps_sock_flow_entries";
+
+fn rps_on(context: &Context, nic: &Nic, on: &[u32], shown: String) -> Result<Outcome, Absent> {
+    let mut shards = context.shard_cpus()?.to_vec();
+    shards.sort_unstable();
+    shards.dedup();
+    let mask = parse::cpu_mask(&shards);
     let clients = context.target.connections.min(FLOWS_MAX);
     let entries = clients.next_power_of_two().clamp(FLOWS_MIN, FLOWS_MAX);
-    let each = (entries / nic.rx_queues.max(1) as u64).max(1);
+    // The kernel rounds both up to powers of two.
+    let each = entries.div_ceil(nic.rx_queues as u64).next_power_of_two();
+    let table: u64 = context.root.number(&sysctl_path(FLOWS))?;
+    let mut flows = Vec::new();
+    for index in 0..nic.rx_queues {
+        let path = format!("{}/rps_flow_cnt", queue_folder(nic, "rx", index));
+        flows.push(context.root.number::<u64>(&path)?);
+    }
+    let least = flows.iter().min().copied().unwrap_or(0);
+    let met = shards.iter().all(|cpu| on.contains(cpu)) && least >= each && table >= entries;
+    let shown = format!("{shown}, {} flows a queue, {} in all", count(least), count(table));
     let required = format!(
-        "{}: CPU {} ({} queues for {} shards)",
+        "{}: CPU {} ({} queues for {} shards), {} flows a queue, {} in all",
         nic.name,
-        show(shards),
+        show(&shards),
         nic.rx_queues,
-        shards.len()
+        context.target.shards,
+        count(each),
+        count(entries)
     );
-    let outcome = Outcome::when(!missing, Severity::Warning, shown, required).fix(format!(
-        "echo {mask} > /sys/class/net/{}/queues/rx-*/rps_cpus, and flows steered to the CPU that \
-         reads them: net.core.rps_sock_flow_entries={entries}, rps_flow_cnt={each}",
-        nic.name
-    ));
-    let outcome = outcome.act(Action::sysctl("net.core.rps_sock_flow_entries", entries));
-    (0..nic.rx_queues).fold(outcome, |outcome, index| {
+    let loops =
+        for_each_queue(nic, &format!("echo {each} > $q/rps_flow_cnt; echo {mask} > $q/rps_cpus"));
+    let entries = entries.max(table);
+    let outcome = Outcome::when(met, Severity::Warning, shown, required)
+        .fix(format!("sysctl -w {FLOWS}={entries}; {loops}"))
+        .act(Action::sysctl(FLOWS, entries));
+    Ok(flows.iter().enumerate().fold(outcome, |outcome, (index, flows)| {
         let folder = queue_folder(nic, "rx", index);
         outcome
-            .act(Action::file(format!("{folder}/rps_flow_cnt"), each))
+            .act(Action::file(format!("{folder}/rps_flow_cnt"), each.max(*flows)))
             .act(Action::file(format!("{folder}/rps_cpus"), &mask))
-    })
+    }))
 }
 
 /// Flows in the table of RFS: one a client, at most what Seastar and the kernel's documentation
@@ -220,43 +242,50 @@ const FLOWS_MIN: u64 = 1_024;
 const FLOWS_MAX: u64 = 32_768;
 
 fn xps(context: &Context) -> Result<Outcome, Absent> {
-    let shards = context.shard_cpus()?.to_vec();
+    let shards = context.shard_cpus()?;
     each!(context, |nic: &Nic| {
-        if nic.tx_queues <= 1 {
+        let queues = queue_count(nic, nic.tx_queues)?;
+        if queues == 1 {
             return Ok(Outcome::ok(format!("{}: one queue", nic.name), "nothing"));
         }
         let mut set = 0;
-        for index in 0..nic.tx_queues {
-            match context.root.text(&format!("{}/xps_cpus", queue_folder(nic, "tx", index))) {
-                Ok(text) => {
-                    set += usize::from(parse::mask_cpus(&text).is_some_and(|m| !m.is_empty()))
-                }
-                Err(Absent::Missing { .. }) => {
-                    return Ok(Outcome::ok(format!("{}: not offered", nic.name), "nothing"));
-                }
-                // Reading it is refused (ENOENT, EOPNOTSUPP) by drivers without the feature.
-                Err(absent) => return Err(absent),
-            }
+        for index in 0..queues {
+            let folder = queue_folder(nic, "tx", index);
+            let path = format!("{folder}/xps_cpus");
+            // Reading it is refused (ENOENT, EOPNOTSUPP) by drivers without the feature.
+            let Some(text) = context.root.optional(context.root.text(&path), &folder)? else {
+                return Ok(Outcome::ok(format!("{}: not offered", nic.name), "nothing"));
+            };
+            let odd = || Absent::Odd { path: path.clone(), text: text.clone() };
+            set += usize::from(!parse::mask_cpus(&text).ok_or_else(odd)?.is_empty());
         }
-        let shown = format!("{}: {set} of {} queues", nic.name, nic.tx_queues);
+        let shown = format!("{}: {set} of {queues} queues", nic.name);
         let outcome = Outcome::when(
-            set == nic.tx_queues,
+            set == queues,
             Severity::Warning,
             shown,
             "every queue has its CPUs",
         )
         .fix(format!("`shardcast tune render script` spreads the shards' CPUs over {}", nic.name));
         let queue = |index: usize| {
-            let own: Vec<u32> = shards.iter().skip(index).step_by(nic.tx_queues).copied().collect();
-            let mask = parse::cpu_mask(&own);
+            let mask = parse::cpu_mask(&cpus_of_queue(shards, index, queues));
             Action::file(format!("{}/xps_cpus", queue_folder(nic, "tx", index)), mask)
         };
         Ok(if outcome.severity == Severity::Ok {
             outcome
         } else {
-            (0..nic.tx_queues).map(queue).fold(outcome, Outcome::act)
+            (0..queues).map(queue).fold(outcome, Outcome::act)
         })
     })
+}
+
+/// The CPUs that send through queue `index`: each shard has one queue, and where there are more
+/// queues than shards several queues have the same CPU, among which the kernel spreads connections.
+fn cpus_of_queue(shards: &[u32], index: usize, queues: usize) -> Vec<u32> {
+    if queues <= shards.len() {
+        return shards.iter().skip(index).step_by(queues).copied().collect();
+    }
+    shards.iter().cycle().nth(index % shards.len().max(1)).copied().into_iter().collect()
 }
 
 fn irq_affinity(context: &Context) -> Result<Outcome, Absent> {
@@ -389,7 +418,7 @@ fn offloads(context: &Context) -> Result<Outcome, Absent> {
 
 fn rss(context: &Context) -> Result<Outcome, Absent> {
     each!(context, |nic: &Nic| {
-        if nic.rx_queues <= 1 {
+        if queue_count(nic, nic.rx_queues)? == 1 {
             return Ok(Outcome::ok(format!("{}: one queue", nic.name), "nothing"));
         }
         let text = ethtool(context, "-x", nic)?;

@@ -1,11 +1,12 @@
 //! Which CPUs each thread has: decided here and nowhere else.
 //!
-//! `serve` pins its shards to what [`place`] says; `check`, `plan`, `apply` and `render` reckon with
-//! it. So a mask, an interrupt or a governor that is set here is that of a CPU that a shard runs on.
+//! `serve` pins its shards to what [`place`] says; `check`, `plan`, `apply` and `render` reckon
+//! with it. So a mask, an interrupt or a governor that is set is that of a CPU of a shard.
 //!
 //! Without a profile shards take the allowed CPUs in order, which is what affinity and a cpuset ask
-//! for and needs no knowledge of the machine. Where that is bad (two shards on one core, a shard far
-//! from the network), the checks of `cores` say which profile does better.
+//! for and needs no knowledge of the machine. Where that is bad (two shards on one core, a shard
+//! far from the network), the checks of `cores` say which profile does better. Pure; tested there
+//! and against the server's own map.
 
 use super::{CoreMap, Profile};
 use crate::machine::Machine;

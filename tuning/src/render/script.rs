@@ -49,9 +49,12 @@ current() {
     printf '%s' "$text"
 }
 
-# The kernel writes masks with leading zeros and commas.
+# plain FILE VALUE: the kernel writes masks with leading zeros and commas, and nothing else so.
 plain() {
-    printf '%s' "$1" | tr -d ',' | sed 's/^0*\(.\)/\1/'
+    case $1 in
+        */rps_cpus | */xps_cpus) printf '%s' "$2" | tr -d ',' | sed 's/^0*\(.\)/\1/' ;;
+        *) printf '%s' "$2" ;;
+    esac
 }
 
 # set_value FILE VALUE: check, write, check again.
@@ -62,14 +65,14 @@ set_value() {
         return
     fi
     before=$(current "$1" 2> /dev/null) || before='(not readable)'
-    if [ "$(plain "$before")" = "$(plain "$2")" ]; then
+    if [ "$(plain "$1" "$before")" = "$(plain "$1" "$2")" ]; then
         echo "already   $1: $2"
     elif [ -n "${DRY_RUN:-}" ]; then
         echo "would     $1: $before -> $2"
     elif ! { printf '%s\n' "$2" > "$1"; } 2> /dev/null; then
         echo "FAILED    $1: $before -> $2 (root? a container?)"
         failed=1
-    elif [ "$(plain "$(current "$1")")" != "$(plain "$2")" ]; then
+    elif [ "$(plain "$1" "$(current "$1")")" != "$(plain "$1" "$2")" ]; then
         echo "FAILED    $1: the kernel says $(current "$1")"
         failed=1
     else

@@ -7,8 +7,9 @@
 //! `ethtool`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
+use tuning::parse;
 use tuning::root::Root;
 
 /// A machine made of files, gone when dropped.
@@ -75,9 +76,48 @@ impl Tree {
             // A link to itself: there, but not to be read.
             std::os::unix::fs::symlink(Path::new(path.file_name().unwrap()), &path).unwrap();
         } else {
+            // Every file of the kernel ends with a line's end, also one that says nothing.
+            let content = format!("{}\n", content.strip_suffix('\n').unwrap_or(content));
             fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         }
     }
+}
+
+/// Writes into a file of a tree as the kernel does into its own: masks as wide as they were, lists
+/// in its manner, some numbers rounded, of a choice the brackets moved.
+#[allow(dead_code, reason = "each test program has this module, and one needs this")]
+pub fn kernel(path: &Path, value: &str) -> io::Result<()> {
+    let shown = fs::read_to_string(path)?;
+    let shown = shown.trim_end();
+    let value = match path.file_name().and_then(|name| name.to_str()).unwrap_or_default() {
+        "rps_cpus" | "xps_cpus" => {
+            let mut digits = value.chars().filter(|c| *c != ',').collect::<Vec<_>>();
+            let mut wide: Vec<char> = Vec::new();
+            for was in shown.chars().rev() {
+                wide.push(if was == ',' { ',' } else { digits.pop().unwrap_or('0') });
+            }
+            assert!(digits.is_empty(), "{value} is wider than {shown}");
+            wide.into_iter().rev().collect()
+        }
+        "smp_affinity_list" | "ip_local_reserved_ports" => {
+            parse::show_cpu_list(&parse::cpu_list(value).ok_or(io::ErrorKind::InvalidInput)?)
+        }
+        "rps_flow_cnt" | "rps_sock_flow_entries" => match value.parse::<u64>() {
+            Ok(number) if number > 0 => number.next_power_of_two().to_string(),
+            _ => value.to_owned(),
+        },
+        _ if shown.contains('[') => {
+            let plain = |word: &str| word.trim_matches(['[', ']']).to_owned();
+            let words = shown.split_whitespace().map(plain);
+            let words = words.map(|word| if word == value { format!("[{word}]") } else { word });
+            words.collect::<Vec<_>>().join(" ")
+        }
+        "tcp_mem" | "tcp_rmem" | "tcp_wmem" => {
+            value.split_whitespace().collect::<Vec<_>>().join("\t")
+        }
+        _ => value.to_owned(),
+    };
+    fs::write(path, format!("{value}\n"))
 }
 
 /// Puts the number in the place of `{i}`, `{i+1}`, `{i-1}`.
