@@ -84,8 +84,13 @@ fn body(id: bool) -> Vec<u8> {
 
 fn ndjson(body: &[u8], mut take: impl FnMut(Unplaced)) {
     let mut ids = IdSource::new([1, 2]);
-    let mut context =
-        Context { channel: None, traceparent: "", data_bytes_max: 1 << 20, ids: &mut ids };
+    let mut context = Context {
+        channel: None,
+        traceparent: "",
+        author: "",
+        data_bytes_max: 1 << 20,
+        ids: &mut ids,
+    };
     let mut decoder = NdjsonDecoder::new();
     for part in body.chunks(16 * 1024) {
         decoder.feed(&mut context, part, |item| {

@@ -116,6 +116,8 @@ pub struct Draft<'a> {
     pub attributes: &'a str,
     /// The event's own time, microseconds since the Unix epoch; `None`: time of acceptance.
     pub time_us: Option<i64>,
+    /// A client published it, and the attributes say which; publishers cannot say that themselves.
+    pub of_client: bool,
     /// See [`Class`].
     pub class: Class,
     /// See [`DataKind`].
@@ -137,6 +139,7 @@ impl Default for Draft<'_> {
             traceparent: "",
             attributes: "",
             time_us: None,
+            of_client: false,
             class: Class::Normal,
             data_kind: DataKind::Json,
             data: b"",
@@ -145,7 +148,8 @@ impl Default for Draft<'_> {
 }
 
 // Header layout, little endian. Each constant is the offset of its field.
-const AT_FLAGS: usize = 1; // u8: bits 0-1 data kind, 2-3 class, 4 id generated, 5 time given
+// u8: bits 0-1 data kind, 2-3 class, 4 id generated, 5 time given, 6 of a client
+const AT_FLAGS: usize = 1;
 const AT_CHANNEL_LEN: usize = 2; // u16
 const AT_EPOCH: usize = 4; // u64
 const AT_OFFSET: usize = 12; // u64
@@ -157,6 +161,7 @@ const AT_DATA_LEN: usize = 52; // u32
 
 const ID_GENERATED: u8 = 1 << 4;
 const TIME_GIVEN: u8 = 1 << 5;
+const OF_CLIENT: u8 = 1 << 6;
 
 impl Draft<'_> {
     /// Checks the limits and copies everything into one image of exact size.
@@ -188,7 +193,8 @@ impl Draft<'_> {
         let flags = self.data_kind as u8
             | (self.class as u8) << 2
             | if self.id_generated { ID_GENERATED } else { 0 }
-            | if self.time_us.is_some() { TIME_GIVEN } else { 0 };
+            | if self.time_us.is_some() { TIME_GIVEN } else { 0 }
+            | if self.of_client { OF_CLIENT } else { 0 };
         image.extend_from_slice(&[VERSION, flags]);
         image.extend_from_slice(&(self.channel.len() as u16).to_le_bytes());
         image.extend_from_slice(&[0; 16]);
@@ -285,6 +291,12 @@ impl Event {
         self.flags() & ID_GENERATED != 0
     }
 
+    /// True if a client published it: the attributes say which.
+    #[inline]
+    pub fn is_of_client(&self) -> bool {
+        self.flags() & OF_CLIENT != 0
+    }
+
     /// The id.
     pub fn id(&self) -> &str {
         self.field(0)
@@ -361,7 +373,7 @@ fn check_shape(image: &[u8]) -> Result<Spans, EventError> {
         return Err(EventError::Corrupt("unknown version"));
     }
     let flags = image.get(AT_FLAGS).copied().unwrap_or(0);
-    if flags & 3 == 3 || (flags >> 2) & 3 == 3 || flags >> 6 != 0 {
+    if flags & 3 == 3 || (flags >> 2) & 3 == 3 || flags >> 7 != 0 {
         return Err(EventError::Corrupt("unknown flags"));
     }
     let spans = Spans::of(image);

@@ -62,6 +62,7 @@ fn event(lineage: u32, offset: u64, i: u64) -> Event {
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         attributes: r#"{"region":"eu"}"#,
         time_us: i.is_multiple_of(2).then_some(1_600_000_000_000_000 + offset as i64),
+        of_client: false,
         class: Class::Critical,
         data_kind: kind,
         data: &data,

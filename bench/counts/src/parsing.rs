@@ -123,7 +123,7 @@ pub fn encode_envelope() -> u64 {
 }
 
 fn context(ids: &mut IdSource) -> Context<'_> {
-    Context { channel: None, traceparent: "", data_bytes_max: 1 << 20, ids }
+    Context { channel: None, traceparent: "", author: "", data_bytes_max: 1 << 20, ids }
 }
 
 fn line(n: u64) -> String {

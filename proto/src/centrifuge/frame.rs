@@ -9,7 +9,7 @@
 
 use super::fault::{DecodeError, Fault};
 use super::json::{JsonSink, JsonSource};
-use super::push::{Publication, Push};
+use super::push::{Author, ClientInfo, Publication, Push};
 use super::reply::{Reply, ReplyBody};
 use super::request::{Command, EmulationRequest};
 use super::value::{Field, Message, Sink};
@@ -243,6 +243,24 @@ pub fn write_publication(out: &mut Vec<u8>, publication: &Publication<'_>) {
     JsonSink::object(out, |sink| publication.write_fields(sink));
 }
 
+/// Appends who published, as the attributes of a client's event.
+pub fn write_author(out: &mut Vec<u8>, info: ClientInfo<'_>) {
+    JsonSink::object(out, |sink| Author { info: Some(info) }.write_fields(sink));
+}
+
+/// Reads who published from the attributes of a client's event.
+pub fn read_author(attributes: &str) -> Option<ClientInfo<'_>> {
+    // We wrote it: what it holds was bounded then.
+    let limits = Limits { text_bytes_max: usize::MAX, ..Limits::DEFAULT };
+    let Piece::Json(source) = Pieces::new(Encoding::Json, attributes.as_bytes()).only().ok()?
+    else {
+        return None;
+    };
+    let mut author = Author::default();
+    author.merge(source, &mut limits.budget()).ok()?;
+    author.info
+}
+
 fn prefixed(out: &mut Vec<u8>, guess: usize, write: impl FnOnce(&mut ProtobufSink<'_>)) {
     let prefix = Prefix::open(out, guess);
     write(&mut ProtobufSink::new(out));
@@ -252,7 +270,29 @@ fn prefixed(out: &mut Vec<u8>, guess: usize, write: impl FnOnce(&mut ProtobufSin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::centrifuge::{PingRequest, Request};
+    use crate::centrifuge::{Data, PingRequest, Request};
+
+    #[test]
+    fn who_published_is_read_as_it_was_written() {
+        let full = ClientInfo {
+            user: "ann \"ü\"".into(),
+            client: "c1".into(),
+            conn_info: Data::Json(br#"{"name":"A"}"#),
+            chan_info: Data::Json(b"[1]"),
+        };
+        let anonymous = ClientInfo { client: "c2".into(), ..ClientInfo::default() };
+        for info in [full, anonymous] {
+            let mut text = Vec::new();
+            write_author(&mut text, info.clone());
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(read_author(&text), Some(info));
+            assert!(crate::centrifuge::tags(&text).is_empty(), "it is no tag");
+            for cut in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+                assert_eq!(read_author(&text[..cut]), None, "{cut}");
+            }
+        }
+        assert_eq!(read_author("{}"), None);
+    }
 
     #[test]
     fn the_rest_of_a_frame_is_a_frame_of_the_commands_not_given_yet() {

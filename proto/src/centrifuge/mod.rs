@@ -46,7 +46,8 @@ pub use extension::{
 pub use fault::{DecodeError, Fault, Outcome};
 pub use filter::{Compare, FilterError, FilterNode, FilterTest};
 pub use frame::{
-    Commands, Replies, read_emulation, write_command, write_publication, write_push, write_reply,
+    Commands, Replies, read_author, read_emulation, write_author, write_command, write_publication,
+    write_push, write_reply,
 };
 pub use push::{
     ClientInfo, Disconnect, Join, Leave, MessagePush, Publication, Push, PushBody, Refresh,

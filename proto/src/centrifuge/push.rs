@@ -75,6 +75,12 @@ messages! {
         4 chan_info: Data<'a>,
     }
 
+    /// Who published, as the attributes of a client's event hold it.
+    'a Author<'a> {
+        /// Who.
+        1 info: Option<ClientInfo<'a>>,
+    }
+
     /// Somebody subscribed.
     'a Join<'a> {
         /// Who.

@@ -164,6 +164,7 @@ impl<'a> Attributes<'a> {
             traceparent: self.traceparent.as_deref().unwrap_or_default(),
             attributes: utf8(&self.kept).unwrap_or_default(),
             time_us,
+            of_client: false,
             class: self.class.unwrap_or_default(),
             data_kind,
             data,

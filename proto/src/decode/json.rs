@@ -307,6 +307,7 @@ fn build(
         traceparent: &traceparent,
         attributes: if attributes.starts_with('{') { attributes } else { "" },
         time_us: item.time(members.time)?,
+        of_client: false,
         class: parse_class(&class)?,
         data_kind,
         data,

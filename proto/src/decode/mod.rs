@@ -59,6 +59,9 @@ pub struct Context<'a> {
     /// The request's `traceparent` header, or empty. Items without their own get it. A malformed
     /// one is ignored, as W3C Trace Context asks.
     pub traceparent: &'a str,
+    /// Which client publishes, as the attributes of its events; empty if it is none. Items have no
+    /// attributes of their own then.
+    pub author: &'a str,
     /// The longest payload, in bytes.
     pub data_bytes_max: usize,
     /// Ids for items without one.
@@ -125,6 +128,9 @@ fn finish(context: &mut Context<'_>, draft: Draft<'_>) -> Result<Unplaced, Rejec
             RejectCode::InvalidField,
             "`traceparent` is not a W3C trace context (00-<32 hex>-<16 hex>-<2 hex>)",
         ));
+    }
+    if !context.author.is_empty() {
+        (draft.attributes, draft.of_client) = (context.author, true);
     }
     if draft.id.is_empty() {
         made = context.ids.next_uuid();

@@ -285,6 +285,7 @@ fn build(context: &mut Context<'_>, item: &Envelope<'_>) -> Result<Unplaced, Rej
         traceparent: item.string("traceparent")?,
         attributes: utf8(&attributes).unwrap_or_default(),
         time_us: item.time()?,
+        of_client: false,
         class: parse_class(item.string("class")?)?,
         data_kind,
         data,

@@ -13,7 +13,13 @@ const DATA_BYTES_MAX: usize = 1000;
 fn with<T>(channel: Option<&str>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
     let mut ids = IdSource::new([1, 2]);
     ids.set_now_ms(1_700_000_000_000);
-    run(&mut Context { channel, traceparent: "", data_bytes_max: DATA_BYTES_MAX, ids: &mut ids })
+    run(&mut Context {
+        channel,
+        traceparent: "",
+        author: "",
+        data_bytes_max: DATA_BYTES_MAX,
+        ids: &mut ids,
+    })
 }
 
 fn place(unplaced: Unplaced) -> Event {

@@ -8,7 +8,6 @@
 //! at whenever a connection's timer fires, and the timer never fires later than that.
 
 use super::Shard;
-use super::client::brings_token;
 use super::connection::EndpointId;
 use super::http::{Head, Response, Route};
 use super::notices;
@@ -72,13 +71,7 @@ impl Shard {
                 }
             },
             // Who it is comes with its first command, and what it wants with the others.
-            Route::Client(_) => {}
-            Route::Stream { commands, .. } => {
-                let in_url = self.settings.auth.as_ref().is_some_and(|auth| !auth.token_in_url);
-                if in_url && commands.as_deref().is_some_and(brings_token) {
-                    return Err(bad_token_parameter(IN_URL));
-                }
-            }
+            Route::Client(_) | Route::Stream { .. } => {}
             Route::Live
             | Route::Ready
             | Route::Preflight

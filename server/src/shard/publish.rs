@@ -74,6 +74,8 @@ pub struct Publish {
     expanding: Option<Box<Expanding>>,
     content_type: String,
     traceparent: String,
+    /// Which client publishes, as the attributes of its events; empty if it is none.
+    author: String,
     cloudevent: Vec<(String, Vec<u8>)>,
     answer: PublishAnswer,
     batches: Vec<Building>,
@@ -119,6 +121,7 @@ impl Publish {
             expanding: None,
             content_type: String::new(),
             traceparent: String::new(),
+            author: String::new(),
             cloudevent: Vec::new(),
             answer: PublishAnswer::new(),
             batches: Vec::new(),
@@ -245,6 +248,7 @@ impl Shard {
         command: u32,
         channel: ChannelName,
         data: Data<'_>,
+        author: String,
     ) -> bool {
         let (kind, content_type, bytes) = match data {
             Data::Json(json) => {
@@ -264,6 +268,7 @@ impl Shard {
         publish.caller = self.caller_of(EndpointId::of(at));
         publish.channel = Some(channel);
         publish.content_type = content_type.to_owned();
+        publish.author = author;
         let id = self.publishes.insert(publish);
         self.end_publish_input(id);
         self.publishes.get(id).is_none_or(|publish| publish.parked_ms.is_none())
@@ -342,6 +347,7 @@ impl Shard {
             expanding,
             content_type,
             traceparent,
+            author,
             cloudevent,
             answer,
             batches,
@@ -361,6 +367,7 @@ impl Shard {
         let mut context = Context {
             channel: channel.as_ref().map(ChannelName::as_str),
             traceparent,
+            author,
             data_bytes_max: self.settings.limits.message_bytes_max as usize,
             ids: &mut self.ids,
         };

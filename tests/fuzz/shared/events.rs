@@ -19,7 +19,13 @@ pub const DATA_BYTES_MAX: usize = 200;
 
 pub fn with<T>(channel: Option<&str>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
     let mut ids = IdSource::new([1, 2]);
-    run(&mut Context { channel, traceparent: "", data_bytes_max: DATA_BYTES_MAX, ids: &mut ids })
+    run(&mut Context {
+        channel,
+        traceparent: "",
+        author: "",
+        data_bytes_max: DATA_BYTES_MAX,
+        ids: &mut ids,
+    })
 }
 
 /// Checks what holds for every item, and keeps it.

@@ -75,6 +75,15 @@ impl Stream {
             assert_eq!(two.status(1), 200);
             Source::Two(two)
         };
+        Self::over(source, events)
+    }
+
+    /// An event stream over HTTP/1.1 whose head was read.
+    pub fn of(wire: Wire) -> Self {
+        Self::over(Source::One(wire), true)
+    }
+
+    fn over(source: Source, events: bool) -> Self {
         Self {
             source,
             events,
@@ -233,6 +242,9 @@ fn a_session_goes_its_way_over_each_stream_and_version(cell: Cell) {
         stream.say(&site, &format!(r#"{{"id":3,"publish":{{"channel":"{channel}","data":"x"}}}}"#));
         let mut both = [stream.next().expect("one"), stream.next().expect("another")];
         both.sort_by_key(|message| message["id"].is_null());
+        let publication = both[1]["push"]["pub"].as_object_mut().expect("an event");
+        let author = publication.remove("info").expect("who published");
+        assert_eq!(author["client"], reply["connect"]["client"]);
         assert_eq!(both, [json!({"id": 3, "publish": {}}), pushed(json!("x"), 2)]);
         stream.say(&site, "{\"id\":4,\"ping\":{}}\n{\"id\":5,\"rpc\":{\"method\":\"none\"}}");
         stream.expect(&json!({"id": 4, "ping": {}}));

@@ -12,8 +12,13 @@ const DATA_BYTES_MAX: usize = 1000;
 
 fn decode(channel: Option<&str>, body: &[u8], stop: bool) -> Vec<Result<Event, Rejection>> {
     let mut ids = IdSource::new([1, 2]);
-    let mut context =
-        Context { channel, traceparent: "", data_bytes_max: DATA_BYTES_MAX, ids: &mut ids };
+    let mut context = Context {
+        channel,
+        traceparent: "",
+        author: "",
+        data_bytes_max: DATA_BYTES_MAX,
+        ids: &mut ids,
+    };
     let mut items = Vec::new();
     let mut decoder = MsgpackDecoder::new();
     while let Progress::Stopped = decoder.decode(&mut context, body, |item| {

@@ -57,7 +57,13 @@ type Decoded = Result<Event, Rejection>;
 
 fn with<T>(channel: Option<&str>, run: impl FnOnce(&mut Context<'_>) -> T) -> T {
     let mut ids = IdSource::new([1, 2]);
-    run(&mut Context { channel, traceparent: "", data_bytes_max: DATA_BYTES_MAX, ids: &mut ids })
+    run(&mut Context {
+        channel,
+        traceparent: "",
+        author: "",
+        data_bytes_max: DATA_BYTES_MAX,
+        ids: &mut ids,
+    })
 }
 
 fn place(item: Unplaced) -> Event {

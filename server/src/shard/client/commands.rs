@@ -151,6 +151,9 @@ impl Shard {
                 After::GoOn
             }
             Err(Refusal::Disconnect(code)) => self.disconnect(to, code, None),
+            Err(Refusal::Token(error)) => {
+                self.disconnect(to, DisconnectCode::InvalidToken, Some(&error.to_string()))
+            }
         }
     }
 
@@ -241,7 +244,7 @@ impl Shard {
             let caller = self.caller_of_token(token).map_err(|error| match error {
                 TokenError::Expired => Refusal::Reply(ErrorCode::TokenExpired),
                 TokenError::KeysPending => Refusal::Reply(ErrorCode::Internal),
-                _ => Refusal::Disconnect(DisconnectCode::InvalidToken),
+                error => Refusal::Token(error),
             })?;
             self.set_caller(endpoint, caller);
         }

@@ -31,7 +31,9 @@ use crate::shard::http::Response;
 use crate::shard::publish::Asker;
 use crate::shard::session_ws::{After, WebSocket};
 use bytes::Bytes;
-use proto::centrifuge::{Commands, DecodeError, Encoding, Limits, Request, read_emulation};
+use proto::centrifuge::{
+    Commands, DecodeError, DisconnectCode, Encoding, Limits, Request, read_emulation,
+};
 use proto::reason::CloseReason;
 use std::collections::BTreeMap;
 
@@ -64,13 +66,14 @@ struct Waiting {
 }
 
 impl Shard {
-    /// The body that opens a stream is complete: the client's first commands.
+    /// The body that opens a stream is complete: the client's first commands. `None`: there was a
+    /// token in its URL, and must not be. A browser shows no answer but a stream, so it gets one.
     pub(in crate::shard) fn start_client(
         &mut self,
         asker: Asker,
         caller: Caller,
         format: Format,
-        commands: &[u8],
+        commands: Option<&[u8]>,
     ) {
         if self.drain.is_some() {
             let response = Response::error(503, "draining", "the server drains; connect elsewhere");
@@ -88,7 +91,13 @@ impl Shard {
             self.say(endpoint, Bytes::from_static(b"\r\n"));
         }
         let mut own = Box::new(ClientSession { socket: WebSocket::new(false), client });
-        self.carry_out(&mut own, commands);
+        match commands {
+            Some(commands) => self.carry_out(&mut own, commands),
+            None => {
+                let to = own.client.outlet;
+                self.disconnect(to, DisconnectCode::InvalidToken, Some(TOKEN_IN_URL));
+            }
+        }
         self.put_session(own);
         self.charge_client(at);
         if self.session_mut(at).is_some() {
@@ -257,6 +266,10 @@ impl Shard {
         }
     }
 }
+
+/// What to do instead.
+const TOKEN_IN_URL: &str = "it is in the URL and gets into logs; use another transport, or set \
+                            auth.token_in_url";
 
 /// The first commands in a URL must not bring a token where tokens are not taken from URLs.
 pub(in crate::shard) fn brings_token(commands: &str) -> bool {

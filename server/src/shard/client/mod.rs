@@ -57,6 +57,7 @@ use super::format::Format;
 use super::session::Session;
 use super::session_ws::{After, WebSocket};
 use crate::auth::Overrides;
+use crate::auth::TokenError;
 use crate::driver::ConnId;
 use crate::mesh::{Identity, Place};
 use bytes::Bytes;
@@ -150,7 +151,7 @@ struct Extra {
     filter: Option<TagsFilter>,
     /// When it ends, in Unix seconds.
     expires_at_s: Option<i64>,
-    /// What its token shows to others, until they have been told that it is there.
+    /// What its token shows to others.
     info: Option<Arc<[u8]>>,
     /// What its token changes of the namespace's options.
     overrides: Overrides,
@@ -299,6 +300,8 @@ enum Refusal {
     Reply(ErrorCode),
     /// The connection ends.
     Disconnect(DisconnectCode),
+    /// The connection ends, and is told what is wrong with its token.
+    Token(TokenError),
 }
 
 impl From<ErrorCode> for Refusal {

@@ -11,9 +11,10 @@ use crate::shard::publish::Asker;
 use crate::shard::session_ws::After;
 use proto::centrifuge::{
     ClientInfo, Data, ErrorCode, Join, Leave, PresenceResult, PresenceStatsResult, Push, PushBody,
-    ReplyBody,
+    ReplyBody, write_author,
 };
 use proto::channel::ChannelName;
+use proto::event::ATTRIBUTES_BYTES_MAX;
 
 impl Shard {
     /// What others see of a client in a channel, and where: the namespace's word, unless the
@@ -27,7 +28,7 @@ impl Shard {
         let namespace = self.settings.namespace(channel.as_str());
         let extra = client.sub_mut(number).and_then(|sub| sub.extra.as_deref_mut());
         let (channel_info, overrides) =
-            extra.map(|extra| (extra.info.take(), extra.overrides)).unwrap_or_default();
+            extra.map(|extra| (extra.info.clone(), extra.overrides)).unwrap_or_default();
         let shown = Shown {
             listed: overrides.presence.unwrap_or(namespace.presence != Access::Nobody),
             told: overrides.join_leave.unwrap_or(namespace.join_leave),
@@ -111,6 +112,19 @@ impl Shard {
         };
         self.reply(to, id, body);
     }
+}
+
+/// Which client publishes, as the attributes of its events; without the infos where they are too
+/// long for that.
+pub(super) fn author(member: &Member) -> String {
+    let mut text = Vec::new();
+    write_author(&mut text, info(member));
+    if text.len() > ATTRIBUTES_BYTES_MAX {
+        text.clear();
+        let (user, client) = (member.user().into(), name(member).into());
+        write_author(&mut text, ClientInfo { user, client, ..ClientInfo::default() });
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The push that says that somebody came or went.

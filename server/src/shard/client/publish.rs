@@ -1,8 +1,9 @@
 //! Publishing by clients: the same path as every publish, answered by the command's id.
 
+use super::presence::author;
 use super::{Client, Refusal};
 use crate::auth::Action;
-use crate::mesh::Place;
+use crate::mesh::{Member, Place, Shown};
 use crate::shard::Shard;
 use crate::shard::session_ws::After;
 use proto::answer::PublishAnswer;
@@ -33,7 +34,13 @@ impl Shard {
             }
             data => data,
         };
-        let taken = self.publish_of_client(client.outlet.at, id, name, data);
+        let channel_info = self
+            .client_sub(client, name.as_str())
+            .and_then(|at| client.subs[at].extra.as_deref()?.info.clone());
+        let (id_bytes, identity) = (client.id.to_be_bytes(), client.identity.clone());
+        let shown = Shown::default();
+        let author = author(&Member { client: id_bytes, identity, channel_info, shown });
+        let taken = self.publish_of_client(client.outlet.at, id, name, data, author);
         Ok(if taken { After::GoOn } else { After::Park })
     }
 

@@ -11,7 +11,7 @@ use crate::shard::session_ws::After;
 use bytes::Bytes;
 use proto::centrifuge::{
     Data, DisconnectCode, Encoding, ErrorCode, Publication, ReplyBody, SubscribeOptions,
-    SubscribeRequest, SubscribeResult, tags,
+    SubscribeRequest, SubscribeResult, read_author, tags,
 };
 use proto::channel::ChannelName;
 use proto::event::{DataKind, Event};
@@ -298,6 +298,7 @@ pub(in crate::shard) fn publication(event: &Event) -> Publication<'_> {
     Publication {
         data: Data::of(event),
         offset: event.offset(),
+        info: if event.is_of_client() { read_author(event.attributes()) } else { None },
         tags: tags(event.attributes()),
         ..Publication::default()
     }

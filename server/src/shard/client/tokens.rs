@@ -72,7 +72,7 @@ impl Shard {
         let named = Some(&*request.channel).filter(|channel| !channel.is_empty());
         let grant = self
             .grant_of_token(&request.token, caller.user(), named)
-            .map_err(|error| refusal(error, Refusal::Disconnect(DisconnectCode::InvalidToken)))?;
+            .map_err(|error| refusal(error, Refusal::Token(error)))?;
         let Some(grant) = grant else { return Err(ErrorCode::NotAvailable.into()) };
         let Some(at) = self.client_sub(client, grant.channel.as_str()) else {
             return Err(ErrorCode::PermissionDenied.into());
@@ -149,7 +149,7 @@ fn refusal(error: TokenError, invalid: Refusal) -> Refusal {
     match error {
         TokenError::Expired => ErrorCode::TokenExpired.into(),
         TokenError::KeysPending => ErrorCode::Internal.into(),
-        TokenError::User | TokenError::Channel => Refusal::Disconnect(DisconnectCode::InvalidToken),
+        TokenError::User | TokenError::Channel => Refusal::Token(error),
         _ => invalid,
     }
 }

@@ -102,7 +102,8 @@ impl Shard {
             let (asker, caller) = (publish.asker, publish.caller);
             return match purpose {
                 Purpose::Call(method) => self.start_call(asker, caller, method, body),
-                Purpose::Stream(format) => self.start_client(asker, caller, format, &body),
+                Purpose::Stream(format) => self.start_client(asker, caller, format, Some(&body)),
+                Purpose::Refusal(format) => self.start_client(asker, caller, format, None),
                 Purpose::Emulation(encoding) => self.start_emulation(asker, encoding, &body),
             };
         }

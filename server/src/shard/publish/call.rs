@@ -7,6 +7,7 @@ use crate::auth::Caller;
 use crate::config::Limits;
 use crate::shard::Shard;
 use crate::shard::api::{CallSlot, Method};
+use crate::shard::client::brings_token;
 use crate::shard::format::Format;
 use crate::shard::http::{Head, Response, Route};
 use proto::centrifuge::Encoding;
@@ -36,6 +37,8 @@ pub(super) enum Purpose {
     Call(Method),
     /// The first commands of a client that speaks over a stream.
     Stream(Format),
+    /// Such a stream, whose client is sent away: its URL had a token and must not.
+    Refusal(Format),
     /// Further ones.
     Emulation(Encoding),
 }
@@ -45,7 +48,7 @@ impl Purpose {
     pub(super) fn body_bytes_max(self, limits: &Limits) -> usize {
         let bytes = match self {
             Self::Call(_) => limits.body_bytes_max,
-            Self::Stream(_) | Self::Emulation(_) => limits.message_bytes_max,
+            Self::Stream(_) | Self::Refusal(_) | Self::Emulation(_) => limits.message_bytes_max,
         };
         bytes as usize
     }
@@ -68,6 +71,11 @@ impl Shard {
                 self.open_buffered(asker, head, caller, Purpose::Call(method), None)
             }
             Route::Stream { format, commands } => {
+                let closed = self.settings.auth.as_ref().is_some_and(|auth| !auth.token_in_url);
+                if closed && commands.as_deref().is_some_and(brings_token) {
+                    let none = Some(String::new());
+                    return self.open_buffered(asker, head, caller, Purpose::Refusal(format), none);
+                }
                 self.open_buffered(asker, head, caller, Purpose::Stream(format), commands)
             }
             Route::Emulation(encoding) => {

@@ -311,6 +311,7 @@ fn event(channel: &str, row: &Row) -> Result<Event, ReadError> {
         traceparent: &row.traceparent,
         attributes: &row.attributes,
         time_us: Some(row.time_us),
+        of_client: false,
         class,
         data_kind,
         data: &row.payload,

@@ -77,7 +77,9 @@ fn a_bad_token_ends_the_connection_for_good_and_an_expired_one_does_not(cell: Ce
         let mut socket = open(&site);
         socket.send_text(&json!({"id": 1, "connect": {"token": bad}}).to_string());
         let (code, reason) = socket.closed();
-        assert_eq!((code, reason.as_str()), (3500, "invalid token"));
+        assert_eq!(code, 3500);
+        // In an SDK that is all that its developer sees.
+        assert!(reason.starts_with("invalid token: the token"), "{reason}");
     }
     let mut early = open(&site);
     early.send_text(&json!({"id": 1, "connect": {"token": until_s(-60)}}).to_string());

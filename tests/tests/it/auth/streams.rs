@@ -50,12 +50,35 @@ fn a_bad_token_ends_a_stream_for_good(cell: Cell) {
     let site = guarded(cell, |_| {});
     for how in STREAMS {
         let mut bad = Stream::open(site.address(), how, &connect("a.b.c", json!({})));
-        assert_eq!(bad.sent_away(), (3500, "invalid token".to_owned(), false));
+        let (code, reason, back) = bad.sent_away();
+        assert_eq!((code, back), (3500, false), "{reason}");
+        assert!(reason.starts_with("invalid token: the token is malformed"), "{reason}");
         // An expired one may be followed by a better one, but a stream has only its first commands
         // until it is connected.
         let mut late = Stream::open(site.address(), how, &connect(&until_s(-60), json!({})));
         assert_eq!(late.next().expect("an answer")["error"]["code"], json!(109));
     }
+}
+
+fn a_token_in_the_url_of_an_event_stream_ends_it_with_a_word_that_a_browser_shows(cell: Cell) {
+    let closed = guarded(cell, |_| {});
+    let open = guarded(cell, |config| config.auth.token_in_url = true);
+    let ann = until_s(600);
+    let get = |site: &Site, commands: &str| {
+        let commands: String = commands.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let mut wire = site.wire();
+        let target = format!("/connection/sse?cf_connect={commands}");
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let head = wire.head();
+        assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
+        Stream::of(wire)
+    };
+    let mut sent_away = get(&closed, &connect(&ann, json!({})));
+    let (code, reason, back) = sent_away.sent_away();
+    assert_eq!((code, back), (3500, false), "{reason}");
+    assert!(reason.contains("auth.token_in_url") && !reason.contains(&ann[..20]), "{reason}");
+    assert!(get(&closed, r#"{"id":1,"connect":{}}"#).let_in()["connect"].is_object());
+    assert!(get(&open, &connect(&ann, json!({}))).let_in()["connect"].is_object());
 }
 
 fn a_token_brings_its_subscriptions_over_each_stream(cell: Cell) {
@@ -91,5 +114,6 @@ fn a_token_brings_its_subscriptions_over_each_stream(cell: Cell) {
 cells!(
     a_stream_is_refreshed_or_ends_resumably,
     a_bad_token_ends_a_stream_for_good,
+    a_token_in_the_url_of_an_event_stream_ends_it_with_a_word_that_a_browser_shows,
     a_token_brings_its_subscriptions_over_each_stream,
 );

@@ -257,6 +257,49 @@ fn others_see_what_a_subscription_token_says_of_its_user(cell: Cell) {
     assert_eq!(ann.push()["join"]["info"]["user"], json!("ann"));
 }
 
+fn who_published_is_told_and_cannot_be_forged(cell: Cell) {
+    let site = guarded(cell, |config| {
+        config.api_keys.push(service(
+            "all",
+            "key-of-all",
+            &["*"],
+            &[Right::Publish, Right::History],
+        ));
+    });
+    let mut bob = Guest::connect(&site, &of("bob"));
+    bob.call("subscribe", json!({"channel": "users:a"}));
+    let ann = token(&json!({"sub": "ann", "info": {"name": "Ann \"ü\""}, "exp": now_s() + 600}));
+    let mut ann = Guest::connect(&site, &ann);
+    let shown = grant("ann", "users:a", json!({"info": {"role": "x"}}));
+    ann.call("subscribe", json!({"channel": "users:a", "token": shown}));
+    let mut nobody = Guest::connect(&site, "");
+    for data in [json!({"text": "hi"}), json!("hi")] {
+        ann.call("publish", json!({"channel": "users:a", "data": data}));
+        let publication = bob.push()["pub"].clone();
+        let info = &publication["info"];
+        assert_eq!(info["user"], json!("ann"), "{publication}");
+        assert_eq!(info["conn_info"], json!({"name": "Ann \"ü\""}), "{publication}");
+        assert_eq!(info["chan_info"], json!({"role": "x"}), "{publication}");
+        assert_eq!(info["client"].as_str().map(str::len), Some(36), "{publication}");
+        assert_eq!(publication.get("tags"), None, "{publication}");
+        // In the history it stands as it came.
+        let found = bob.call("history", json!({"channel": "users:a", "limit": 1, "reverse": true}));
+        assert_eq!(found["history"]["publications"], json!([publication]), "{found}");
+    }
+    // Nobody's user is empty; a service is no client, whatever it says.
+    nobody.call("subscribe", json!({"channel": "open:a"}));
+    nobody.call("publish", json!({"channel": "open:a", "data": 1}));
+    let info = nobody.push()["pub"]["info"].clone();
+    assert_eq!((info.get("user"), info["client"].is_string()), (None, true), "{info}");
+    let forged = r#"{"data":2,"attributes":{"info":{"user":"root","client":"1"}}}"#;
+    let fields = format!("{}Content-Type: application/json\r\n", bearer("key-of-all"));
+    let wire = &mut site.wire();
+    let answer = wire.request("POST", "/v1/channels/open:a/events", &fields, forged.as_bytes());
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let publication = nobody.push()["pub"].clone();
+    assert_eq!((&publication["data"], publication.get("info")), (&json!(2), None));
+}
+
 #[test]
 fn an_sdk_refreshes_its_subscription_in_time() {
     let site = || guarded(Cell::URING_2, |config| config.auth.clock_skew_s = 0);
@@ -304,4 +347,5 @@ cells!(
     a_subscription_token_lets_its_user_into_its_channel_and_nobody_else,
     a_subscription_is_refreshed_or_ends_and_its_connection_goes_on,
     others_see_what_a_subscription_token_says_of_its_user,
+    who_published_is_told_and_cannot_be_forged,
 );
