@@ -191,6 +191,8 @@ impl Extra {
         size_of::<Self>()
             + self.filter.as_ref().map_or(0, TagsFilter::memory_bytes)
             + data.map_or(0, Bytes::len)
+            // Presence may hold the same allocation: counted in both places.
+            + self.info.as_ref().map_or(0, |info| info.len())
     }
 }
 
