@@ -7,10 +7,14 @@
 mod kubernetes;
 mod script;
 mod seccomp;
+mod service;
+mod systemd;
 
 pub use kubernetes::kubernetes;
 pub use script::script;
 pub use seccomp::seccomp;
+pub use service::{DATA_DIR, Kind, Service, Setting};
+pub use systemd::{drop_in, unit};
 
 use crate::action::Action;
 use crate::check::{Finding, Severity};
@@ -23,10 +27,10 @@ use std::fmt::Write;
 pub struct Subject<'a> {
     pub target: &'a Target,
     pub findings: &'a [Finding],
-    /// The profile's name or path; empty without one.
-    pub profile: &'a str,
-    /// The program's path.
-    pub program: &'a str,
+    /// What is started, and with what.
+    pub service: &'a Service,
+    /// The least memory of a pod whose budget has room for the target's connections.
+    pub pod_memory_bytes: Option<u64>,
 }
 
 impl Subject<'_> {
@@ -50,7 +54,7 @@ impl Subject<'_> {
     }
 
     /// The value of a line of the service's unit.
-    fn service(&self, wanted: &str) -> Option<&str> {
+    fn value_of(&self, wanted: &str) -> Option<&str> {
         self.actions().find_map(|(_, action, _)| match action {
             Action::Service { key, value } if key == wanted => Some(value.as_str()),
             _ => None,
@@ -60,7 +64,7 @@ impl Subject<'_> {
     /// The descriptor limit; computed, should the check not have been able to read the current one.
     fn nofile(&self) -> String {
         let computed = || self.target.descriptors_limit().to_string();
-        self.service("LimitNOFILE").map_or_else(computed, str::to_owned)
+        self.value_of("LimitNOFILE").map_or_else(computed, str::to_owned)
     }
 }
 
@@ -83,93 +87,6 @@ pub fn sysctl(of: &Subject) -> String {
             false => writeln!(out, "# {key}: not needed"),
         };
     }
-    out
-}
-
-/// For `/etc/systemd/system/shardcast.service`.
-pub fn unit(of: &Subject) -> String {
-    let mut out = of.head("/etc/systemd/system/shardcast.service");
-    let profile = match of.profile {
-        "" => String::new(),
-        name => format!("Environment=SHARDCAST_PROFILE={name}\n"),
-    };
-    let program = of.program;
-    let _ = write!(
-        out,
-        "
-[Unit]
-Description=Shardcast: events from services to screens
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=exec
-ExecStart={program} serve
-# Names the configuration, for example: SHARDCAST_CONFIG=/etc/shardcast/shardcast.toml
-EnvironmentFile=-/etc/shardcast/environment
-Environment=SHARDCAST_DATA_DIR=/var/lib/shardcast
-{profile}StateDirectory=shardcast
-DynamicUser=yes
-Restart=on-failure
-RestartSec=1
-# A drain takes up to drain_time_s (25), then the spool is synced.
-TimeoutStopSec=60
-"
-    );
-    out.push_str(&service_lines(of));
-    out.push_str(
-        "
-# Values that `apply` sets last until the next start of the machine; to set them here, too:
-#ExecStartPre=+",
-    );
-    let _ = writeln!(out, "{program} tune apply --connections {}", of.target.connections);
-    out.push_str(HARDENING);
-    out
-}
-
-/// What it can do without. io_uring is named, because `@system-service` does not have it
-/// everywhere.
-const HARDENING: &str = "
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-ProtectKernelTunables=yes
-ProtectClock=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service io_uring_setup io_uring_enter io_uring_register
-SystemCallErrorNumber=EPERM
-
-[Install]
-WantedBy=multi-user.target
-";
-
-/// For `/etc/systemd/system/shardcast.service.d/10-tune.conf`.
-pub fn drop_in(of: &Subject) -> String {
-    let mut out = of.head("/etc/systemd/system/shardcast.service.d/10-tune.conf");
-    out.push_str("\n[Service]\n");
-    out.push_str(&service_lines(of));
-    out
-}
-
-/// Without `CPUAffinity=`: the server pins its threads itself, and a mask that leaves out the CPUs
-/// for interrupts would have the profile placed on what is left.
-fn service_lines(of: &Subject) -> String {
-    let mut out = format!("LimitNOFILE={}\n", of.nofile());
-    let memlock = of.service("LimitMEMLOCK").unwrap_or("infinity");
-    let _ = writeln!(out, "LimitMEMLOCK={memlock}");
-    out.push_str(
-        "# Quiet connections must not be swapped out, and the server not be the first to go.\n",
-    );
-    out.push_str("MemorySwapMax=0\nOOMScoreAdjust=-500\n");
     out
 }
 

@@ -538,8 +538,8 @@ fn no_target_is_too_large_to_be_checked() {
                 let of = tuning::render::Subject {
                     target: &target,
                     findings: &findings,
-                    profile: "",
-                    program: "shardcast",
+                    service: &Default::default(),
+                    pod_memory_bytes: None,
                 };
                 assert!(tuning::render::unit(&of).contains("LimitNOFILE="));
                 assert!(!tuning::render::kubernetes(&of).is_empty());

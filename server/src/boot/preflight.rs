@@ -132,6 +132,30 @@ pub fn connections_by_memory(config: &Config, facts: Facts) -> Result<u64, Strin
     Ok(u64::from(budget.connections_max))
 }
 
+/// The least memory of a machine or a cgroup whose budget has room for so many clients, in whole
+/// mebibytes; `None` if no memory does, or if the configuration says how much is planned with.
+pub fn memory_for(config: &Config, shards: u32, connections: u64) -> Option<u64> {
+    if config.limits.memory_bytes_max != 0 {
+        return None;
+    }
+    let fits = |mebibytes: u64| {
+        let facts = Facts { shards, descriptors: 0, memory_bytes: mebibytes << 20 };
+        connections_by_memory(config, facts).is_ok_and(|room| room >= connections)
+    };
+    let (mut few, mut enough) = (0, MEBIBYTES_MAX);
+    if !fits(enough) {
+        return None;
+    }
+    while enough - few > 1 {
+        let half = few + (enough - few) / 2;
+        *(if fits(half) { &mut enough } else { &mut few }) = half;
+    }
+    Some(enough << 20)
+}
+
+/// A pebibyte.
+const MEBIBYTES_MAX: u64 = 1 << 30;
+
 /// From the root, with links followed as far as the path is there.
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
@@ -197,6 +221,27 @@ mod tests {
         assert_eq!(fatal(&config), [""; 0]);
         config.limits.connections_max = 50_000;
         assert_eq!(fatal(&config), ["files.nofile_hard"]);
+    }
+
+    #[test]
+    fn the_least_memory_for_so_many_clients_has_room_for_them() {
+        let config = Config::default();
+        let room = |memory_bytes| {
+            let facts = Facts { shards: 4, descriptors: 0, memory_bytes };
+            connections_by_memory(&config, facts).unwrap_or(0)
+        };
+        let mut last = 0;
+        for connections in [1, 10_000, 400_000, 1 << 30] {
+            let bytes = memory_for(&config, 4, connections).unwrap();
+            assert!(bytes >= last, "{bytes} for {connections}");
+            assert!(room(bytes) >= connections);
+            assert!(room(bytes - (1 << 20)) < connections, "{bytes} for {connections}");
+            last = bytes;
+        }
+        assert_eq!(memory_for(&config, 4, u64::MAX), None);
+        let mut planned = config.clone();
+        planned.limits.memory_bytes_max = 1 << 30;
+        assert_eq!(memory_for(&planned, 4, 10), None);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! probe of io_uring.
 
 pub mod args;
+mod service;
 
 use super::{exit, fail};
 use crate::boot::{cores, preflight};
 use crate::config::budget::{Budget, Facts};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
 use crate::driver::DriverSizes;
 use crate::uring;
 use args::{
@@ -46,7 +47,9 @@ pub(super) fn run(args: &TuneArgs) -> u8 {
 
 /// Everything that was found.
 struct Found {
-    config: Config,
+    loaded: Loaded,
+    /// Memory of a pod for the target.
+    pod_memory_bytes: Option<u64>,
     target: Target,
     findings: Vec<Finding>,
     container: Container,
@@ -55,7 +58,8 @@ struct Found {
 /// Reads, measures and checks. Changes nothing.
 fn look(flags: &TargetFlags) -> Result<Found, Failed> {
     let loaded = config::load(&flags.flags.sources());
-    let mut config = loaded.map_err(|error| (exit::CONFIG, error.to_string()))?.config;
+    let loaded = loaded.map_err(|error| (exit::CONFIG, error.to_string()))?;
+    let mut config = loaded.config.clone();
     let root = Root::system();
     let machine = Machine::read();
     if let Some(bytes) = flags.memory {
@@ -92,7 +96,8 @@ fn look(flags: &TargetFlags) -> Result<Found, Failed> {
         }
     }
     let container = context.container;
-    Ok(Found { config, target, findings, container })
+    let pod_memory_bytes = preflight::memory_for(&config, facts.shards, target.connections);
+    Ok(Found { loaded, pod_memory_bytes, target, findings, container })
 }
 
 /// What is asked of a machine by somebody who did not say.
@@ -170,12 +175,12 @@ fn plan(args: &PlanArgs) -> Result<u8, Failed> {
 
 fn rendered(args: &RenderArgs) -> Result<u8, Failed> {
     let found = look(&args.target)?;
-    let program = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/shardcast".into());
+    let service = service::service(&args.target, &found.loaded);
     let of = render::Subject {
-        program: &program.to_string_lossy(),
         target: &found.target,
         findings: &found.findings,
-        profile: &found.config.profile,
+        service: &service,
+        pod_memory_bytes: found.pod_memory_bytes,
     };
     let text = match args.what {
         Rendered::Sysctl => render::sysctl(&of),

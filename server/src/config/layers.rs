@@ -199,11 +199,7 @@ impl Layers {
     }
 
     fn add_variable(&mut self, name: &str, text: &str) {
-        let Some(rest) = name.strip_prefix("SHARDCAST_") else { return };
-        if RESERVED.contains(&name) || is_service_link(rest) {
-            return;
-        }
-        let path = rest.to_ascii_lowercase().replace("__", ".");
+        let Some(path) = path_of(name) else { return };
         self.put_text(&path, text, Origin::Environment(name.to_owned()));
     }
 
@@ -372,6 +368,28 @@ fn namespace_defaults() -> Table {
             Some((key.to_owned(), field.default.clone()))
         })
         .collect()
+}
+
+/// The key that a variable of the environment sets, if it sets one.
+pub fn path_of(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix("SHARDCAST_")?;
+    let ours = !RESERVED.contains(&variable) && !is_service_link(rest);
+    ours.then(|| rest.to_ascii_lowercase().replace("__", "."))
+}
+
+/// A value as a variable or `--set` gives it; `None` for what only a file can give.
+pub fn text_of(value: &Value) -> Option<String> {
+    let plain = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Option<Vec<&str>> = items.iter().map(Value::as_str).collect();
+            items?.join(",")
+        }
+        Value::Table(_) => return None,
+        other => other.to_string(),
+    };
+    let same = |text: &String| value_from_text(value, text).as_ref() == Some(value);
+    Some(plain).filter(same).or_else(|| Some(value.to_string()).filter(same))
 }
 
 fn value_from_text(like: &Value, text: &str) -> Option<Value> {

@@ -209,6 +209,102 @@ fn the_rendered_files_are_taken_by_those_they_are_for() {
     assert!(yaml.contains("localhostProfile: profiles/shardcast.json"), "{yaml}");
 }
 
+/// Whatever was asked for is in the unit, in words that `serve` takes and that mean the same.
+#[test]
+fn the_unit_serves_what_was_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = run(&mut program(&["tune", "profile", "show", "small", "--source"]));
+    let file = folder.path().join("mine.toml");
+    std::fs::write(&file, own.replace("small", "mine")).expect("a file");
+    let settings = [
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "[::1]:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+        "--profile",
+        "./mine.toml",
+        "--engine",
+        "epoll",
+        "--set",
+        "limits.connections_max=123",
+        "--set",
+        "server_name=100%-of-$HOME",
+        "--set",
+        "namespaces.Big-One.history_size=5",
+    ];
+    let asked =
+        ["--connections", "123", "--memory", "1G", "--heartbeat", "20", "--lb-timeout", "60"];
+    let words = [&["tune", "render", "systemd"][..], &asked, &settings].concat();
+    let unit = run(program(&words).current_dir(folder.path()));
+    // It is in a folder that the service does not see.
+    assert!(
+        unit.contains(&format!(
+            "#   sudo install -D -m 644 {} /etc/shardcast/mine.toml",
+            file.display()
+        )),
+        "{unit}"
+    );
+    assert!(unit.contains(" tune apply --connections 123 --lb-timeout 60"), "{unit}");
+    let unit = unit.replace("/etc/shardcast/mine.toml", &file.display().to_string());
+    let started = |unit: &str| -> (Vec<String>, Vec<String>) {
+        let lines =
+            |start: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(start));
+        let variables = lines("Environment=").flat_map(|line| words_of(line, false)).collect();
+        let command = lines("ExecStart=").next().expect("a command");
+        (variables, words_of(command, true))
+    };
+    let (variables, command) = started(&unit);
+    assert_eq!(command[0], PROGRAM);
+    assert_eq!(command[1], "serve");
+    let ours = |it: &&String| !it.starts_with("SHARDCAST_DATA_DIR=");
+    let pairs = || variables.iter().filter(ours).filter_map(|it| it.split_once('='));
+    let values = |command: &mut Command| -> Vec<String> {
+        let said = run(command);
+        said.lines()
+            .map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned())
+            .collect()
+    };
+    let planned = ["--set", "limits.memory_bytes_max=1073741824", "--set", "limits.heartbeat_s=20"];
+    let profile = ["--profile", file.to_str().expect("a path")];
+    let asked = values(
+        program(&[&["config"][..], &settings, &profile[..0], &planned].concat())
+            .current_dir(folder.path()),
+    );
+    let given = values(program(&["config"]).args(&command[2..]).envs(pairs()));
+    let path = |line: &String| line.replace("./mine.toml", profile[1]);
+    assert_eq!(given, asked.iter().map(path).collect::<Vec<_>>());
+    // And it starts with them.
+    let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+    let plan =
+        Plan::new(Cell::EPOLL_1, folder.path()).wrapper(&[&["env"], &variables[..]].concat());
+    let words: Vec<&str> = command[2..].iter().map(String::as_str).collect();
+    exercise(&plan.flag(&words).start());
+}
+
+/// The words of a line of a unit, as systemd reads them.
+fn words_of(line: &str, command: bool) -> Vec<String> {
+    let (mut words, mut word, mut quotes) = (Vec::new(), String::new(), false);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => quotes = !quotes,
+            '\\' => word.extend(letters.next()),
+            ' ' if !quotes => words.push(std::mem::take(&mut word)),
+            other => word.push(other),
+        }
+    }
+    words.push(word);
+    let read = |word: String| {
+        let word = word.replace("%%", "%");
+        if command { word.replace("$$", "$") } else { word }
+    };
+    words.into_iter().map(read).collect()
+}
+
 fn shellcheck() -> String {
     let ours = crate::rig::child::target().join("python/bin/shellcheck");
     let python = std::env::var_os("PYTHONPATH").unwrap_or_default();

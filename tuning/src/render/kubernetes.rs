@@ -1,8 +1,10 @@
 //! The parts of a pod that matter here, with what only the node can do.
 
 use super::Subject;
+use super::service::{DATA_DIR, Kind, file_name};
 use crate::action::Action;
-use crate::check::Scope;
+use crate::check::{Scope, Severity};
+use crate::text::{bytes, count};
 use std::fmt::Write;
 
 /// YAML to copy from.
@@ -15,17 +17,24 @@ pub fn kubernetes(of: &Subject) -> String {
     } else {
         out.push_str("    sysctls:\n");
         for (key, value) in &sysctls {
-            let note = if SAFE.contains(&key.as_str()) { "" } else { UNSAFE };
-            let _ = write!(out, "      - name: {key}\n        value: \"{value}\"{note}\n");
+            if !SAFE.contains(&key.as_str()) {
+                let _ = writeln!(
+                    out,
+                    "      # The kubelet must allow it: --allowed-unsafe-sysctls={key}"
+                );
+            }
+            let _ = write!(out, "      - name: {key}\n        value: \"{value}\"\n");
         }
     }
     let shards = of.target.shards;
+    let (memory, why) = memory(of);
     let _ = write!(
         out,
         "  containers:
     - name: shardcast
-      # Whole CPUs, requests equal to limits: with the kubelet's static CPU manager the container
+{environment}      # Whole CPUs, requests equal to limits: with the kubelet's static CPU manager the container
       # gets them for itself. A quota instead stops every shard for the rest of its 100 ms.
+      # {why}
       resources:
         requests: {{ cpu: \"{shards}\", memory: {memory} }}
         limits: {{ cpu: \"{shards}\", memory: {memory} }}
@@ -37,7 +46,7 @@ pub fn kubernetes(of: &Subject) -> String {
       volumeMounts:
         - {{ name: spool, mountPath: /var/lib/shardcast }}
 ",
-        memory = memory(of),
+        environment = environment(of),
     );
     out.push_str(&on_the_node(of));
     out
@@ -55,13 +64,15 @@ spec:
       localhostProfile: profiles/shardcast.json
 ";
 
-const UNSAFE: &str = "  # the kubelet must allow it: --allowed-unsafe-sysctls; or set it in the init container below";
-
 /// What a kubelet lets any pod set (Kubernetes 1.32).
 const SAFE: &[&str] = &[
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_fin_timeout",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
 ];
@@ -79,25 +90,85 @@ fn namespaced(of: &Subject) -> Vec<(String, String)> {
 }
 
 fn is_namespaced(key: &str) -> bool {
-    key == "net.core.somaxconn" || (key.starts_with("net.ipv4.") && key != "net.ipv4.tcp_mem")
+    let machine_wide = MACHINE_WIDE.contains(&key);
+    key == "net.core.somaxconn" || (key.starts_with("net.ipv4.") && !machine_wide)
 }
 
-/// Gibibytes for the pod: what is planned and a third more, which the server leaves to the kernel.
-fn memory(of: &Subject) -> String {
-    match of.target.memory_planned_bytes {
-        Some(bytes) => format!("{}Mi", (bytes / 3).saturating_mul(4).div_ceil(1 << 20)),
-        None => "4Gi".to_owned(),
+/// Of `net.ipv4`, what the kernel has once and not for each namespace.
+const MACHINE_WIDE: &[&str] = &[
+    "net.ipv4.tcp_mem",
+    "net.ipv4.udp_mem",
+    "net.ipv4.tcp_low_latency",
+    "net.ipv4.tcp_max_orphans",
+    "net.ipv4.inet_peer_threshold",
+    "net.ipv4.inet_peer_minttl",
+    "net.ipv4.inet_peer_maxttl",
+];
+
+/// What was given, as variables of the container.
+fn environment(of: &Subject) -> String {
+    let service = of.service;
+    let mut out = String::from("      env:\n");
+    let _ = writeln!(out, "        - {{ name: {DATA_DIR}, value: /var/lib/shardcast }}");
+    for setting in service.settings.iter().filter(|it| it.name != DATA_DIR) {
+        let name = &setting.name;
+        let (value, note) = match setting.kind {
+            Kind::Text => (setting.value.clone(), String::new()),
+            Kind::Folder => (setting.value.clone(), "  # a volume of its own".to_owned()),
+            Kind::File | Kind::SecretFile => {
+                let from = if setting.kind == Kind::File { "ConfigMap" } else { "Secret" };
+                let value = format!("/etc/shardcast/{}", file_name(&setting.value));
+                (value, format!("  # by a {from} with {}", setting.value.escape_debug()))
+            }
+        };
+        let _ = writeln!(out, "        - {{ name: {name}, value: {} }}{note}", yaml(&value));
+    }
+    for name in &service.secrets {
+        let _ = writeln!(out, "        # {name}: by a Secret, with valueFrom.secretKeyRef");
+    }
+    if !service.arguments.is_empty() {
+        let words: Vec<String> = service.arguments.iter().map(|word| yaml(word)).collect();
+        let _ = writeln!(out, "      args: [serve, {}]", words.join(", "));
+    }
+    out
+}
+
+/// In quotes, as JSON and so as YAML.
+fn yaml(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Memory of the pod, and from what it follows.
+fn memory(of: &Subject) -> (String, String) {
+    let mebibytes = |bytes: u64| format!("{}Mi", bytes.div_ceil(1 << 20));
+    let clients = count(of.target.connections);
+    match (of.target.memory_planned_bytes, of.pod_memory_bytes) {
+        // A third more than is planned with, which the server leaves to the kernel.
+        (Some(planned), _) => (
+            mebibytes((planned / 3).saturating_mul(4)),
+            format!("Memory: a third more than the {} that is planned with.", bytes(planned)),
+        ),
+        (None, Some(needed)) => (
+            mebibytes(needed),
+            format!(
+                "Memory: the least whose budget (`config --limits`) has room for {clients} clients."
+            ),
+        ),
+        (None, None) => (
+            UNKNOWN_MEMORY.to_owned(),
+            format!(
+                "Memory: no amount has room for {clients} clients on these shards; split them."
+            ),
+        ),
     }
 }
 
+/// A value that nobody can install unread.
+const UNKNOWN_MEMORY: &str = "\"?\"";
+
 /// What a pod cannot set.
 fn on_the_node(of: &Subject) -> String {
-    let mut out = String::from(
-        "
-# The container runtime gives the descriptor limit, not the pod: containerd's unit needs
-",
-    );
-    let _ = writeln!(out, "#   LimitNOFILE={}", of.nofile());
+    let mut out = descriptors(of);
     let mut lines = String::new();
     for (finding, action, needed) in of.actions() {
         let (Some(path), Some(value)) = (action.path(), action.value()) else { continue };
@@ -107,7 +178,9 @@ fn on_the_node(of: &Subject) -> String {
         }
     }
     if lines.is_empty() {
-        out.push_str("# Nothing else is needed on the node, as far as it can be seen from here.\n");
+        out.push_str(
+            "# The node's own settings are as they should be, as far as they can be seen from here.\n",
+        );
         return out;
     }
     out.push_str(
@@ -125,4 +198,27 @@ fn on_the_node(of: &Subject) -> String {
     );
     out.push_str(&lines);
     out
+}
+
+/// The descriptor limit, which is the container runtime's to give.
+fn descriptors(of: &Subject) -> String {
+    let hard = of.findings.iter().find(|finding| finding.id == "files.nofile_hard");
+    let needed = count(of.target.descriptors());
+    match hard {
+        Some(hard) if hard.severity == Severity::Ok => format!(
+            "
+# Descriptors: {needed} are needed, and the limit is {} here. The container runtime gives
+# it, not the pod; where it is lower, the runtime's unit (containerd's) needs a higher LimitNOFILE=.
+",
+            hard.current
+        ),
+        _ => format!(
+            "
+# Descriptors: {needed} are needed. The container runtime gives the limit, not the pod: where it is
+# lower, the runtime's unit (containerd's) needs
+#   LimitNOFILE={}
+",
+            of.nofile()
+        ),
+    }
 }

@@ -82,7 +82,7 @@ set_value() {
 "#;
 
 /// In single quotes, whatever it has.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
