@@ -128,6 +128,10 @@ fn the_unit_has_what_was_given_from_where_the_service_sees_it() {
     ] {
         assert!(unit.lines().any(|it| it == line), "{line}\n{unit}");
     }
+    assert!(!unit.contains("AmbientCapabilities"), "{unit}");
+    machine.target.listen_ports = vec![443];
+    let low = render::unit(&machine.subject());
+    assert!(low.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), "{low}");
     assert!(unit.contains("# SHARDCAST_ADMIN_TOKEN was given and is not written here"), "{unit}");
     // With the line for `apply` taken in, and a program that is there.
     let unit = unit.replace("#ExecStartPre", "ExecStartPre");

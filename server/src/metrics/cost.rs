@@ -12,7 +12,7 @@
 
 use crate::config::Cost;
 use std::collections::VecDeque;
-use tuning::capacity::{Activity, Calibration, DRIFT_LIMIT, Drift};
+use tuning::capacity::{Activity, Calibration, DRIFT_LIMIT, Drift, billed_bytes};
 
 /// What the server had done at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -127,7 +127,7 @@ impl CostWatch {
 
     fn money(&self, span: &Span) -> LiveCost {
         let spent = self.cost.server_hour.amount() / 3_600.0 * span.seconds()
-            + self.cost.per_gb.amount() / 1e9 * span.bytes();
+            + self.cost.per_gb.amount() / 1e9 * billed_bytes(span.of(|it| it.sends), span.bytes());
         let month = share(spent, span.seconds()) * MONTH_S;
         LiveCost {
             per_connection: share(month, span.new.connections as f64),

@@ -38,6 +38,59 @@ fn the_example_has_the_corrected_answers() {
     }
 }
 
+/// What the server's own budget refuses is not planned.
+#[test]
+fn no_server_is_planned_with_more_connections_than_serve_admits() {
+    let budget = |plan: &Value| {
+        let dimensions = plan["dimensions"].as_array().expect("dimensions");
+        let found = dimensions.iter().find(|it| it["name"] == "memory budget").expect("it is one");
+        found["terms"][0]["factors"][1]["value"].as_f64().expect("a number")
+    };
+    let small = planned("--profile small --users 250k --messages-per-user-min 0.01");
+    assert!(small["servers"].as_u64() > Some(1), "{}", small["servers"]);
+    assert_eq!(small["limiting"], "memory budget");
+    // The same figure as for a pod, which is what a server derives there.
+    let pod = planned("--pod-memory 4Gi --server-cores 2");
+    assert_eq!(Some(budget(&small)), pod["pod"]["allowed"].as_f64());
+    let million = planned("--users 1M --messages-per-user-min 0.01 --peak 1 --headroom 0");
+    assert_eq!(million["servers"], 2);
+    assert!(budget(&million) > 500_000.0 && budget(&million) < 1e6);
+    // With other memory it is another one, from a file, too.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("plan.json");
+    fs::write(&file, million.to_string()).expect("written");
+    let more = planned(&format!("--from {} --server-memory 64Gi", file.display()));
+    assert!(budget(&more) > 2.0 * budget(&million));
+    assert_eq!(more["servers"], 1);
+}
+
+#[test]
+fn rates_of_a_server_leave_the_rest_of_it_as_it_is() {
+    let names = |line: &str| -> Vec<String> {
+        let plan = planned(line);
+        let dimensions = plan["dimensions"].as_array().expect("dimensions");
+        dimensions.iter().map(|it| it["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let plain = names("--users 1M");
+    for flag in ["--server-in 1M", "--server-out 1M", "--server-connections 1M"] {
+        let given = names(&format!("--users 1M {flag}"));
+        assert!(plain.iter().all(|name| given.contains(name)), "{flag}: {given:?}");
+    }
+}
+
+#[test]
+fn a_pod_alone_is_no_plan_for_servers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pod.html");
+    let pod = planned(&format!("--pod-memory 2G --html {}", file.display()));
+    assert!(pod["pod"]["connections"].as_u64() > Some(10_000), "{pod}");
+    assert!(pod.get("servers").is_none() && pod.get("dimensions").is_none(), "{pod}");
+    let page = fs::read_to_string(file).expect("made");
+    assert!(page.contains("connections</h1>") && !page.contains("1 server"), "{page}");
+    let whole = planned("--pod-memory 2G --users 100");
+    assert_eq!(whole["servers"], 1);
+}
+
 /// The fenced blocks of the page: language and text, in order.
 fn blocks() -> Vec<(String, String)> {
     let page = fs::read_to_string(repository().join("docs/operating/capacity.md")).expect("there");
@@ -123,6 +176,12 @@ fn nonsense_is_refused_with_what_to_do_and_never_panics() {
         ("--users 10 --peak-hours 13".to_owned(), "--peak-hours"),
         ("--users 10 --server-memory 1".to_owned(), "--server-memory"),
         ("--users 10 --server-memory lots".to_owned(), "not an amount of memory"),
+        ("--users 10 --server-memory 100M".to_owned(), "would not start there"),
+        (
+            "--users 1e12 --users-per-room 1e12 --messages-per-user-min 1e9 --message-bytes 1e9 --n-1"
+                .to_owned(),
+            "more than can be counted",
+        ),
         ("--pod-memory 1M".to_owned(), "--pod-memory"),
         ("--users 10 --profile huge".to_owned(), "there are small, standard"),
         ("--example other".to_owned(), "there is chat-1m"),

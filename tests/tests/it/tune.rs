@@ -67,6 +67,15 @@ fn numbers_out_of_range_are_refused_and_never_a_panic() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains(flag) && said.contains(range), "{said}");
     }
+    for shards in ["0", "65", "4000000000", "-1"] {
+        let shards = format!("--shards={shards}");
+        let output = output(&mut program(&["tune", "profile", "show", "large", &shards]));
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("--shards"), "{said}");
+    }
+    let most = run(&mut program(&["tune", "profile", "show", "large", "--shards", "64", "--json"]));
+    assert_eq!(most.matches("shards").count(), 1, "{most}");
     let clients = ["--connections", "4294967295", "--connects-per-s", "4294967295"];
     let (code, _) = check(&[&clients[..], &["--heartbeat", "3600", "--lb-timeout", "1"]].concat());
     assert_eq!(code, 2);

@@ -57,6 +57,12 @@ pub(super) fn check(inputs: &Inputs) -> Result<(), InputError> {
     range("TLS bytes of a connection", server.bytes.tls, 0.0, 1e9)?;
     range("bytes of a channel", server.bytes.channel, 0.0, 1e9)?;
     range("bytes of the process", server.bytes.base, 0.0, 1e15)?;
+    if let Some(admitted) = server.admitted {
+        // A server that holds nobody does not start.
+        range("--server-memory", admitted.plain, 1.0, 1e12)?;
+        range("--server-memory", admitted.tls, 1.0, 1e12)?;
+    }
+    optional("bytes of the messages measured", server.costs_message_bytes, 1.0, 1e9)?;
     for costs in server.costs.iter().chain(&server.tls_costs) {
         costs.check().map_err(|problem| InputError::new("--measured", problem))?;
     }

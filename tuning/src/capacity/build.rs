@@ -1,9 +1,10 @@
 //! From inputs to a plan.
 
 use super::bounds::{self, InputError};
-use super::compare::{Month, discounts, rule_of_thumb};
+use super::compare::{Month, discounts};
 use super::effects;
 use super::inputs::{Inputs, Load, Reserve};
+use super::notes::notes;
 use super::number::plain;
 use super::plan::{Cost, Dimension, Elastic, Factor, Memory, Op, Plan, Stage, Term, Traffic};
 use super::pod::{further_rooms, pod};
@@ -19,6 +20,7 @@ pub fn plan(inputs: &Inputs) -> Result<Plan, InputError> {
                        --server-memory)";
         return Err(InputError::new("--profile", message));
     }
+    countable(&core)?;
     let traffic = traffic(inputs, &core);
     let cost = cost(inputs, &core, &traffic);
     let month = Month {
@@ -42,6 +44,22 @@ pub fn plan(inputs: &Inputs) -> Result<Plan, InputError> {
         cost,
         inputs: inputs.clone(),
     })
+}
+
+/// Refuses what no fleet is. Above it a server more or less is lost in the rounding.
+fn countable(core: &Core) -> Result<(), InputError> {
+    let most = core.dimensions.iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio));
+    let Some(most) = most.filter(|most| !(0.0..=SERVERS_MAX).contains(&most.ratio)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "{} asks for {} servers, more than can be counted ({}); lower --users, --users-per-room, the \
+         rates or --message-bytes, or give a server more of it",
+        most.name,
+        plain(most.ratio),
+        plain(SERVERS_MAX)
+    );
+    Err(InputError::new("the load", message))
 }
 
 /// What everything else is derived from.
@@ -70,12 +88,13 @@ pub(super) fn core(inputs: &Inputs) -> Core {
     add("messages out", delivering(inputs));
     add("CPU", computing(inputs, &out));
     add("memory", remembering(inputs));
+    add(BUDGET, admitting(inputs));
     add("bandwidth out", sending(inputs, &out));
     add("bandwidth in", receiving(inputs, &out));
     let needed = dimensions.iter().map(|it: &Dimension| it.servers).max().unwrap_or(1).max(1);
     let most = dimensions.iter().max_by(|a, b| a.ratio.total_cmp(&b.ratio));
     let limiting = most.map_or_else(String::new, |dimension| dimension.name.clone());
-    let servers = needed + u64::from(reserve.n_minus_1);
+    let servers = needed.saturating_add(u64::from(reserve.n_minus_1));
     for dimension in &mut dimensions {
         dimension.used_at_peak = dimension.peak / servers as f64;
     }
@@ -198,11 +217,17 @@ fn computing(inputs: &Inputs, out: &Outgoing) -> Vec<Term> {
     let delivery_us = costs.send_us / out.batch + costs.message_us;
     let mut terms = Vec::new();
     for source in published(load) {
-        let name = format!("delivering {}", source.name);
-        let product = receivers(&source, load);
-        terms.push(spent(product, &name, "microseconds a delivery", delivery_us).rate(reserve));
-        let name = format!("taking {}", source.name);
-        terms.push(spent(source, &name, "microseconds an event", costs.ingest_us).rate(reserve));
+        // Where somebody said how many messages a server takes or delivers, that is what counts.
+        if server.out_per_s.is_none() {
+            let name = format!("delivering {}", source.name);
+            let product = receivers(&source, load);
+            terms.push(spent(product, &name, "microseconds a delivery", delivery_us).rate(reserve));
+        }
+        if server.in_per_s.is_none() {
+            let name = format!("taking {}", source.name);
+            terms
+                .push(spent(source, &name, "microseconds an event", costs.ingest_us).rate(reserve));
+        }
     }
     let accepted = Product::new("connecting")
         .times("users", load.users)
@@ -235,6 +260,13 @@ fn remembering(inputs: &Inputs) -> Vec<Term> {
         );
     }
     terms
+}
+
+/// What the server allows itself is less than what would fit.
+fn admitting(inputs: &Inputs) -> Vec<Term> {
+    let Some(most) = inputs.server.admits(inputs.wire.tls) else { return Vec::new() };
+    let product = held("connections", &inputs.load);
+    vec![product.over("connections that the budget of a server admits", most).held(&inputs.reserve)]
 }
 
 fn sending(inputs: &Inputs, out: &Outgoing) -> Vec<Term> {
@@ -301,8 +333,7 @@ fn traffic(inputs: &Inputs, core: &Core) -> Traffic {
         sources.iter().map(|source| source.ratio * bytes_published(source, load, inputs)).sum();
     let answered = out_per_s * wire::acknowledged(out);
     let beaten = heartbeats_per_s * wire::heartbeat_in(wire);
-    // A heartbeat is mostly head, so what Ethernet adds to it is not taken off.
-    let billed = out_per_s * out.billed() + beat_bits / 8.0;
+    let billed = out_per_s * out.billed() + heartbeats_per_s * wire::heartbeat_billed(wire);
     Traffic {
         connections,
         rooms: load.rooms(),
@@ -383,60 +414,10 @@ fn elastic(inputs: &Inputs, core_at_peak: &Core) -> Option<Elastic> {
     Some(Elastic { rest, servers_rest, servers: day * 30.0 * price })
 }
 
-fn notes(inputs: &Inputs, core: &Core, traffic: &Traffic) -> Vec<String> {
-    let Inputs { load, wire, server, reserve, .. } = inputs;
-    let mut notes = Vec::new();
-    if !reserve.n_minus_1 {
-        let lost = plain(traffic.cut_by_one_server.ceil());
-        notes.push(match core.servers {
-            1 => format!("One server: when it fails, all {lost} clients wait for it. See --n-1."),
-            _ => format!(
-                "When a server fails, {lost} clients connect to the others at once, and what is \
-                 left for bursts is used up. --n-1 plans one more."
-            ),
-        });
-    }
-    if server.costs.is_none() && server.out_per_s.is_none() {
-        notes.push("What a delivery costs is not known, so CPU is not in it: --measured.".into());
-    }
-    if wire.tls && server.costs.is_some() && server.tls_costs.is_none() {
-        notes.push("CPU was measured without TLS, and the load has TLS: it will be more.".into());
-    }
-    if wire.deflate < 1.0 && !wire::deflates(wire) {
-        notes.push("SSE is sent as it is: --deflate changes nothing there.".into());
-    } else if wire.deflate < 1.0 && load.message_bytes * wire.delta < wire.deflate_bytes_min {
-        notes.push(format!(
-            "Messages of {} bytes are below limits.ws_deflate_bytes_min ({}) and are not compressed.",
-            plain(load.message_bytes * wire.delta),
-            plain(wire.deflate_bytes_min)
-        ));
-    } else if wire.deflate < 1.0 && wire.delta < 1.0 {
-        notes.push(
-            "A delta compresses far worse than a message: in one published recording 0.39 became \
-             0.89. Give --deflate as measured on deltas."
-                .into(),
-        );
-    }
-    if traffic.rooms < 1.0 {
-        notes.push("There is less than one room; check --users-per-room.".into());
-    }
-    if wire.batch_ms > 0.0 {
-        notes.push(format!(
-            "Messages wait up to {} ms, and {} leave together on average.",
-            plain(wire.batch_ms),
-            plain(traffic.batch)
-        ));
-    }
-    notes.push(format!(
-        "Idle timeouts are reckoned with sessions of {} minutes in which the user is active for {} \
-         (--session-min, --active-min).",
-        plain(load.session_min),
-        plain(load.active_min)
-    ));
-    notes.push(rule_of_thumb(traffic.connections));
-    notes
-}
-
+/// Whole numbers are exact up to nine times that.
+pub(super) const SERVERS_MAX: f64 = 1e15;
+/// The dimension of what the server's own budget admits.
+pub(super) const BUDGET: &str = "memory budget";
 /// 30 days.
 const MONTH_S: f64 = 2_592_000.0;
 const MONTH_HOURS: f64 = 720.0;

@@ -1,7 +1,7 @@
 //! What one change alone would do to the plan, and what more or fewer users would.
 
 use super::bounds;
-use super::build::{Core, core, memory, peak_bits, total_cost};
+use super::build::{Core, SERVERS_MAX, core, memory, peak_bits, total_cost};
 use super::inputs::{Inputs, Transport};
 use serde::{Deserialize, Serialize};
 
@@ -114,14 +114,14 @@ pub(super) fn growth(inputs: &Inputs) -> Vec<Growth> {
         let mut changed = inputs.clone();
         changed.load.users = (inputs.load.users * times).round();
         changed.load.events_per_s = inputs.load.events_per_s;
-        bounds::check(&changed).is_ok().then(|| {
-            let core = core(&changed);
-            Growth {
-                users: changed.load.users,
-                servers: core.servers,
-                limiting: core.limiting.clone(),
-                cost: total_cost(&changed, &core),
-            }
+        bounds::check(&changed).ok()?;
+        let core = core(&changed);
+        // What cannot be counted is not shown.
+        ((core.servers as f64) <= SERVERS_MAX).then(|| Growth {
+            users: changed.load.users,
+            servers: core.servers,
+            limiting: core.limiting.clone(),
+            cost: total_cost(&changed, &core),
         })
     };
     GROWTH.iter().filter_map(|times| at(*times)).collect()

@@ -23,6 +23,7 @@ mod effects;
 mod example;
 mod inputs;
 mod live;
+mod notes;
 mod number;
 mod page;
 mod plan;
@@ -41,13 +42,16 @@ pub use example::{EXAMPLES, example};
 pub use inputs::{Inputs, Load, Prices, Reserve, Transport, Wire};
 pub use live::{Activity, DRIFT_LIMIT, Drift, Predicted};
 pub use number::{parse_bytes, parse_number, parse_percent};
-pub use page::page;
+pub use page::{page, pod_page};
 pub use plan::{
     Cost, Dimension, Elastic, Factor, Memory, Op, Plan, Stage, Term, Traffic, WirePart,
 };
-pub use pod::Pod;
-pub use server::{Bytes, PROFILES, Profile, Server, profile};
+pub use pod::{Pod, PodPlan};
+pub use server::{Admitted, Bytes, PROFILES, Profile, Server, profile};
 pub use text::{pod_text, text};
+pub use wire::billed_bytes;
 
+#[cfg(test)]
+mod extremes;
 #[cfg(test)]
 mod tests;

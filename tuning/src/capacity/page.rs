@@ -19,14 +19,32 @@ pub fn page(plan: &Plan) -> String {
         notes(plan),
         inputs(plan),
     ];
+    html(&servers(plan.servers), &head(plan), &sections.concat())
+}
+
+/// Only what a pod holds: nothing was said of a load.
+pub fn pod_page(plan: &Plan) -> String {
+    let Some(it) = &plan.pod else { return page(plan) };
+    let title = format!("{} connections", plain(it.connections as f64));
+    let mut facts = vec![
+        ("pod", bytes(it.memory_bytes)),
+        ("each of them", bytes(it.user_bytes + it.kernel_bytes + it.tls_bytes)),
+        ("headroom", plain(it.headroom)),
+    ];
+    if let Some(allowed) = it.allowed {
+        facts.push(("with default limits", plain(allowed as f64)));
+    }
+    let kicker = format!("A pod, server {}", plan.inputs.server.name);
+    html(&title, &header(&kicker, &title, &facts), &pod(plan))
+}
+
+fn html(title: &str, head: &str, sections: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{head}{sections}\
          </main>\n</body>\n</html>\n",
-        title = escape(&format!("Capacity: {}", servers(plan.servers))),
-        head = head(plan),
-        sections = sections.concat()
+        title = escape(&format!("Capacity: {title}")),
     )
 }
 
@@ -41,28 +59,32 @@ fn amount(plan: &Plan, value: f64) -> String {
 fn head(plan: &Plan) -> String {
     let (load, traffic) = (&plan.inputs.load, &plan.traffic);
     let mut facts = vec![
-        ("limit".to_owned(), plan.limiting.clone()),
-        ("users connected".to_owned(), plain(load.users)),
-        ("messages out a second".to_owned(), fixed(traffic.out_per_s, 0)),
-        ("out at the peak".to_owned(), bits(traffic.out_bits_per_s_peak)),
+        ("limit", plan.limiting.clone()),
+        ("users connected", plain(load.users)),
+        ("messages out a second", fixed(traffic.out_per_s, 0)),
+        ("out at the peak", bits(traffic.out_bits_per_s_peak)),
     ];
     if let Some(cost) = &plan.cost {
-        facts.push(("in 30 days".to_owned(), amount(plan, cost.total)));
-        facts.push(("a connection".to_owned(), amount(plan, cost.per_connection)));
-        facts.push(("a million messages".to_owned(), amount(plan, cost.per_million_messages)));
+        facts.push(("in 30 days", amount(plan, cost.total)));
+        facts.push(("a connection", amount(plan, cost.per_connection)));
+        facts.push(("a million messages", amount(plan, cost.per_million_messages)));
     }
+    let spare = if plan.spare > 0 { ", one of them spare" } else { "" };
+    let kicker = format!("Capacity plan, server {}", plan.inputs.server.name);
+    header(&kicker, &format!("{}{spare}", servers(plan.servers)), &facts)
+}
+
+fn header(kicker: &str, title: &str, facts: &[(&str, String)]) -> String {
     let facts: String = facts
         .iter()
         .map(|(name, value)| {
             format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value))
         })
         .collect();
-    let spare = if plan.spare > 0 { ", one of them spare" } else { "" };
     format!(
-        "<header><p class=\"kicker\">Capacity plan, server {}</p><h1>{}{spare}</h1>\
-         <dl class=\"facts\">{facts}</dl></header>\n",
-        escape(&plan.inputs.server.name),
-        escape(&servers(plan.servers)),
+        "<header><p class=\"kicker\">{}</p><h1>{}</h1><dl class=\"facts\">{facts}</dl></header>\n",
+        escape(kicker),
+        escape(title),
     )
 }
 
@@ -161,8 +183,8 @@ fn message(plan: &Plan) -> String {
         names.iter().map(|(name, class)| (*class, name.as_str())).collect();
     let traffic = &plan.traffic;
     let about = format!(
-        "{} a second out on average, of which {} payload; {} come back. {} heartbeats and {} connects \
-         a second are in it.",
+        "{} a second out on average, of which {} payload; {} come back. {} heartbeats a second are in \
+         it; the handshakes of {} connects a second are not.",
         bits(traffic.out_bits_per_s).trim_end_matches("/s"),
         bits(traffic.payload_bits_per_s).trim_end_matches("/s"),
         bits(traffic.in_bits_per_s).trim_end_matches("/s"),

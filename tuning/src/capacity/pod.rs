@@ -1,6 +1,8 @@
 //! How many connections a pod's memory holds.
 
 use super::inputs::Inputs;
+use super::plan::Plan;
+use super::server::Server;
 use serde::{Deserialize, Serialize};
 
 /// A pod filled with connections.
@@ -24,6 +26,28 @@ pub struct Pod {
     /// What a server with default limits allows itself there, if the caller knows: it keeps most of
     /// its memory for outboxes, histories and the like.
     pub allowed: Option<u64>,
+}
+
+/// What is said of a pod alone, where nothing was said of a load.
+#[derive(Debug, Serialize)]
+pub struct PodPlan<'a> {
+    /// The pod.
+    pub pod: Option<&'a Pod>,
+    /// Rooms of a user, whose bytes are in it.
+    pub rooms_per_user: f64,
+    /// Over TLS.
+    pub tls: bool,
+    /// The server that runs in it.
+    pub server: &'a Server,
+}
+
+impl<'a> PodPlan<'a> {
+    /// The parts of a plan that are about its pod.
+    pub fn of(plan: &'a Plan) -> Self {
+        let Inputs { load, wire, server, .. } = &plan.inputs;
+        let (rooms_per_user, tls) = (load.rooms_per_user, wire.tls);
+        Self { pod: plan.pod.as_ref(), rooms_per_user, tls, server }
+    }
 }
 
 /// Fills the pod.

@@ -28,6 +28,23 @@ pub struct Server {
     pub memory_bytes: Option<f64>,
     /// What its memory goes to.
     pub bytes: Bytes,
+    /// Connections that the memory budget of `serve` has room for, where the memory is known.
+    #[serde(default)]
+    pub admitted: Option<Admitted>,
+    /// Bytes of the messages that the costs were measured with.
+    #[serde(default)]
+    pub costs_message_bytes: Option<f64>,
+}
+
+/// Connections that the memory budget of a server has room for: it keeps most of its memory for
+/// outboxes, histories and the like, and takes no more. The caller knows the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admitted {
+    /// Without TLS.
+    pub plain: f64,
+    /// With it.
+    pub tls: f64,
 }
 
 /// Memory, in bytes.
@@ -107,6 +124,8 @@ impl Server {
             link_gbps: None,
             memory_bytes: None,
             bytes: REFERENCE.bytes,
+            admitted: None,
+            costs_message_bytes: None,
         }
     }
 
@@ -118,6 +137,7 @@ impl Server {
             cores: profile.cores,
             costs: Some(REFERENCE.costs),
             tls_costs: REFERENCE.tls_costs,
+            costs_message_bytes: Some(f64::from(REFERENCE.message_bytes)),
             link_gbps: Some(profile.link_gbps),
             memory_bytes: Some(profile.memory_bytes),
             ..Self::given()
@@ -137,7 +157,14 @@ impl Server {
             link_gbps: None,
             memory_bytes: Some(found.memory_bytes),
             bytes: found.bytes,
+            admitted: None,
+            costs_message_bytes: Some(f64::from(found.message_bytes)),
         }
+    }
+
+    /// Connections that its budget has room for.
+    pub(super) fn admits(&self, tls: bool) -> Option<f64> {
+        self.admitted.map(|it| if tls { it.tls } else { it.plain })
     }
 
     /// The costs that apply.

@@ -61,6 +61,94 @@ fn connections_become_the_limit_when_fan_out_is_cheap() {
     assert_eq!(dimension(&plan, "messages out").servers, 5);
 }
 
+/// A plan bills what a server that runs like it would say it sent.
+#[test]
+fn a_plan_and_a_live_server_bill_the_same_bytes() {
+    let plan = planned(|_| ());
+    let it = &plan.traffic;
+    // 200 of payload, 4 of WebSocket, 22 of TLS; of a heartbeat 2 and 22.
+    let (messages, beats) = (it.out_per_s, it.heartbeats_per_s);
+    let live = billed_bytes(messages, messages * 226.0) + billed_bytes(beats, beats * 24.0);
+    assert!((live * 2_592_000.0 / it.billed_bytes_month - 1.0).abs() < 1e-9);
+    assert_eq!(billed_bytes(1.0, 226.0), 278.0);
+    // Several segments, several sends, and what left without one.
+    assert_eq!(billed_bytes(2.0, 2.0 * 1_449.0), 2.0 * (1_449.0 + 104.0));
+    assert_eq!((billed_bytes(0.0, 100.0), billed_bytes(5.0, 0.0)), (152.0, 0.0));
+}
+
+#[test]
+fn rates_that_are_given_replace_the_cpu_they_would_take_and_nothing_else() {
+    let names = |change: &dyn Fn(&mut Server)| -> (Vec<String>, Vec<String>) {
+        let plan = planned(|it| {
+            it.server = Server::of_profile(&PROFILES[1]);
+            it.server.admitted = Some(Admitted { plain: 7e5, tls: 5e5 });
+            change(&mut it.server);
+        });
+        let terms = dimension(&plan, "CPU").terms.iter().map(|term| term.name.clone()).collect();
+        (plan.dimensions.iter().map(|it| it.name.clone()).collect(), terms)
+    };
+    let (dimensions, terms) = names(&|_| ());
+    let kept = ["connections", "CPU", "memory", "memory budget", "bandwidth out", "bandwidth in"];
+    assert_eq!(dimensions, kept);
+    assert_eq!(terms.len(), 4, "{terms:?}");
+    let (dimensions, terms) = names(&|it| it.out_per_s = Some(1e6));
+    assert!(kept.iter().all(|name| dimensions.iter().any(|it| it == name)), "{dimensions:?}");
+    assert!(dimensions.iter().any(|name| name == "messages out"), "{dimensions:?}");
+    assert_eq!(terms, ["taking messages of users", "connecting", "heartbeats"]);
+    let (_, terms) = names(&|it| (it.in_per_s, it.out_per_s) = (Some(1e6), Some(1e6)));
+    assert_eq!(terms, ["connecting", "heartbeats"]);
+}
+
+#[test]
+fn no_server_is_planned_to_hold_more_than_its_budget_admits() {
+    let with = |tls: bool| {
+        planned(|it| {
+            it.server = Server::of_profile(&PROFILES[1]);
+            it.server.admitted = Some(Admitted { plain: 600_000.0, tls: 400_000.0 });
+            it.wire.tls = tls;
+            it.load.messages_per_user_min = 0.01;
+            (it.reserve.peak, it.reserve.headroom_percent) = (1.0, 0.0);
+        })
+    };
+    assert_eq!((with(false).servers, with(true).servers), (2, 3));
+    let plan = with(true);
+    assert_eq!(plan.limiting, "memory budget");
+    assert!(plan.notes.iter().any(|note| note.contains("config --limits")), "{:?}", plan.notes);
+    let without = plan.effects.iter().find(|it| it.name == "without TLS").unwrap();
+    assert_eq!(without.servers, 2, "the other budget counts without TLS");
+}
+
+#[test]
+fn what_the_costs_were_measured_with_is_said_where_messages_are_larger() {
+    let notes = |bytes: f64, given: Option<f64>| {
+        let plan = planned(|it| {
+            it.server = Server::of_profile(&PROFILES[1]);
+            (it.load.message_bytes, it.server.out_per_s) = (bytes, given);
+        });
+        plan.notes.iter().any(|note| note.contains("measured with messages of 128 bytes"))
+    };
+    assert!(notes(10_000.0, None));
+    assert!(!notes(200.0, None) && !notes(10_000.0, Some(1e6)));
+}
+
+#[test]
+fn a_pods_page_says_nothing_of_servers_that_nobody_asked_for() {
+    let plan = planned(|it| it.pod_memory_bytes = Some(2e9));
+    let page = pod_page(&plan);
+    let pod = plan.pod.as_ref().unwrap();
+    assert!(page.contains(&format!(
+        "<h1>{} connections</h1>",
+        super::number::plain(pod.connections as f64)
+    )));
+    assert!(
+        !page.contains("servers") && !page.contains("users") && !page.contains("<svg"),
+        "{page}"
+    );
+    let json = serde_json::to_value(PodPlan::of(&plan)).unwrap();
+    assert_eq!(json["pod"]["connections"], pod.connections);
+    assert!(json.get("servers").is_none() && json.get("inputs").is_none(), "{json}");
+}
+
 #[test]
 fn a_skipped_sender_is_one_receiver_less() {
     let plan = planned(|it| it.load.skip_sender = true);

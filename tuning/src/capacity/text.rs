@@ -51,13 +51,16 @@ fn pod(plan: &Plan, out: &mut String) {
     }
 }
 
-/// What the server's own cap says.
+/// What the server's own budget says.
 pub(super) fn allowed_text(allowed: u64) -> String {
+    let takes = match allowed {
+        0 => "does not start".to_owned(),
+        some => format!("takes {}", plain(some as f64)),
+    };
     format!(
-        "With default limits `shardcast serve` takes {} there: most of its memory is for outboxes, \
+        "With default limits `shardcast serve` {takes} there: most of its memory is for outboxes, \
          histories and the like; `shardcast config --limits` shows for what, and lower limits give \
-         more connections.",
-        plain(allowed as f64)
+         more connections."
     )
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Messages that leave together share a TLS record and a segment, so the parts are of a send of
 //! `batch` messages, divided by the batch. The link carries all of it; a provider counts what is
-//! above Ethernet.
+//! above Ethernet ([`billed_bytes`], for plans and for servers that run).
 
 use super::inputs::{Load, Transport, Wire};
 use super::plan::WirePart;
@@ -28,7 +28,7 @@ impl Outgoing {
         self.billed() + self.ethernet
     }
 
-    /// What a provider counts.
+    /// What a provider counts: the same as [`billed_bytes`] of the send, for each message in it.
     pub(super) fn billed(&self) -> f64 {
         self.payload + self.framing + self.tls + self.tcp_ip
     }
@@ -66,7 +66,7 @@ pub(super) fn outgoing(load: &Load, wire: &Wire, per_connection_s: f64) -> Outgo
         payload,
         framing,
         tls: sent.tls / batch,
-        tcp_ip: sent.segments * TCP_IP_BYTES / batch,
+        tcp_ip: tcp_ip_bytes(1.0, sent.body + sent.tls) / batch,
         ethernet: sent.segments * ETHERNET_BYTES / batch,
         segments: sent.segments,
     }
@@ -83,6 +83,30 @@ pub(super) fn heartbeat_out(wire: &Wire) -> f64 {
         Transport::Ws => Sent::of(2.0, wire.tls).on_link() + ACK_BYTES,
         Transport::Sse => Sent::of(3.0, wire.tls).on_link(),
     }
+}
+
+/// A heartbeat as a provider counts it.
+pub(super) fn heartbeat_billed(wire: &Wire) -> f64 {
+    let sent = Sent::of(if wire.transport == Transport::Ws { 2.0 } else { 3.0 }, wire.tls);
+    billed_bytes(1.0, sent.body + sent.tls)
+}
+
+/// What a cloud bills for so many sends with so many bytes together, frames and TLS included: with
+/// TCP's and IP's own bytes, without Ethernet's. Every send is taken to be of the average size.
+/// Acknowledgements without data are left out, since a server does not see them.
+pub fn billed_bytes(sends: f64, bytes: f64) -> f64 {
+    bytes + tcp_ip_bytes(sends, bytes)
+}
+
+fn tcp_ip_bytes(sends: f64, bytes: f64) -> f64 {
+    // What leaves without a send of its own still leaves in segments.
+    let sends = sends.max(1.0);
+    if bytes > 0.0 { sends * segments(bytes / sends) * TCP_IP_BYTES } else { 0.0 }
+}
+
+/// TCP segments of a send.
+fn segments(bytes: f64) -> f64 {
+    (bytes / SEGMENT_BYTES).ceil().max(1.0)
 }
 
 /// What comes back for it: a masked pong, or TCP's acknowledgement.
@@ -124,8 +148,7 @@ impl Sent {
     fn of(body: f64, tls: bool) -> Self {
         let records = (body / TLS_RECORD_MAX).ceil();
         let tls = if tls { records * TLS_BYTES } else { 0.0 };
-        let segments = ((body + tls) / SEGMENT_BYTES).ceil().max(1.0);
-        Self { body, tls, segments }
+        Self { body, tls, segments: segments(body + tls) }
     }
 
     fn on_link(self) -> f64 {

@@ -22,6 +22,14 @@ pub struct CoreMap {
     pub free: Vec<u32>,
 }
 
+/// CPUs that are kept from the shards.
+#[derive(Debug, Default)]
+struct Kept {
+    irqs: Vec<u32>,
+    control: Vec<u32>,
+    storage: Vec<u32>,
+}
+
 /// A physical core: its CPUs that we may use.
 type Core = Vec<Cpu>;
 
@@ -41,43 +49,43 @@ impl Profile {
         cores.sort_by_key(|core| (core[0].slow, core[0].node != near, core[0].node, core[0].id));
         let total = cores.iter().map(Vec::len).sum::<usize>();
         let whole: Vec<u32> = ids(&cores);
-        let reserve = self.cores.reserve_from != 0
-            && total >= self.cores.reserve_from as usize
-            // Under a quota time is what is short, not cores.
-            && machine.cpu_quota_cores.is_none_or(|quota| quota >= total as f64);
-        let mut irqs = Vec::new();
-        let (mut control, mut storage) = (Vec::new(), Vec::new());
-        if reserve {
-            if self.cores.irq_one_in != 0 {
-                let wanted = (total / self.cores.irq_one_in as usize).max(1);
-                irqs = take_near(&mut cores, near, wanted);
-            }
-            let wanted = (self.cores.control + self.cores.storage) as usize;
-            let mut taken = take_last(&mut cores, wanted);
-            let rest = taken.split_off((self.cores.control as usize).min(taken.len()));
-            (control, storage) = (taken, rest);
-            if self.cores.storage == 0 {
-                storage.clone_from(&control);
-            }
-        }
-        let (on, mut free) = self.shard_cpus(&cores, topology.is_hybrid());
-        let count = match shards {
-            Some(count) => count as usize,
-            None => machine.cpu_quota_cores.map_or(on.len(), |q| on.len().min(q.ceil() as usize)),
+        // Under a quota time is what is short, not cores.
+        let is_whole = machine.cpu_quota_cores.is_none_or(|quota| quota >= total as f64);
+        let reserve = self.cores.reserve_from != 0 && total >= self.cores.reserve_from as usize;
+        let kept = match reserve && is_whole {
+            true => self.keep(&mut cores, near, total),
+            false => Kept::default(),
         };
-        let count = count.max(1);
+        let (on, mut free) = self.shard_cpus(&cores, topology.is_hybrid());
+        let count = shards_placed(on.len(), machine, shards);
         free.extend(on.iter().skip(count).copied());
         free.sort_unstable();
         let shards: Vec<u32> = on.iter().cycle().take(count).copied().collect();
         let or = |own: Vec<u32>, other: &[u32]| if own.is_empty() { other.to_vec() } else { own };
         CoreMap {
             profile: self.name.clone(),
-            irqs: or(irqs, &shards),
-            control: or(control, &whole),
-            storage: or(storage, &whole),
+            irqs: or(kept.irqs, &shards),
+            control: or(kept.control, &whole),
+            storage: or(kept.storage, &whole),
             shards,
             free,
         }
+    }
+
+    /// Takes the cores that shards do not get.
+    fn keep(&self, cores: &mut Vec<Core>, near: u32, total: usize) -> Kept {
+        let mut kept = Kept::default();
+        if self.cores.irq_one_in != 0 {
+            let wanted = (total / self.cores.irq_one_in as usize).max(1);
+            kept.irqs = take_near(cores, near, wanted);
+        }
+        let control = self.cores.control as usize;
+        kept.control = take_last(cores, control.saturating_add(self.cores.storage as usize));
+        kept.storage = kept.control.split_off(control.min(kept.control.len()));
+        if self.cores.storage == 0 {
+            kept.storage.clone_from(&kept.control);
+        }
+        kept
     }
 
     /// The CPUs that shards may have, and those that stay free for it.
@@ -107,6 +115,19 @@ fn usable(topology: &Topology, machine: &Machine) -> Vec<Core> {
     cpus.chunk_by(|one, next| one.core == next.core).map(<[Cpu]>::to_vec).collect()
 }
 
+/// How many shards there are on so many CPUs: as many as were asked for, up to [`SHARDS_MAX`], or
+/// as fit.
+fn shards_placed(cpus: usize, machine: &Machine, asked: Option<u32>) -> usize {
+    let count = match asked {
+        Some(count) => count.min(SHARDS_MAX) as usize,
+        None => machine.cpu_quota_cores.map_or(cpus, |quota| cpus.min(quota.ceil() as usize)),
+    };
+    count.max(1)
+}
+
+/// No server has more than a sixteenth of it; more is an accident, and its list is not made.
+const SHARDS_MAX: u32 = 1_024;
+
 fn ids(cores: &[Core]) -> Vec<u32> {
     let mut ids: Vec<u32> = cores.iter().flatten().map(|cpu| cpu.id).collect();
     ids.sort_unstable();
@@ -133,4 +154,59 @@ fn take_near(cores: &mut Vec<Core>, node: u32, cpus: usize) -> Vec<u32> {
     }
     taken.sort_unstable();
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Cores;
+
+    /// Four cores of two CPUs.
+    fn topology() -> Topology {
+        let dir = tempfile::tempdir().unwrap();
+        let cpu = dir.path().join("sys/devices/system/cpu");
+        let put = |path: &str, text: String| {
+            let path = cpu.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("online", "0-7\n".to_owned());
+        for id in 0..8 {
+            put(&format!("cpu{id}/topology/core_id"), format!("{}\n", id / 2));
+            let first = id / 2 * 2;
+            let siblings = format!("{first}-{}\n", first + 1);
+            put(&format!("cpu{id}/topology/thread_siblings_list"), siblings);
+        }
+        Topology::read(&crate::root::Root::at(dir.path())).unwrap()
+    }
+
+    /// A profile is a file that anybody may write.
+    #[test]
+    fn no_number_of_a_profile_is_too_large() {
+        let topology = topology();
+        let mut machine = Machine::read();
+        machine.cores_allowed = (0..8).collect();
+        machine.cpu_quota_cores = None;
+        for large in [0, 1, 3, u32::MAX] {
+            for (reserve_from, control, storage, irq_one_in) in
+                [(1, large, large, 1), (large, 1, large, large), (1, large, 1, u32::MAX)]
+            {
+                let cores = Cores {
+                    reserve_from,
+                    whole_cores: large == 3,
+                    fast_only: true,
+                    control,
+                    storage,
+                    irq_one_in,
+                };
+                let profile = Profile { cores, ..Profile::none() };
+                for asked in [None, Some(0), Some(large)] {
+                    let map = profile.place_shards(&topology, &machine, Some(large), asked);
+                    assert!(!map.shards.is_empty() && map.shards.len() <= SHARDS_MAX as usize);
+                    assert!(map.shards.iter().all(|cpu| *cpu < 8), "{map:?}");
+                    assert!(!map.control.is_empty() && !map.storage.is_empty(), "{map:?}");
+                }
+            }
+        }
+    }
 }

@@ -16,8 +16,8 @@ pub fn unit(of: &Subject) -> String {
     let plan = Plan::of(of);
     if !plan.installed.is_empty() {
         out.push_str(
-            "#\n# To be installed first: the service does not see where these are now (ProtectHome=, \
-             PrivateTmp=).\n",
+            "#\n# To do first (ProtectHome= and PrivateTmp= hide the folders of people and of temporary \
+             files):\n",
         );
         for line in &plan.installed {
             let _ = writeln!(out, "#   {line}");
@@ -103,6 +103,9 @@ impl Plan {
                 "# {name} was given and is not written here: put it into /etc/shardcast/environment."
             );
         }
+        if subject.target.listen_ports.iter().any(|port| (1..PORT_OF_ALL).contains(port)) {
+            plan.user.push_str("AmbientCapabilities=CAP_NET_BIND_SERVICE\n");
+        }
         plan.user.push_str(if plan.user_is_fixed {
             "User=shardcast\n"
         } else {
@@ -169,6 +172,8 @@ impl Plan {
     }
 }
 
+/// Below it, ports are root's unless somebody changed that.
+const PORT_OF_ALL: u16 = 1_024;
 const PROGRAM: &str = "/usr/local/bin/shardcast";
 const NO_LOGIN: &str = "/usr/sbin/nologin";
 const FOLDER: &str = "/var/lib/shardcast";

@@ -101,7 +101,8 @@ pub struct CapacityArgs {
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true,
           help_heading = SERVER)]
     pub server_connections: Option<f64>,
-    /// Messages a server takes in a second, where you know better than --measured.
+    /// Messages a server takes in a second, where you know better than --profile or --measured:
+    /// their CPU for it is left out then.
     #[arg(long, value_name = "N", value_parser = parse_number, allow_negative_numbers = true,
           help_heading = SERVER)]
     pub server_in: Option<f64>,

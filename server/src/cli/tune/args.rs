@@ -1,6 +1,7 @@
 //! What can be typed after `shardcast tune`.
 
 use crate::cli::args::ConfigFlags;
+use crate::mesh::SHARDS_MAX;
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
@@ -176,7 +177,7 @@ pub struct ShowArgs {
     #[arg(default_value = "standard")]
     pub profile: String,
     /// Shards to place. [default: as many as fit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=SHARDS_MAX as i64))]
     pub shards: Option<u32>,
     /// Print the file itself, to start an own one from.
     #[arg(long, conflicts_with_all = ["shards", "json"])]
