@@ -376,7 +376,8 @@ Try it:
   curl -N 'localhost:8000/v1/sse?channel=orders'  any SSE or WebSocket client does, too
 
 Exit codes:
-  0 all went well    1 some events were refused      64 the command line makes no sense
+  0 all went well    1 not all of it: events refused, stores that differ, warnings of `tune`
+  2 the machine cannot meet the target (`tune check`)    64 the command line makes no sense
   69 no server       70 a shard died or another fault of ours
   78 the configuration or the machine does not allow a start
 

@@ -58,7 +58,7 @@ spec:
   securityContext:
     # `shardcast tune render seccomp`, on each node as
     # /var/lib/kubelet/seccomp/profiles/shardcast.json. RuntimeDefault refuses io_uring: the server
-    # then runs on epoll.
+    # then runs on epoll. allowPrivilegeEscalation: false, below, is no-new-privileges.
     seccompProfile:
       type: Localhost
       localhostProfile: profiles/shardcast.json

@@ -112,7 +112,7 @@ fn server(args: &CapacityArgs, server: &mut Server) -> Result<(), Failed> {
         *to = from.or(*to);
     }
     let rates_given = args.server_in.is_some() || args.server_out.is_some();
-    if rates_given && !server.name.ends_with(RATES_GIVEN) {
+    if rates_given && server.costs.is_some() && !server.name.ends_with(RATES_GIVEN) {
         server.name.push_str(RATES_GIVEN);
     }
     server.cores = args.server_cores.unwrap_or(server.cores);

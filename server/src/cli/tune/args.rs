@@ -214,4 +214,5 @@ Examples:
   shardcast tune render sysctl --connections 200000 | sudo tee /etc/sysctl.d/90-shardcast.conf
   shardcast tune render systemd --profile large > shardcast.service
   shardcast tune render script > tune.sh && less tune.sh && sudo sh tune.sh
-  shardcast tune render seccomp > shardcast.json && docker run --security-opt seccomp=shardcast.json ...";
+  shardcast tune render seccomp > shardcast.json
+  docker run --security-opt seccomp=shardcast.json --security-opt no-new-privileges ...";
