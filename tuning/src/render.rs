@@ -87,38 +87,26 @@ pub fn sysctl(of: &Subject) -> String {
             false => writeln!(out, "# {key}: not needed"),
         };
     }
-    out.push_str(&of_modules(of));
-    out.push_str(
-        "\n# Queues (RPS, XPS), interrupts and governors are not in it, since they are no values of sysctl:\n\
-         # `shardcast tune render script`, or ExecStartPre= in the unit, sets them at each start.\n",
-    );
-    out
-}
-
-/// What the connection tracking module forgets: the file is read before it is loaded, if a firewall
-/// loads it later, and the size of its table is an option of the module.
-fn of_modules(of: &Subject) -> String {
-    let mut out = String::new();
-    for (_, action, _) in of.actions().filter(|(.., needed)| *needed) {
-        match action {
-            Action::Sysctl { key, .. } if key.starts_with("net.netfilter.") => out.push_str(
-                "\n# Forgotten if nf_conntrack is loaded after this file was read. To have it loaded before:\n\
-                 #   echo nf_conntrack > /etc/modules-load.d/90-shardcast.conf\n",
-            ),
-            Action::File { path, value } if path == HASH_SIZE => {
-                let _ = writeln!(
-                    out,
-                    "\n# The size of its table is an option of the module, for the next time it is loaded:\n\
-                     #   echo 'options nf_conntrack hashsize={value}' > /etc/modprobe.d/90-shardcast.conf"
-                );
-            }
-            _ => {}
-        }
+    let tracks =
+        |action: &Action| matches!(action, Action::Sysctl { key, .. } if key.starts_with(TRACKING));
+    if of.actions().any(|(_, action, needed)| needed && tracks(action)) {
+        out.push_str(MODULE);
     }
+    out.push_str(NOT_SYSCTL);
     out
 }
 
-const HASH_SIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
+const TRACKING: &str = "net.netfilter.";
+/// A firewall loads the module when it starts, which may be after this file was read.
+const MODULE: &str = "
+# What begins with net.netfilter is forgotten if its module is loaded after this file was read. To
+# have it loaded before:
+#   echo nf_conntrack > /etc/modules-load.d/90-shardcast.conf
+";
+const NOT_SYSCTL: &str = "
+# Queues (RPS, XPS), interrupts and governors are not in it, since they are no values of sysctl:
+# `shardcast tune render script`, or ExecStartPre= in the unit, sets them at each start.
+";
 
 /// For `/etc/security/limits.d/90-shardcast.conf`.
 pub fn limits(of: &Subject) -> String {

@@ -96,13 +96,13 @@ fn systemd_takes_the_unit() {
 fn the_unit_has_what_was_given_from_where_the_service_sees_it() {
     let mut machine = Machine::metal();
     machine.service = Service {
-        program: "/root/bin/shardcast".to_owned(),
+        program: "/tmp/bin/shardcast".to_owned(),
         settings: vec![
             setting("SHARDCAST_LISTEN", "0.0.0.0:8000,[::]:8001", Kind::Text),
             setting("SHARDCAST_SERVER_NAME", "50% of $it \"now\" \\o/", Kind::Text),
-            setting("SHARDCAST_PROFILE", "/home/me/my profiles/mine.toml", Kind::File),
+            setting("SHARDCAST_PROFILE", "/tmp/my profiles/mine.toml", Kind::File),
             setting("SHARDCAST_TLS__CERT", "/etc/ssl/cert.pem", Kind::File),
-            setting("SHARDCAST_TLS__KEY", "/root/tls/key.pem", Kind::SecretFile),
+            setting("SHARDCAST_TLS__KEY", "/tmp/tls/key.pem", Kind::SecretFile),
             setting("SHARDCAST_AUTH__HMAC_SECRET_FILE", "/etc/key.pem", Kind::SecretFile),
         ],
         arguments: vec!["--set".to_owned(), "namespaces.B.history_size=5".to_owned()],
@@ -111,15 +111,15 @@ fn the_unit_has_what_was_given_from_where_the_service_sees_it() {
     };
     let unit = render::unit(&machine.subject());
     for line in [
-        "#   sudo install -m 755 /root/bin/shardcast /usr/local/bin/shardcast",
-        "#   sudo install -D -m 644 '/home/me/my profiles/mine.toml' /etc/shardcast/mine.toml",
+        "#   sudo install -m 755 /tmp/bin/shardcast /usr/local/bin/shardcast",
+        "#   sudo install -D -m 644 '/tmp/my profiles/mine.toml' /etc/shardcast/mine.toml",
         "ExecStart=/usr/local/bin/shardcast serve --set namespaces.B.history_size=5",
         "Environment=SHARDCAST_DATA_DIR=/var/lib/shardcast",
         "Environment=SHARDCAST_LISTEN=0.0.0.0:8000,[::]:8001",
         r#"Environment="SHARDCAST_SERVER_NAME=50%% of $it \"now\" \\o/""#,
         "Environment=SHARDCAST_PROFILE=/etc/shardcast/mine.toml",
         "Environment=SHARDCAST_TLS__CERT=/etc/ssl/cert.pem",
-        "LoadCredential=key.pem:/root/tls/key.pem",
+        "LoadCredential=key.pem:/tmp/tls/key.pem",
         "Environment=SHARDCAST_TLS__KEY=/run/credentials/shardcast.service/key.pem",
         "LoadCredential=shardcast_auth__hmac_secret_file-key.pem:/etc/key.pem",
         "DynamicUser=yes",
@@ -161,10 +161,10 @@ fn a_folder_for_the_spool_is_the_services() {
     }
     assert!(!unit.contains("DynamicUser") && !unit.contains("StateDirectory"), "{unit}");
     verify(&unit);
-    machine.service.settings = folder("/root/events");
+    machine.service.settings = folder("/tmp/events");
     let unit = render::unit(&machine.subject());
     assert!(
-        unit.contains("# SHARDCAST_DATA_DIR=/root/events was given, which the service does not")
+        unit.contains("# SHARDCAST_DATA_DIR=/tmp/events was given, which the service does not")
     );
     assert!(unit.contains("\nEnvironment=SHARDCAST_DATA_DIR=/var/lib/shardcast\nStateDirectory="));
     verify(&unit);
@@ -189,7 +189,7 @@ fn a_pod_has_the_memory_for_its_clients_and_no_advice_that_lowers_a_limit() {
     let mut machine = Machine::new("container", target, "");
     machine.service.settings = vec![
         setting("SHARDCAST_SERVER_NAME", "a: \"b\"", Kind::Text),
-        setting("SHARDCAST_TLS__KEY", "/root/key.pem", Kind::SecretFile),
+        setting("SHARDCAST_TLS__KEY", "/srv/key.pem", Kind::SecretFile),
     ];
     let yaml = render::kubernetes(&machine.subject());
     // What the caller found to be the least for 400,000.

@@ -199,7 +199,7 @@ mod tests {
                     storage,
                     irq_one_in,
                 };
-                let profile = Profile { cores, ..Profile::none() };
+                let profile = Profile { cores, ..Profile::named("small").unwrap() };
                 for asked in [None, Some(0), Some(large)] {
                     let map = profile.place_shards(&topology, &machine, Some(large), asked);
                     assert!(!map.shards.is_empty() && map.shards.len() <= SHARDS_MAX as usize);

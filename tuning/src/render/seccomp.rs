@@ -4,10 +4,10 @@
 //! The list was read off a server under load on both engines, with TLS, stores and drain; the test
 //! that runs a server under this very filter keeps it true.
 //!
-//! A runtime that may not set `no_new_privs` loads the filter before it gives up its rights, so what
-//! it still does then is in the list, too, as in Docker's own profile: it becomes the container's
-//! user, drops capabilities, closes descriptors and executes the program. Without capabilities
-//! those calls do nothing that matters, which is why they are allowed to all.
+//! A runtime that may not set `no_new_privs` loads the filter before it gives up its rights, so
+//! what it does after that is in the list, too, as in Docker's own profile: it becomes the
+//! container's user, drops capabilities, closes descriptors and executes the program. Without
+//! capabilities those calls do nothing that matters, which is why they are allowed to all.
 
 use serde_json::json;
 
