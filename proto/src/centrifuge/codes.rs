@@ -1,6 +1,7 @@
 //! The numbers of Centrifugo's client protocol: errors in replies, unsubscribe pushes, disconnects.
 //!
-//! One row a code: its number, its text, and what the client does next. Numbers and texts are
+//! One row a code: its number, its text, and, where this server sends it to end something, why and
+//! what to do then; the reference page is generated from that. Numbers and texts are
 //! those that its SDKs and servers know (centrifugal/centrifuge `errors.go`, `unsubscribe.go`,
 //! `disconnect.go`); [`DisconnectCode::Shed`] and [`DisconnectCode::Idle`] are ours, from the range
 //! left to applications.
@@ -18,7 +19,12 @@ use crate::reason::CloseReason;
 macro_rules! codes {
     (
         $(#[$meta:meta])*
-        $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal $text:literal,)* }
+        $name:ident {
+            $(
+                $(#[$doc:meta])*
+                $variant:ident = $number:literal $text:literal $(=> $help:literal)?,
+            )*
+        }
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +43,11 @@ macro_rules! codes {
             /// The text that goes with it: never empty, never JSON.
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Why this server says it, and what to do then; empty if it does not by itself.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!("" $(, $help)?),)* }
             }
 
             /// Reads a number from the wire.
@@ -92,11 +103,13 @@ codes! {
     /// Why the server ended a subscription.
     UnsubscribeCode {
         /// Somebody asked for it through the server API.
-        Server = 2000 "server unsubscribe",
+        Server = 2000 "server unsubscribe" => "the server API's `unsubscribe` asked for it; subscribe \
+            again if that is wanted",
         /// A hole was found in what the subscription was sent.
         InsufficientState = 2500 "insufficient state",
         /// The subscription's token ran out and was not refreshed.
-        Expired = 2501 "subscription expired",
+        Expired = 2501 "subscription expired" => "the subscription's token ran out and was not \
+            refreshed; give the subscription a `getToken` that fetches a new one",
         /// What the client holds is not valid any more.
         StateInvalidated = 2502 "state invalidated",
     }
@@ -115,39 +128,53 @@ codes! {
         /// The peer closed first.
         ConnectionClosed = 3000 "connection closed",
         /// Drain: come back, somewhere else or in a moment.
-        Shutdown = 3001 "shutdown",
+        Shutdown = 3001 "shutdown" => "the server drains; nothing to do, another one or the next run \
+            takes the client",
         /// A fault of the server.
-        ServerError = 3004 "internal server error",
+        ServerError = 3004 "internal server error" => "a fault of the server; read its log",
         /// The connection's token ran out and was not refreshed.
-        Expired = 3005 "connection expired",
+        Expired = 3005 "connection expired" => "the token ran out and was not refreshed, or the server \
+            API's `refresh` ended the connection; give the client a `getToken`",
         /// A subscription's token ran out and was not refreshed.
-        SubscriptionExpired = 3006 "subscription expired",
+        SubscriptionExpired = 3006 "subscription expired" => "the `expire_at` of a subscription that \
+            the server API made has passed; the backend subscribes the client again, or does not",
         /// The outbox is over its budget: the client reads too slowly.
-        Slow = 3008 "slow",
+        Slow = 3008 "slow" => "the client reads too slowly; publish less to it, ask for deltas, raise \
+            `limits.outbox_bytes_max`, or let the namespace drop (`outbox_policy`)",
         /// Writing to the connection failed.
         WriteError = 3009 "write error",
         /// A hole was found in what this connection was sent.
-        InsufficientState = 3010 "insufficient state",
+        InsufficientState = 3010 "insufficient state" => "continuity could not be proved; nothing to \
+            do, the client recovers",
         /// Somebody asked for it through the server API, and wants the client back.
-        ForceReconnect = 3011 "force reconnect",
+        ForceReconnect = 3011 "force reconnect" => "no `connect` came within `limits.head_timeout_s`; \
+            connect as soon as the socket is open",
         /// No pong within its time.
-        NoPong = 3012 "no pong",
+        NoPong = 3012 "no pong" => "a ping was not answered within `limits.pong_timeout_s`: the \
+            network is gone, or the page was suspended",
         /// Over a rate.
-        TooManyRequests = 3013 "too many requests",
+        TooManyRequests = 3013 "too many requests" => "the server is short of memory for what waits, \
+            or a rate was passed before `connect` was answered; send less, or raise `limits`",
         /// What the client holds is not valid any more.
         StateInvalidated = 3014 "state invalidated",
         /// The token is not one of ours.
-        InvalidToken = 3500 "invalid token",
+        InvalidToken = 3500 "invalid token" => "the connection's token is not valid here, or a \
+            subscription's is somebody else's or for another channel; look at how it is made, and at \
+            `auth`",
         /// Bytes that cannot be read, or commands out of order.
-        BadRequest = 3501 "bad request",
+        BadRequest = 3501 "bad request" => "what came cannot be read, is over \
+            `limits.message_bytes_max`, or came before `connect`; the close text may say more. Mend the \
+            client, or raise the limit",
         /// No `connect` within its time.
         Stale = 3502 "stale",
         /// Somebody asked for it through the server API.
-        ForceDisconnect = 3503 "force disconnect",
+        ForceDisconnect = 3503 "force disconnect" => "the server API's `disconnect` asked for it, \
+            without a code of its own",
         /// The user has too many connections.
         ConnectionLimit = 3504 "connection limit",
         /// The connection wants too many channels.
-        ChannelLimit = 3505 "channel limit",
+        ChannelLimit = 3505 "channel limit" => "the token names more channels than \
+            `limits.channels_per_connection_max`; name fewer, or raise it",
         /// The data cannot be sent in the connection's encoding.
         InappropriateProtocol = 3506 "inappropriate protocol",
         /// The user may not be here.
@@ -155,7 +182,8 @@ codes! {
         /// What was asked without an id, so that no error can be sent, is not switched on.
         NotAvailable = 3508 "not available",
         /// Too many commands failed.
-        TooManyErrors = 3509 "too many errors",
+        TooManyErrors = 3509 "too many errors" => "the client went on sending after many errors 111; \
+            send less, or raise `limits.client_commands_per_s_max`",
         /// The server sheds load: come back later.
         Shed = 4000 "load shed, come back later",
         /// The user did nothing for too long: the application reconnects at the next activity.
@@ -250,6 +278,8 @@ mod tests {
             // After the peer's own close nothing is told to anybody.
             let normal = row.reason == CloseReason::Normal;
             assert!(normal || code.is_terminal() != row.resumable, "{row:?}");
+            // What ends a connection is explained on the reference page.
+            assert_eq!(code.help().is_empty(), normal, "{row:?}");
             if row.ws_code >= 3000 {
                 assert_eq!(code.code(), row.ws_code, "{row:?}");
             }
