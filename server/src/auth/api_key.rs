@@ -5,7 +5,7 @@
 //! time that does not depend on what is in them.
 
 use super::key::sha256;
-use super::permission::Action;
+use super::permission::{Action, Denied};
 use crate::pattern::Pattern;
 use crate::rate::{Over, Rate};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const KEY_BYTES_MAX: usize = 512;
 
 /// What a key may be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
     Publish,
@@ -102,15 +102,18 @@ impl ApiKey {
         self.admin
     }
 
-    /// True if it may do this in the channel.
-    pub(super) fn grants(&self, channel: &str, action: Action) -> bool {
+    /// Whether it may do this in the channel, and if not, what of it lacks.
+    pub(super) fn grants(&self, channel: &str, action: Action) -> Result<(), Denied> {
         let right = match action {
             Action::Publish | Action::PublishRequest => Right::Publish,
             Action::Subscribe => Right::Subscribe,
             Action::History => Right::History,
             Action::Presence => Right::Presence,
         };
-        self.rights.has(right) && self.channels.iter().any(|pattern| pattern.matches(channel))
+        if !self.channels.iter().any(|pattern| pattern.matches(channel)) {
+            return Err(Denied::NotInChannels);
+        }
+        if self.rights.has(right) { Ok(()) } else { Err(Denied::NotInAllow) }
     }
 
     /// Takes an event of so many bytes from its rates, at a time on the monotonic clock.

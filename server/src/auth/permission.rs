@@ -24,6 +24,16 @@ impl Action {
         if self == Self::PublishRequest { Self::Publish } else { self }
     }
 
+    /// What `allow` of an API key calls it.
+    pub fn right_name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish | Self::PublishRequest => "publish",
+            Self::History => "history",
+            Self::Presence => "presence",
+        }
+    }
+
     /// For sentences: "does not permit ...".
     pub fn name(self) -> &'static str {
         match self {
@@ -42,8 +52,12 @@ pub enum Denied {
     Closed,
     /// Somebody with a token or a key might.
     Unauthenticated,
-    /// This one may not: neither its token or key nor the namespace permits it.
+    /// This one may not: neither its token nor the namespace permits it.
     NotGranted,
+    /// The service's key does not have this right.
+    NotInAllow,
+    /// The service's key is for other channels.
+    NotInChannels,
 }
 
 impl Denied {
@@ -77,13 +91,11 @@ pub fn allows(
     };
     match caller {
         // The namespace's word on services is `publish`.
-        Caller::Service(key) if action == Action::PublishRequest => {
-            granted(key.grants(channel, action))
-        }
+        Caller::Service(key) if action == Action::PublishRequest => key.grants(channel, action),
         Caller::Open if action == Action::PublishRequest => Ok(()),
         _ if access == Access::Nobody => Err(Denied::Closed),
         Caller::Open => Ok(()),
-        Caller::Service(key) => granted(key.grants(channel, action)),
+        Caller::Service(key) => key.grants(channel, action),
         Caller::Anonymous | Caller::Client(_) => {
             client_allows(caller, namespace, access, channel, action)
         }
@@ -99,8 +111,10 @@ pub fn allows_subscription(
 ) -> Result<(), Denied> {
     match (allows(caller, namespace, channel, Action::Subscribe), grant) {
         // It stands in for the right, not for what the namespace or the channel's name forbids.
-        (Err(Denied::Unauthenticated | Denied::NotGranted), Some(grant))
-            if grant.channel.as_str() == channel && is_for(caller, namespace, channel) =>
+        (Err(denied), Some(grant))
+            if denied != Denied::Closed
+                && grant.channel.as_str() == channel
+                && is_for(caller, namespace, channel) =>
         {
             Ok(())
         }
@@ -150,8 +164,4 @@ fn users_of<'a>(namespace: &Namespace, channel: &'a str) -> Option<&'a str> {
         return None;
     }
     channel.rsplit_once('#').map(|(_, users)| users)
-}
-
-fn granted(granted: bool) -> Result<(), Denied> {
-    if granted { Ok(()) } else { Err(Denied::NotGranted) }
 }

@@ -2,7 +2,7 @@
 
 use super::BootError;
 use crate::auth::{ApiKeys, Auth, Feed, Key, Rules, SECRET_BYTES_MIN, Secret, Verifier};
-use crate::config::Config;
+use crate::config::{Config, whole};
 use crate::log;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +72,7 @@ fn fixed_keys(config: &Config) -> Result<Vec<Key>, BootError> {
         add("auth.hmac_secret", Key::secret(own.hmac_secret.reveal()))?;
     }
     if !own.hmac_secret_file.as_os_str().is_empty() {
-        let what = format!("auth.hmac_secret_file {}", own.hmac_secret_file.display());
+        let what = format!("auth.hmac_secret_file {}", whole(&own.hmac_secret_file));
         let text = read_text(&what, &own.hmac_secret_file)?;
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).peekable();
         if lines.peek().is_none() {
@@ -83,7 +83,7 @@ fn fixed_keys(config: &Config) -> Result<Vec<Key>, BootError> {
         }
     }
     for path in &own.public_key_files {
-        let what = format!("auth.public_key_files {}", path.display());
+        let what = format!("auth.public_key_files {}", whole(path));
         let pem = read(&what, path)?;
         add(&what, Key::public_pem(&pem))?;
     }
@@ -98,7 +98,7 @@ fn admin_token(config: &Config) -> Result<Option<Secret>, BootError> {
     if path.as_os_str().is_empty() {
         return Ok(None);
     }
-    let what = format!("admin_token_file {}", path.display());
+    let what = format!("admin_token_file {}", whole(path));
     let token = read_text(&what, path)?.trim().to_owned();
     if token.len() < SECRET_BYTES_MIN {
         let message = format!("{what}: a token needs at least {SECRET_BYTES_MIN} characters");

@@ -17,8 +17,8 @@ mod shards;
 mod sinks;
 mod store;
 
-use crate::config::Config;
 use crate::config::budget::{Budget, Facts};
+use crate::config::{Config, whole};
 use crate::control::key_set::KeySetReader;
 use crate::control::{self, AdminAccess, ControlCommand, ControlPort, SharedWatch};
 use crate::control::{AdminServer, Context, DrainOrder, Operator, Readiness, ShardHandle, State};
@@ -74,6 +74,8 @@ pub struct Server;
 pub struct Running {
     addresses: Vec<SocketAddr>,
     engine: Engine,
+    /// What callers are checked with, for the log.
+    auth: &'static str,
     threads: Vec<JoinHandle<Option<Ended>>>,
     drainer: Arc<Drainer>,
     store: Store,
@@ -189,6 +191,7 @@ impl Server {
         auth::warn_if_open(&config);
         let is_remote = !config.admin_listen.ip().to_canonical().is_loopback();
         let control = cores::others(&config, &map.control);
+        let auth_kinds = config.auth_kinds();
         let context = Context {
             admin: AdminAccess { token: admin_token, auth, is_remote },
             config: Arc::new(config),
@@ -206,7 +209,8 @@ impl Server {
         readiness.advance(State::Ready);
         shared.wake_all();
         let admin = Some(admin);
-        let running = Running { addresses, engine, threads, drainer, store, admin, key_set };
+        let auth = auth_kinds;
+        let running = Running { addresses, engine, auth, threads, drainer, store, admin, key_set };
         running.announce();
         Ok(running)
     }
@@ -276,6 +280,7 @@ impl Running {
                     ("address", address),
                     ("engine", &self.engine.name()),
                     ("shards", &self.threads.len()),
+                    ("auth", &self.auth),
                 ],
             );
         }
@@ -292,7 +297,7 @@ fn cost_watch(config: &Config) -> Result<SharedWatch, BootError> {
         None
     } else {
         let refused = |problem: String| {
-            let message = format!("cost.calibration {}: {problem}", file.display());
+            let message = format!("cost.calibration {}: {problem}", whole(file));
             BootError::new(message, "or leave cost.calibration empty to compare nothing")
         };
         let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
@@ -387,7 +392,7 @@ pub fn settings(config: &Config, budget: &Budget, page: Page) -> Result<Settings
     if config.tls.is_on() {
         let read = |path: &std::path::Path| {
             std::fs::read(path).map_err(|error| {
-                let message = format!("cannot read {}: {error}", path.display());
+                let message = format!("cannot read {}: {error}", whole(path));
                 BootError::new(message, "check --tls-cert and --tls-key")
             })
         };

@@ -3,6 +3,7 @@
 pub use super::capacity::CapacityArgs;
 use super::reference::Page;
 pub use super::tune::args::TuneArgs;
+use crate::auth::Right;
 use crate::config::Sources;
 use crate::config::layers::FlagValue;
 use crate::demo::clients::ClientsArgs;
@@ -265,6 +266,12 @@ pub struct KeyArgs {
     /// Channels it is for; `*` stands for any characters.
     #[arg(long = "channel", value_name = "PATTERN", default_value = "*")]
     pub channels: Vec<String>,
+    /// What it may do there; repeat it for several.
+    #[arg(long, value_enum, value_name = "RIGHT", default_value = "publish")]
+    pub allow: Vec<Right>,
+    /// It opens the admin listener, and what of the server API concerns everybody.
+    #[arg(long)]
+    pub admin: bool,
 }
 
 /// Measure this machine: the benchmark, built beside this program. `--calibrate FILE` writes what
@@ -421,8 +428,11 @@ SHARDCAST_TOKEN holds a token or an API key, if the server wants one.";
 const KEY_EXAMPLES: &str = "\
 Examples:
   shardcast key billing --channel 'orders:*' >> shardcast.toml
+  shardcast key reports --allow history --allow subscribe >> shardcast.toml
+  shardcast key backend --allow publish --allow history --allow presence --admin >> shardcast.toml
 
-The table goes to standard output, the key to standard error.";
+The table goes to standard output, the key to standard error. `shardcast serve --config
+shardcast.toml` reads the file.";
 
 const STORAGE_EXAMPLES: &str = "\
 Examples, with the configuration that the server has:

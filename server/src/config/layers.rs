@@ -10,7 +10,7 @@
 //! letters can only be configured in a file or with `--set`). Lists are separated by commas.
 
 use super::schema::{self, DEFAULT_NAMESPACE, field, is_section, namespace_field};
-use super::{Config, validate};
+use super::{Config, validate, whole};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -158,7 +158,7 @@ impl Layers {
                 return self.problems.push(format!(
                     "cannot read the configuration file {}: {error}; check the path given by \
                      --config or SHARDCAST_CONFIG",
-                    path.display()
+                    whole(path)
                 ));
             }
         };

@@ -32,7 +32,7 @@ use crate::auth::Secret;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything a server is started with. Each field is explained in `default.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +167,16 @@ impl Config {
         self.auth.has_keys() || !self.api_keys.is_empty()
     }
 
+    /// What callers are checked with, for the log.
+    pub fn auth_kinds(&self) -> &'static str {
+        match (self.auth.has_keys(), !self.api_keys.is_empty()) {
+            (true, true) => "tokens,keys",
+            (true, false) => "tokens",
+            (false, true) => "keys",
+            (false, false) => "off",
+        }
+    }
+
     /// The value of the label `server`: as configured, or the host's name.
     pub fn server_label(&self) -> String {
         if !self.server_name.is_empty() {
@@ -206,6 +216,11 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
         };
         format!("`{text}` is not an address with a port; {remedy}")
     })
+}
+
+/// A path for messages: a relative one counts from the working directory, which they do not show.
+pub fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ fn read_secret(key: &str, file: &Path) -> Result<String, String> {
     if file.as_os_str().is_empty() {
         return Ok(String::new());
     }
-    let path = file.display();
+    let path = super::whole(file);
     let text =
         std::fs::read_to_string(file).map_err(|e| format!("{key}: cannot read {path}: {e}"))?;
     let secret = text.trim_end_matches(['\r', '\n']);

@@ -13,7 +13,7 @@
 //! Tested against real HTTP and HTTPS servers in `tests/tests/it/auth`.
 
 use crate::auth::{AlgorithmSet, Feed, JWKS_BYTES_MAX, Key, parse_jwks};
-use crate::config::{AuthConfig, is_private};
+use crate::config::{AuthConfig, is_private, whole};
 use crate::log;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -52,10 +52,10 @@ impl KeySetReader {
         let algorithms = config.algorithm_set();
         let every = Duration::from_secs(config.jwks_refresh_s.into());
         let mut rounds = Rounds { source, feed, algorithms, failing: false };
-        if let Err(error) = runtime.block_on(rounds.run())
+        if let Err(error) = runtime.block_on(rounds.run(true))
             && let Source::File(path) = &rounds.source
         {
-            let text = format!("auth.jwks {}: {error}", path.display());
+            let text = format!("auth.jwks {}: {error}", whole(path));
             return Err((text, "give it a JSON object with a list `keys` (RFC 7517)"));
         }
         let wanted = Arc::new(Notify::new());
@@ -102,12 +102,13 @@ impl Rounds {
                 () = wanted.notified() => {}
             }
             // What is wrong was logged.
-            let _ = self.run().await;
+            let _ = self.run(false).await;
         }
     }
 
-    /// One round. The log hears of the first failure and of the first success after it.
-    async fn run(&mut self) -> Result<(), String> {
+    /// One round. The log hears of the first failure and of the first success after it; a file that
+    /// cannot be read at the start ends that, and the error says it.
+    async fn run(&mut self, starts: bool) -> Result<(), String> {
         let round = self.feed.begin();
         match self.source.read(self.algorithms).await {
             Ok((keys, others)) => {
@@ -123,7 +124,8 @@ impl Rounds {
                 Ok(())
             }
             Err(error) => {
-                if !self.failing {
+                let ends = starts && matches!(self.source, Source::File(_));
+                if !self.failing && !ends {
                     let held = self.feed.keys().len();
                     log::warn(
                         "the key set cannot be read; the keys stay as they are, and it is tried again",

@@ -1,5 +1,6 @@
 //! Listening sockets: one per shard and address, spread by SO_REUSEPORT.
 
+use crate::log;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use socket2::SockRef;
@@ -48,9 +49,16 @@ pub fn bind(
 /// Without SO_REUSEPORT binding fails if anybody listens there, whatever their options.
 fn wait_until_free(address: SocketAddr) -> io::Result<()> {
     let start = Instant::now();
+    let mut said = false;
     loop {
         match open(address, false, Held::default()) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if !std::mem::replace(&mut said, true) {
+                    let seconds = PORT_FREE_AFTER.as_secs();
+                    let fields: [log::Field<'_>; 2] =
+                        [("address", &address), ("seconds", &seconds)];
+                    log::info("the port is taken; waiting for it to get free", &fields);
+                }
                 if start.elapsed() >= PORT_FREE_AFTER {
                     return Err(error);
                 }

@@ -148,14 +148,14 @@ impl Shard {
             (Some(Shown::Key(key)), _) => {
                 return match auth.keys.find(&key) {
                     Some(key) => Ok(Caller::Service(key.clone())),
-                    None => Err(self.unknown_key()),
+                    None => Err(self.unknown_key(false)),
                 };
             }
             (Some(Shown::Bearer(bearer)), _) => match auth.keys.find(&bearer) {
                 Some(key) => return Ok(Caller::Service(key.clone())),
                 // A token has two dots; a key that is not known may as well be one.
                 None if bearer.bytes().filter(|byte| *byte == b'.').count() != 2 => {
-                    return Err(self.unknown_key());
+                    return Err(self.unknown_key(true));
                 }
                 None => Secret::new(bearer),
             },
@@ -173,9 +173,24 @@ impl Shard {
             .map_err(|error| self.bad_token(error))
     }
 
-    fn unknown_key(&mut self) -> Response {
+    /// `bearer`: it came where a token may, too.
+    fn unknown_key(&mut self, bearer: bool) -> Response {
         self.stats.counters.auth_invalid += 1;
-        let text = "the API key is not known; compare its hash with `api_keys`";
+        let auth = self.settings.auth.as_ref();
+        let keys = auth.is_some_and(|auth| !auth.keys.is_empty());
+        let token = bearer && auth.is_some_and(|auth| auth.verifier.is_some());
+        let text = match (keys, token) {
+            (true, false) => "the API key is not known; compare its hash with `api_keys`",
+            (true, true) => {
+                "the API key is not known, compare its hash with `api_keys`; if it is meant as a \
+                 token, it is not a whole one: that has three parts between dots"
+            }
+            (false, false) => "no API keys are configured; show a token as `Authorization: Bearer`",
+            (false, true) => {
+                "this is not a whole token, which has three parts between dots, and no API keys are \
+                 configured"
+            }
+        };
         unauthorized("invalid_api_key", text, INVALID)
     }
 
@@ -338,7 +353,14 @@ pub(super) fn denial(denied: Denied, namespace: &str, action: Action) -> String 
             "{what} needs a token or an API key here; send `Authorization: Bearer` with one"
         ),
         Denied::NotGranted => {
-            format!("this token or key does not permit {what} in this channel of `{namespace}`")
+            format!("this token does not permit {what} in this channel of `{namespace}`")
+        }
+        Denied::NotInAllow => {
+            let right = action.right_name();
+            format!("this API key does not permit {what}: its `allow` lacks \"{right}\"")
+        }
+        Denied::NotInChannels => {
+            format!("none of this API key's `channels` fits this channel of `{namespace}`")
         }
     }
 }

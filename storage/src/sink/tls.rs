@@ -20,7 +20,8 @@ fn roots(ca_file: Option<&Path>, needed: bool) -> Result<rustls::RootCertStore, 
     let mut roots = rustls::RootCertStore::empty();
     let certificates = match ca_file {
         Some(path) => {
-            let wrong = |e: &dyn Display| format!("ca_file: cannot read {}: {e}", path.display());
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            let wrong = |e: &dyn Display| format!("ca_file: cannot read {}: {e}", whole.display());
             let pems = CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?;
             pems.collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?
         }

@@ -115,6 +115,8 @@ fn a_second_server_is_refused_unless_it_may_share(cell: Cell) {
     let listen = server.address.to_string();
     let text = refusal(&Plan::new(cell, second.path()).flag(&["--listen", &listen]));
     assert!(text.contains("--share-port"), "{text}");
+    let waits = text.find("waiting for it to get free").expect("it says that it waits");
+    assert!(waits < text.find("--share-port").expect("and what to do"), "{text}");
     let admin = server.admin.to_string();
     let text = refusal(&Plan::new(cell, second.path()).flag(&["--admin-listen", &admin]));
     assert!(text.contains("--admin-listen"), "{text}");
@@ -137,6 +139,10 @@ fn what_is_unsafe_or_unknown_does_not_start(cell: Cell) {
     assert!(text.contains("limits.message_bytes_max"), "{text}");
     let text = refusal(&plan().flag(&["--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.pem"]));
     assert!(text.contains("/nowhere.pem"), "{text}");
+    // A path that counts from a folder says from which.
+    let here = std::env::current_dir().expect("a folder").join("nowhere.secret");
+    let text = refusal(&plan().set("auth.hmac_secret_file=nowhere.secret"));
+    assert!(text.contains(&*here.to_string_lossy()), "{text}");
     let open = plan().flag(&["--listen", "0.0.0.0:0", "--allow-anonymous"]).start();
     let address = format!("127.0.0.1:{}", open.address.port()).parse().expect("an address");
     assert_eq!(Wire::connect(address).get("/health/live").status, 200);

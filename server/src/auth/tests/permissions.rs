@@ -36,13 +36,16 @@ fn service(channels: &[&str], rights: &[Right]) -> Caller {
 }
 
 /// What becomes of one action at each access, from `nobody` to `anonymous`: `+` allowed, `c`
-/// closed, `u` unauthenticated, `n` not granted.
+/// closed, `u` unauthenticated, `n` not granted, `a` not in the key's `allow`, `o` in another
+/// channel than the key's.
 fn row(caller: &Caller, channel: &str, action: Action) -> String {
     let letter = |access| match allows(caller, &namespace(access), channel, action) {
         Ok(()) => '+',
         Err(Denied::Closed) => 'c',
         Err(Denied::Unauthenticated) => 'u',
         Err(Denied::NotGranted) => 'n',
+        Err(Denied::NotInAllow) => 'a',
+        Err(Denied::NotInChannels) => 'o',
     };
     ACCESS.map(letter).iter().collect()
 }
@@ -83,14 +86,14 @@ fn the_table_of_callers_and_accesses() {
     assert_eq!(row(&caps, "c", PublishRequest), "c+++");
     let publisher = service(&["orders:*"], &[Right::Publish]);
     assert_eq!(row(&publisher, "orders:eu", PublishRequest), "++++");
-    assert_eq!(row(&publisher, "orders", PublishRequest), "nnnn");
+    assert_eq!(row(&publisher, "orders", PublishRequest), "oooo");
     assert_eq!(row(&publisher, "orders:eu", Publish), "c+++");
-    assert_eq!(row(&publisher, "orders:eu", Subscribe), "cnnn");
+    assert_eq!(row(&publisher, "orders:eu", Subscribe), "caaa");
     let reader = service(&["*"], &[Right::Subscribe, Right::History]);
     assert_eq!(row(&reader, "x", Subscribe), "c+++");
     assert_eq!(row(&reader, "x", History), "c+++");
-    assert_eq!(row(&reader, "x", Presence), "cnnn");
-    assert_eq!(row(&reader, "x", PublishRequest), "nnnn");
+    assert_eq!(row(&reader, "x", Presence), "caaa");
+    assert_eq!(row(&reader, "x", PublishRequest), "aaaa");
     let closed = Namespace { publish: false, ..namespace(Access::Anonymous) };
     for caller in [Caller::Open, Caller::Anonymous, ann, publisher] {
         let refused = allows(&caller, &closed, "orders:eu", PublishRequest);

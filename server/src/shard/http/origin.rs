@@ -92,6 +92,12 @@ fn is_like(allowed: &str, origin: &str) -> bool {
 }
 
 fn refused(origin: &str) -> Response {
+    // It cannot be listed: every such page has the same origin, whoever wrote it.
+    if origin == "null" {
+        let message = "origin null is not allowed: the page is a file or in a sandboxed frame; serve \
+                       it over HTTP, for example with `python3 -m http.server 8080`";
+        return Response::error(403, "origin_not_allowed", message);
+    }
     let shown: String = origin.chars().take(100).filter(|c| !c.is_control()).collect();
     let message = format!(
         "origin {shown} is not allowed; add it to `allowed_origins` if pages from there may connect"

@@ -21,12 +21,15 @@ fn services_publish_with_a_key_and_only_where_it_permits(cell: Cell) {
         assert_eq!(publish(&site, "named:x", &fields).status, 202);
         let refused = publish(&site, "other", &fields);
         assert_eq!((refused.status, refused.code()), (403, "forbidden".to_owned()));
+        assert!(refused.text().contains("`channels`"), "{refused:?}");
     }
     let refused = publish(&site, "orders:eu", "");
     assert_eq!((refused.status, refused.code()), (401, "unauthenticated".to_owned()));
     assert!(refused.header("www-authenticate").starts_with("Bearer"));
     let reader = bearer("key-of-reader");
-    assert_eq!(publish(&site, "orders:eu", &reader).status, 403);
+    let refused = publish(&site, "orders:eu", &reader);
+    assert_eq!(refused.status, 403);
+    assert!(refused.json()["error"]["message"].as_str().expect("words").contains("`allow` lacks"));
     let last = ask(&site, "GET", "/v1/channels/orders:eu/last", &reader, "");
     assert_eq!((last.status, last.json()["data"].clone()), (200, json!("hello")));
     assert_eq!(ask(&site, "GET", "/v1/channels/orders:eu/last", &key, "").status, 403);
@@ -148,6 +151,8 @@ fn a_browser_may_send_its_token_across_origins_that_are_listed(cell: Cell) {
     for origin in ["https://example.com", "https://app.example.com.evil.io", "null"] {
         assert_eq!(preflight(origin).status, 403, "{origin}");
     }
+    let of_a_file = preflight("null").text();
+    assert!(of_a_file.contains("http.server") && !of_a_file.contains("allowed_origins"));
     let fields = format!("Origin: https://app.example.com\r\n{}", user("ann"));
     let head = sse_head(&site, "channel=users:c", &fields);
     assert_eq!(head.status, 200);
@@ -171,6 +176,7 @@ fn the_server_api_opens_to_keys_and_what_is_everybodys_to_admin_keys(cell: Cell)
         let root = service("root", "key-of-root", &["*"], &both);
         config.api_keys = vec![
             service("orders", "key-of-orders", &["orders:*"], &both),
+            service("writer", "key-of-writer", &["*"], &[Right::Publish]),
             ApiKeyConfig { admin: true, ..root },
         ];
     });
@@ -191,6 +197,13 @@ fn the_server_api_opens_to_keys_and_what_is_everybodys_to_admin_keys(cell: Cell)
     let history = |channel: &str| json!({"channel": channel, "limit": 10});
     assert!(call("history", key, &history("orders:eu")).json()["result"].is_object());
     assert_eq!(code(&call("history", key, &history("other"))), json!(103));
+    let refused = call("history", "X-API-Key: key-of-writer\r\n", &history("orders:eu"));
+    assert_eq!(code(&refused), json!(103));
+    let said = refused.json()["error"]["message"].clone();
+    assert_eq!(
+        said,
+        json!("this API key does not permit reading history: its `allow` lacks \"history\"")
+    );
     let batch = json!({"commands": [{"publish": ours}, {"publish": other}, {"channels": {}}]});
     let replies = call("batch", key, &batch).json()["replies"].clone();
     assert!(replies[0]["publish"].is_object(), "{replies}");

@@ -1,8 +1,9 @@
 //! Tokens and keys are in no output: not in the log, not in metrics, not in an answer.
 
 use super::*;
-use crate::rig::process::Plan;
+use crate::rig::process::{PROGRAM, Plan};
 use crate::rig::ws::Socket;
+use std::process::Command;
 
 fn nothing_that_was_shown_is_ever_said(cell: Cell) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -84,4 +85,45 @@ fn a_server_that_others_reach_says_once_that_it_is_open(cell: Cell) {
     assert!(!guarded.log().contains("no authentication"), "{}", guarded.log());
 }
 
-cells!(nothing_that_was_shown_is_ever_said, a_server_that_others_reach_says_once_that_it_is_open);
+/// What the guide does: a key into a file, a server with that file.
+fn a_server_says_what_it_checks_callers_with(cell: Cell) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path().to_str().expect("text");
+    let rights = ["--allow", "publish", "--allow", "history"];
+    let mut key = Command::new(PROGRAM);
+    let made = key.args(["key", "billing", "--channel", "orders:*"]).args(rights).output();
+    let made = made.expect("it starts");
+    let file = folder.path().join("shardcast.toml");
+    std::fs::write(&file, &made.stdout).expect("a file");
+    let key = String::from_utf8(made.stderr).expect("text").lines().next().map(bearer);
+    let key = key.expect("a key");
+    let plan = || Plan::new(cell, folder.path()).wrapper(&["env", "-C", here]);
+    // A file that is not named is not read.
+    let open = plan().start();
+    let log = open.log();
+    assert!(log.contains(" auth=off\n") && log.contains("this file is not read"), "{log}");
+    assert!(log.contains(&*file.to_string_lossy()), "{log}");
+    open.kill();
+    let guarded = plan().flag(&["--config", "shardcast.toml"]).start();
+    let log = guarded.log().split_off(log.len());
+    assert!(log.contains(" auth=keys\n") && !log.contains("is not read"), "{log}");
+    let ask = |method: &str, path: &str, fields: &str| {
+        let fields = format!("{fields}Content-Type: text/plain\r\n");
+        guarded.wire().request(method, path, &fields, b"hello").status
+    };
+    assert_eq!(ask("POST", "/v1/channels/orders:eu/events", &key), 202);
+    assert_eq!(ask("POST", "/v1/channels/other/events", &key), 403);
+    assert_eq!(ask("POST", "/v1/channels/orders:eu/events", ""), 401);
+    let last = guarded.wire().request("GET", "/v1/channels/orders:eu/last", &key, b"");
+    assert_eq!(last.json()["data"], json!("hello"), "{last:?}");
+    drop(guarded);
+    let secret = format!("auth.hmac_secret={SECRET}");
+    let both = plan().flag(&["--config", "shardcast.toml"]).set(&secret).start();
+    assert!(both.log().contains(" auth=tokens,keys\n"), "{}", both.log());
+}
+
+cells!(
+    nothing_that_was_shown_is_ever_said,
+    a_server_that_others_reach_says_once_that_it_is_open,
+    a_server_says_what_it_checks_callers_with,
+);

@@ -109,6 +109,17 @@ fn a_bad_token_is_refused_even_where_none_is_needed(cell: Cell) {
     for (fields, status, code) in &table {
         all_are(&site, "open:c", fields, *status, code);
     }
+    // A token that was cut is told apart from a key, where keys are; here are none.
+    let (cut, _) = good.rsplit_once('.').expect("three parts");
+    let said =
+        |site: &Site| ask(site, "GET", "/v1/channels/open:c/events", &bearer(cut), "").text();
+    assert!(said(&site).contains("not a whole token") && !said(&site).contains("`api_keys`"));
+    let with_keys = guarded(cell, |config| {
+        config.api_keys = vec![service("a", "key-of-a", &["*"], &[Right::Publish])];
+    });
+    assert!(
+        said(&with_keys).contains("not a whole one") && said(&with_keys).contains("`api_keys`")
+    );
     let answer = ask(&site, "GET", "/v1/channels/open:c/events", &bearer(&expired), "");
     let challenge = answer.header("www-authenticate");
     assert_eq!(challenge, "Bearer realm=\"shardcast\", error=\"invalid_token\"");
