@@ -117,11 +117,14 @@ pub enum NoticeReason {
     Overload,
     /// The token that opened the stream has expired.
     Expired,
+    /// The key that signed the token is being fetched.
+    KeysPending,
 }
 
 impl NoticeReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Dropped, Self::Shutdown, Self::Overload, Self::Expired];
+    pub const ALL: [Self; 5] =
+        [Self::Dropped, Self::Shutdown, Self::Overload, Self::Expired, Self::KeysPending];
 
     /// The name on the wire.
     pub const fn as_str(self) -> &'static str {
@@ -130,6 +133,7 @@ impl NoticeReason {
             Self::Shutdown => "shutdown",
             Self::Overload => "overload",
             Self::Expired => "expired",
+            Self::KeysPending => "keys_pending",
         }
     }
 }

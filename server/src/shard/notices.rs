@@ -55,12 +55,18 @@ pub fn dropped(out: &mut Vec<u8>, channel: &str, first: u64, last: u64, format: 
 
 /// The last words of an event stream: when to come back, and why it ends.
 pub fn last_words(retry_ms: u32, reason: NoticeReason) -> Bytes {
-    let (mut out, mut text) = (Vec::new(), Vec::new());
+    let mut out = Vec::new();
     sse::write_retry(&mut out, retry_ms);
-    envelope::write_notice(&mut text, "", reason, None, None);
-    let written = sse::write_event(&mut out, None, Some(sse::EVENT_NOTICE), &text);
-    debug_assert!(written.is_ok(), "our own names are legal");
+    write_reason(&mut out, reason);
     out.into()
+}
+
+/// Why an event stream ends.
+pub fn write_reason(out: &mut Vec<u8>, reason: NoticeReason) {
+    let mut text = Vec::new();
+    envelope::write_notice(&mut text, "", reason, None, None);
+    let written = sse::write_event(out, None, Some(sse::EVENT_NOTICE), &text);
+    debug_assert!(written.is_ok(), "our own names are legal");
 }
 
 fn wrap(format: Format, event: &str, id: Option<Position>, text: &[u8]) -> Bytes {

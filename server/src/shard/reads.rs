@@ -9,14 +9,14 @@ use super::aggregates::failure_of;
 use super::api::CallSlot;
 use super::connection::EndpointId;
 use super::http::Response;
-use super::http::route::HistoryRequest;
-use super::http::route::{Bound, Route};
+use super::http::route::{self, Bound, HistoryRequest, Route};
 use super::publish::Asker;
 use super::store::QueryStore;
+use crate::auth::Caller;
 use crate::driver::ConnId;
 use crate::mesh::{Ask, Continuity, GapReason, Place, Select, Since, SubscriptionToken};
 use proto::channel::ChannelName;
-use proto::envelope;
+use proto::envelope::{self, NoticeReason};
 use proto::event::Event;
 use proto::position::Position;
 use std::collections::BTreeMap;
@@ -380,6 +380,18 @@ impl Shard {
         Ok(())
     }
 
+    /// Why an event stream cannot be opened now; `None` if it can. It is told so in the stream: a
+    /// browser never retries after a 503. Without a caller the key of its token is being fetched.
+    pub(super) fn stream_refusal(&self, caller: Option<&Caller>) -> Option<NoticeReason> {
+        if caller.is_none() {
+            return Some(NoticeReason::KeysPending);
+        }
+        let refused = self.may_subscribe().is_err();
+        let why =
+            if self.drain.is_some() { NoticeReason::Shutdown } else { NoticeReason::Overload };
+        refused.then_some(why)
+    }
+
     /// Answers that need nothing but the settings.
     pub(super) fn simple(&self, route: &Route) -> Response {
         match route {
@@ -401,9 +413,9 @@ impl Shard {
     }
 
     fn page_file(&self, path: &str) -> Response {
-        let path = if path.is_empty() { "index.html" } else { path };
-        let Some(file) = self.settings.page.get(path) else {
-            return Response::error(404, "not_found", "no such file");
+        let name = if path.is_empty() { "index.html" } else { path };
+        let Some(file) = self.settings.page.get(name) else {
+            return route::not_found(&format!("/{path}"));
         };
         let caching =
             if file.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };

@@ -12,6 +12,7 @@ use super::connection::EndpointId;
 use super::doing::ByStream;
 use super::http::origin::{self, CorsOrigin};
 use super::http::{Head, Response, Route, SubscribeRequest, route};
+use super::notices;
 use super::publish::{Asker, PublishId};
 use super::session::Session;
 use super::session_http1::sse_response;
@@ -315,8 +316,7 @@ impl Shard {
         caller: Option<Caller>,
         cors: &CorsOrigin,
     ) -> Option<Response> {
-        let admitted = caller.filter(|_| self.may_subscribe().is_ok());
-        let overload = admitted.is_none();
+        let refusal = self.stream_refusal(caller.as_ref());
         let held = self.channels_of(http2);
         let channels_max = usize::from(self.settings.limits.channels_per_connection_max);
         if held + subscribe.channels.len() > channels_max {
@@ -327,19 +327,22 @@ impl Shard {
         origin::add_cors(&mut response, cors);
         let mut prelude = Vec::new();
         sse::write_retry(&mut prelude, self.retry_ms());
+        if let Some(reason) = refusal {
+            notices::write_reason(&mut prelude, reason);
+        }
         let Some(head) = head_of(&response) else {
             return Some(Response::error(500, "internal", "the response head could not be built"));
         };
         let sent = http2.session.respond(stream, head, false).is_ok()
-            && http2.session.send_data(stream, prelude.into(), overload).is_ok();
+            && http2.session.send_data(stream, prelude.into(), refusal.is_some()).is_ok();
         self.stats.answered(200);
-        if !sent || overload {
+        if !sent || refusal.is_some() {
             return None;
         }
         let index = self.streams.insert(conn, stream, self.now.ms);
         http2.streams.insert(stream, Doing::Sse { index });
         let endpoint = EndpointId::stream(index);
-        self.set_caller(endpoint, admitted.unwrap_or_default());
+        self.set_caller(endpoint, caller.unwrap_or_default());
         if let Some(at_ms) = self.expiry_ms(endpoint) {
             // Its session is at work here, so the timer cannot see its streams.
             let look_ms = self.now.ms + http2_look_ms(&self.settings.limits);

@@ -174,7 +174,19 @@ fn wrong_requests_are_told_what_is_wrong(cell: Cell) {
     check("GET /v1/history?channel=a&limit=100001", 400, "bad_parameter");
     check("POST /v1/events?ack=maybe", 400, "bad_parameter");
     check("GET /v1/channels/a/nothing", 404, "not_found");
-    check("GET /v1", 404, "not_found");
+    let nothing = check("GET /v1", 404, "not_found").text();
+    for place in ["/v1/sse", "/connection/websocket", "/emulation", "/api/{method}"] {
+        assert!(nothing.contains(place), "{nothing}");
+    }
+    assert_eq!(
+        check("GET /nothing.js", 404, "not_found").text(),
+        nothing.replace("/v1;", "/nothing.js;")
+    );
+    for path in ["/metrics", "/debug/memory", "/admin/storage", "/health/storage"] {
+        let request = format!("GET {path}");
+        let elsewhere = self::check(&site, &request, "", 404, "not_found").text();
+        assert!(elsewhere.contains("admin listener"), "{elsewhere}");
+    }
 }
 
 fn bodies_that_cannot_be_read_are_refused_with_their_reason(cell: Cell) {

@@ -418,12 +418,20 @@ pub(super) fn not_allowed(remedy: &str, methods: &'static str) -> Response {
     Response::error(405, "method_not_allowed", &message).with("allow", methods)
 }
 
-fn not_found(path: &str) -> Response {
+/// Nothing of ours, and no file of the page.
+pub fn not_found(path: &str) -> Response {
     let shown: String = path.chars().filter(char::is_ascii_graphic).take(100).collect();
-    let message = format!(
-        "nothing at {shown}; there are /v1/events, /v1/events/stream, /v1/sse, /v1/ws, /v1/history \
-         and, under /v1/channels/{{channel}}, events, stream, last, counts, top and ws"
-    );
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let message = if ["metrics", "debug", "admin"].contains(&first) || path == "/health/storage" {
+        format!("nothing at {shown} on this port; the admin listener has it (`admin_listen`)")
+    } else {
+        format!(
+            "nothing at {shown}; there are /v1/events, /v1/events/stream, /v1/sse, /v1/ws, \
+             /v1/history, under /v1/channels/{{channel}} events, stream, last, counts, top and ws, \
+             for Centrifugo's clients /connection/websocket, /connection/http_stream, \
+             /connection/sse and /emulation, and for its server API /api/{{method}}"
+        )
+    };
     Response::error(404, "not_found", &message)
 }
 

@@ -10,6 +10,7 @@ use crate::shard::client::{Client, ClientSession};
 use crate::shard::connection::{EndpointId, Subscriber};
 use crate::shard::format::Format;
 use crate::shard::http::{Response, SubscribeRequest};
+use crate::shard::notices;
 use crate::shard::session::Session;
 use crate::shard::session_ws::WebSocket;
 use proto::centrifuge::Encoding;
@@ -110,12 +111,13 @@ impl Shard {
     ) -> Next {
         let endpoint = EndpointId::connection(conn.slot);
         self.write_sse_head(conn, http1);
-        let Some(caller) = caller.filter(|_| self.may_subscribe().is_ok()) else {
-            // A browser never retries after a 503: it was told when to come back, and that is all.
-            self.finish_connection(conn, CloseReason::Overload, None);
+        if let Some(reason) = self.stream_refusal(caller.as_ref()) {
+            let mut words = Vec::new();
+            notices::write_reason(&mut words, reason);
+            self.finish_connection(conn, CloseReason::Overload, Some(words.into()));
             return Next::Stay;
-        };
-        self.set_caller(endpoint, caller);
+        }
+        self.set_caller(endpoint, caller.unwrap_or_default());
         self.schedule_heartbeat(conn);
         self.subscribe(endpoint, subscribe);
         Next::Become(Session::Sse)

@@ -2,7 +2,7 @@
 //! every cell: they are read on a thread of their own, whatever the engine.
 
 use super::*;
-use crate::rig::{Process, process::Plan, until};
+use crate::rig::{Process, child::curl, process::Plan, until};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use std::io::{Read, Write};
@@ -227,6 +227,19 @@ fn keys_come_over_tls_that_is_checked() {
         .set(&format!("auth.jwks_ca_file={}", ca.display()))
         .start();
     assert_eq!(status(&doubting, &pair), 503);
+    // An event stream cannot be told so by its status: a browser would not come back.
+    let mut wire = doubting.wire();
+    let field = pair.field();
+    wire.send(format!("GET /v1/sse?channel=c HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
+    assert_eq!(wire.head().status, 200);
+    let words = String::from_utf8(wire.rest()).expect("text");
+    assert!(words.starts_with("retry: "), "{words}");
+    let notice =
+        "event: shardcast.notice\ndata: {\"shardcast\":\"notice\",\"reason\":\"keys_pending\"}\n\n";
+    assert!(words.ends_with(notice) && words.matches("retry:").count() == 1, "{words}");
+    let url = format!("http://{}/v1/sse?channel=c", doubting.address);
+    let said = curl(&["--http2-prior-knowledge", "--header", field.trim_end(), &url]);
+    assert!(said.ends_with(notice) && said.matches("retry:").count() == 1, "{said}");
     until("the log", || doubting.log().contains("the key set cannot be read"));
 }
 
@@ -250,6 +263,7 @@ fn keys_come_from_a_file_that_is_read_again() {
         let output = command.output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(said.contains("auth.jwks"), "{said}");
+        assert_eq!(said.matches("jwks.json").count(), 1, "{said}");
+        assert!(!said.contains("tried again"), "{said}");
     }
 }
