@@ -66,4 +66,7 @@ Every value has a default, so that an empty configuration is a working one. Late
 What is not a key is refused, with the place and the nearest key. `shardcast config` prints each
 value and where it came from; `shardcast config --limits` prints what the limits mean in memory and
 connections on this machine. Units are in the names: `_s` seconds, `_ms` milliseconds, `_bytes`.
+
+Paths of files and folders count from the working directory of the server, wherever the configuration
+file lies, unless they begin with `/`.
 ";

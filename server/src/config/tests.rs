@@ -317,3 +317,22 @@ fn the_reference_page_names_every_key() {
         assert!(page.contains(&format!("| `{key}` |")), "{key}");
     }
 }
+
+#[test]
+fn the_guide_names_the_defaults_of_who_may_what() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guides/authentication.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, section) = guide.split_once("\n## What is open to whom\n").unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows: Vec<Vec<&str>> = rows
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    let keys = ["subscribe", "history", "client_publish", "presence", "publish"];
+    assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), keys);
+    for row in rows {
+        let path = format!("namespaces.default.{}", row[1]);
+        let field = schema::FIELDS.iter().find(|field| field.path == path).unwrap();
+        assert_eq!(row[2], field.default.to_string().trim_matches('"'), "{path}");
+    }
+}
