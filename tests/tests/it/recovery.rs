@@ -214,7 +214,7 @@ fn in_cache_mode_a_crash_does_not_repeat_what_a_client_holds() {
     let server = plan.start();
     let body = |n: u64| json!({"data": {"n": n, "text": "x".repeat(100)}}).to_string();
     let target = "/v1/channels/last:a/events?ack=durable";
-    assert_eq!(server.post(target, "application/json", &body(1)).status, 202);
+    assert_eq!(server.post(target, "application/json", body(1)).status, 202);
     let first = epoch(server.address, "last:a");
     server.kill();
     let server = plan.start();
@@ -225,7 +225,7 @@ fn in_cache_mode_a_crash_does_not_repeat_what_a_client_holds() {
     assert_eq!(reply["subscribe"].get("publications"), None, "{reply}");
     assert_ne!(reply["subscribe"]["epoch"], first.as_str(), "it did not stop cleanly");
     // Whether it still has what a delta would start from nobody knows.
-    assert_eq!(server.post(target, "application/json", &body(2)).status, 202);
+    assert_eq!(server.post(target, "application/json", body(2)).status, 202);
     let push: Value = serde_json::from_str(&socket.next_text()).expect("JSON");
     assert_eq!(push["push"]["pub"]["offset"], 2, "{push}");
     assert!(push["push"]["pub"].get("delta").is_none(), "{push}");
