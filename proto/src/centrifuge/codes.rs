@@ -159,8 +159,8 @@ codes! {
         StateInvalidated = 3014 "state invalidated",
         /// The token is not one of ours.
         InvalidToken = 3500 "invalid token" => "the connection's token is not valid here, or a \
-            subscription's is somebody else's or for another channel; look at how it is made, and at \
-            `auth`",
+            subscription's is somebody else's or for another channel; the close text says what is wrong \
+            with it",
         /// Bytes that cannot be read, or commands out of order.
         BadRequest = 3501 "bad request" => "what came cannot be read, is over \
             `limits.message_bytes_max`, or came before `connect`; the close text may say more. Mend the \
