@@ -1,4 +1,4 @@
-//! Where this process's cgroup limits are, in version 1, version 2 and the hybrid of both.
+//! Where a process's cgroup limits are, in version 1, version 2 and the hybrid of both.
 //!
 //! Limits hold along the whole path, so every level up to the mount is read and the smallest
 //! counts. Inside a container the path in `/proc/self/cgroup` is often the host's and does not
@@ -16,10 +16,16 @@ pub(crate) struct CgroupLimits {
     pub(crate) memory_bytes: Option<u64>,
 }
 
-pub(crate) fn read(proc_root: &Path, cgroup_root: &Path) -> CgroupLimits {
-    let text = fs::read_to_string(proc_root.join("self/cgroup")).unwrap_or_default();
+/// `process` is its folder below `/proc`: a number, or `self`.
+pub(crate) fn read(proc_root: &Path, process: &str, cgroup_root: &Path) -> CgroupLimits {
+    let file = proc_root.join(process).join("cgroup");
+    let text = fs::read_to_string(file).unwrap_or_default();
     let mut limits = CgroupLimits::default();
     for line in parse::cgroup_lines(&text) {
+        // Another process outside of the cgroups that are seen from here: these are not its limits.
+        if process != "self" && is_outside(line.path) {
+            continue;
+        }
         if line.controllers.is_empty() {
             // Version 2 alone is mounted at the root, beside version 1 it is in `unified`.
             for mount in [cgroup_root.to_path_buf(), cgroup_root.join("unified")] {
@@ -38,6 +44,11 @@ pub(crate) fn read(proc_root: &Path, cgroup_root: &Path) -> CgroupLimits {
         }
     }
     limits
+}
+
+/// True for a path that leads out of this process's cgroup namespace.
+pub(crate) fn is_outside(path: &str) -> bool {
+    Path::new(path).components().any(|part| part == std::path::Component::ParentDir)
 }
 
 impl CgroupLimits {

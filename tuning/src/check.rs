@@ -200,7 +200,7 @@ impl<'a> Context<'a> {
         measured: &'a Measured,
         profile: Option<&Profile>,
     ) -> Self {
-        let mut machine = Machine::read_from(&Roots::below(root));
+        let mut machine = Machine::read_from(&Roots::below(root).of(target.process));
         let topology = Topology::read(root);
         let mut allowed = Ok(());
         if !root.exists("/proc/self/status") {
@@ -216,9 +216,34 @@ impl<'a> Context<'a> {
         let map = allowed.and_then(|()| {
             profile::place(profile, &topology, &machine, &nics, Some(target.shards))
         });
-        let container = Container::detect(root);
+        let container = Container::detect(root, target.process);
         let has_profile = profile.is_some();
         Self { root, target, measured, machine, topology, nics, container, map, has_profile }
+    }
+
+    /// That the cgroup of the process is seen, so that no limit means that there is none.
+    fn cgroup_seen(&self) -> Result<(), Absent> {
+        let text = self.root.text(&format!("{}/cgroup", self.target.process_dir()))?;
+        let Some(pid) = self.target.process else { return Ok(()) };
+        if crate::parse::cgroup_lines(&text).any(|line| crate::cgroup::is_outside(line.path)) {
+            let why =
+                format!("the cgroup of process {pid} is not seen from here; look on the host");
+            return Err(Absent::Other(why));
+        }
+        Ok(())
+    }
+
+    /// Why settings of the network namespace are not those of the process.
+    fn network_elsewhere(&self) -> Option<Absent> {
+        let pid = self.target.process?;
+        let link = |of: &str| self.root.link_name(&format!("/proc/{of}/ns/net"));
+        let (own, other) = (link("self")?, link(&pid.to_string())?);
+        (own != other).then(|| {
+            Absent::Other(format!(
+                "process {pid} has a network namespace of its own: `nsenter -t {pid} -n shardcast tune \
+                 check` looks there"
+            ))
+        })
     }
 
     /// The memory that counts: the machine's, or the cgroup's limit.
@@ -259,8 +284,10 @@ pub fn run(context: &Context) -> Vec<Finding> {
 impl Check {
     /// Runs this one.
     fn finding(&self, context: &Context) -> Finding {
-        let outcome =
-            (self.run)(context).unwrap_or_else(|absent| Outcome::unknown(absent.to_string(), "-"));
+        let elsewhere = context.network_elsewhere().filter(|_| self.scope == Scope::Network);
+        let outcome = elsewhere
+            .map_or_else(|| (self.run)(context), Err)
+            .unwrap_or_else(|absent| Outcome::unknown(absent.to_string(), "-"));
         let matters = outcome.severity > Severity::Info;
         Finding {
             id: self.id,

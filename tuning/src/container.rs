@@ -20,10 +20,11 @@ pub enum Container {
 }
 
 impl Container {
-    /// Looks for the marks that runtimes leave.
-    pub fn detect(root: &Root) -> Self {
-        let cgroup = root.text("/proc/self/cgroup").unwrap_or_default();
-        let mounts = root.text("/proc/self/mountinfo").unwrap_or_default();
+    /// Looks for the marks that runtimes leave: on this process, or on another.
+    pub fn detect(root: &Root, process: Option<u32>) -> Self {
+        let process = process.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+        let text = |file: &str| root.text(&format!("/proc/{process}/{file}")).unwrap_or_default();
+        let (cgroup, mounts) = (text("cgroup"), text("mountinfo"));
         let mentions = |word: &str| cgroup.contains(word) || mounts.contains(word);
         let kubernetes = root.exists("/var/run/secrets/kubernetes.io")
             || mentions("kubepods")

@@ -14,11 +14,13 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys/fs/cgroup`
     pub cgroup: PathBuf,
+    /// Whose limits: a process by its number, or this one.
+    pub process: Option<u32>,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into() }
+        Self { proc: "/proc".into(), cgroup: "/sys/fs/cgroup".into(), process: None }
     }
 }
 
@@ -77,7 +79,12 @@ impl fmt::Display for KernelVersion {
 impl Roots {
     /// Where they are below `root`.
     pub fn below(root: &Root) -> Self {
-        Self { proc: root.path("/proc"), cgroup: root.path("/sys/fs/cgroup") }
+        Self { proc: root.path("/proc"), cgroup: root.path("/sys/fs/cgroup"), process: None }
+    }
+
+    /// The same for a process.
+    pub fn of(self, process: Option<u32>) -> Self {
+        Self { process, ..self }
     }
 }
 
@@ -92,12 +99,16 @@ impl Machine {
         let file = |path: &str| fs::read_to_string(roots.proc.join(path)).ok();
         let number = |path: &str| file(path)?.trim().parse::<u64>().ok();
         let meminfo = file("meminfo").unwrap_or_default();
-        let limits = cgroup::read(&roots.proc, &roots.cgroup);
-        let cores_allowed = file("self/status")
+        let own = match roots.process {
+            Some(process) => process.to_string(),
+            None => "self".to_owned(),
+        };
+        let limits = cgroup::read(&roots.proc, &own, &roots.cgroup);
+        let cores_allowed = file(&format!("{own}/status"))
             .and_then(|status| parse::cpu_list(parse::field(&status, "Cpus_allowed_list")?))
             .filter(|cores| !cores.is_empty())
             .unwrap_or_else(affinity);
-        let nofile = file("self/limits")
+        let nofile = file(&format!("{own}/limits"))
             .and_then(|text| parse::nofile(&text))
             .map_or_else(current_nofile, |(soft, hard)| NofileLimit { soft, hard });
         Self {
@@ -185,7 +196,12 @@ mod tests {
 
         fn read(&self) -> Machine {
             let root: &Path = self.0.path();
-            Machine::read_from(&Roots { proc: root.join("proc"), cgroup: root.join("cgroup") })
+            self.read_of(None, root)
+        }
+
+        fn read_of(&self, process: Option<u32>, root: &Path) -> Machine {
+            let (proc, cgroup) = (root.join("proc"), root.join("cgroup"));
+            Machine::read_from(&Roots { proc, cgroup, process })
         }
     }
 
@@ -260,6 +276,28 @@ mod tests {
             5,
             Some(777),
         );
+    }
+
+    /// A service's limits are its own, and not those of the shell that looks.
+    #[test]
+    fn another_process_has_its_own_cgroup_affinity_and_limits() {
+        let tree = Tree::new(&[
+            STATUS,
+            MEMINFO,
+            ("proc/self/cgroup", "0::/shell\n"),
+            ("proc/self/limits", "Max open files            1024       4096       files\n"),
+            ("cgroup/shell/memory.max", "max"),
+            ("proc/77/status", "Cpus_allowed_list:\t2-3\n"),
+            ("proc/77/cgroup", "0::/system.slice/shardcast.service\n"),
+            ("proc/77/limits", "Max open files            9000       9000       files\n"),
+            ("cgroup/system.slice/shardcast.service/memory.max", "4096"),
+            ("cgroup/system.slice/shardcast.service/cpu.max", "100000 100000"),
+        ]);
+        let (own, other) = (tree.read(), tree.read_of(Some(77), tree.0.path()));
+        assert_eq!((own.memory_limit_bytes, own.shards()), (None, 5));
+        assert_eq!((other.memory_limit_bytes, other.shards()), (Some(4096), 1));
+        assert_eq!(other.cores_allowed, [2, 3]);
+        assert_eq!(other.nofile, NofileLimit { soft: 9000, hard: 9000 });
     }
 
     #[test]

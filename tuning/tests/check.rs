@@ -605,3 +605,73 @@ fn a_map_places_every_thread() {
         prop_assert!(map.free.iter().all(|cpu| !map.shards.contains(cpu)), "{map:?}");
     });
 }
+
+/// With `--pid` nothing of this process is said of the other one.
+#[test]
+fn another_process_is_looked_at_and_not_this_one() {
+    let text = |fds: &str, seccomp: u32, cgroup: &str, net: u32| {
+        format!(
+            "
+=== /proc/self/status
+Cpus_allowed_list:	0-3
+Seccomp:	0
+=== /proc/self/cgroup
+0::/
+=== /proc/self/ns/net -> net:[1]
+=== /proc/77/status
+Cpus_allowed_list:	0
+Seccomp:	{seccomp}
+=== /proc/77/cgroup
+0::{cgroup}
+=== /proc/77/ns/net -> net:[{net}]
+=== /proc/77/fd/0 -> /dev/null
+{fds}
+=== /proc/meminfo
+MemTotal: 8388608 kB
+=== /proc/sys/net/core/somaxconn
+65535
+=== /sys/fs/cgroup/a/memory.max
+1073741824
+=== /sys/fs/cgroup/a/cpu.max
+50000 100000
+=== /sys/devices/system/cpu/online
+0-3
+"
+        )
+    };
+    let ring = "=== /proc/77/fd/9 -> anon_inode:[io_uring]";
+    let look = |tree: &str, process: Option<u32>| {
+        let tree = Tree::of(tree);
+        let (root, mut target) = (tree.root(), Target::new(1_000, 1));
+        target.process = process;
+        let mut measured = Measured::nothing("not measured");
+        // As this process would find it.
+        measured.uring = UringProbe::Works;
+        check::run(&Context::read(&root, &target, &measured, None))
+    };
+    let says = |findings: &[Finding], id: &str, severity: Severity, words: &str| {
+        let found = findings.iter().find(|finding| finding.id == id).unwrap();
+        assert_eq!(found.severity, severity, "{found:?}");
+        assert!(found.current.contains(words), "{found:?}");
+    };
+    let own = look(&text("", 2, "/a", 1), None);
+    says(&own, "uring.works", Severity::Ok, "works");
+    says(&own, "memory.cgroup", Severity::Ok, "no limit");
+
+    let other = look(&text("", 2, "/a", 1), Some(77));
+    says(&other, "uring.works", Severity::Unknown, "not tried for process 77");
+    says(&other, "uring.seccomp", Severity::Unknown, "not tried for process 77");
+    says(&other, "memory.cgroup", Severity::Ok, "1.0 GiB");
+    says(&other, "cores.quota", Severity::Warning, "0.5 cores");
+    says(&other, "tcp.somaxconn", Severity::Ok, "65,535");
+
+    // What it has open needs no trial; a cgroup and a network that are not seen say nothing.
+    let other = look(&text(ring, 2, "/../a", 2), Some(77));
+    says(&other, "uring.works", Severity::Ok, "rings open in process 77: 1");
+    says(&other, "uring.seccomp", Severity::Ok, "a ring is open");
+    says(&other, "memory.cgroup", Severity::Unknown, "not seen from here");
+    says(&other, "cores.quota", Severity::Unknown, "not seen from here");
+    says(&other, "tcp.somaxconn", Severity::Unknown, "network namespace of its own");
+    let other = look(&text("", 0, "/a", 1), Some(77));
+    says(&other, "uring.seccomp", Severity::Ok, "no filter");
+}

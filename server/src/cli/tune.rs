@@ -24,7 +24,7 @@ use tuning::profile::{self, Profile, draw};
 use tuning::root::Root;
 use tuning::target::{Measured, Target, UringProbe};
 use tuning::topology::Topology;
-use tuning::{Machine, apply, measure, render, report};
+use tuning::{Machine, Roots, apply, measure, render, report};
 
 /// What ends a command early: its exit code and what to do.
 type Failed = (u8, String);
@@ -61,7 +61,7 @@ fn look(flags: &TargetFlags) -> Result<Found, Failed> {
     let loaded = loaded.map_err(|error| (exit::CONFIG, error.to_string()))?;
     let mut config = loaded.config.clone();
     let root = Root::system();
-    let machine = Machine::read();
+    let machine = machine(flags.pid)?;
     if let Some(bytes) = flags.memory {
         config.limits.memory_bytes_max = bytes;
     }
@@ -115,12 +115,24 @@ fn measured(
         false => Err("not measured; --measure does".to_owned()),
     };
     Measured {
-        uring: probe_uring(config, facts),
+        uring: match flags.pid {
+            None => probe_uring(config, facts),
+            Some(pid) => UringProbe::NotTried(format!("not tried for process {pid}")),
+        },
         connections_by_memory: preflight::connections_by_memory(config, facts),
         ethtool: Nics::read(root).map(|nics| measure::ethtool(&nics)).unwrap_or_default(),
         space: measure::space(&target.data_dir),
         sync,
     }
+}
+
+/// What this shell may use, or another process.
+fn machine(pid: Option<u32>) -> Result<Machine, Failed> {
+    let Some(pid) = pid else { return Ok(Machine::read()) };
+    let root = Root::system();
+    root.text(&format!("/proc/{pid}/status"))
+        .map_err(|absent| (exit::USAGE, format!("--pid: {absent}; is it still running?")))?;
+    Ok(Machine::read_from(&Roots::below(&root).of(Some(pid))))
 }
 
 /// Builds and uses a ring of a size that this shell's descriptor limit allows: the limit itself has

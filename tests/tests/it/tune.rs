@@ -102,6 +102,23 @@ fn the_limits_of_a_running_server_are_its_own() {
     let (code, report) = check(&["--pid", &pid, "--connections", "2000", "--only", "files"]);
     assert_eq!(code, 2, "{report}");
     assert_eq!(report["findings"][0]["current"], "700");
+    // Its engine is epoll, and a ring that works here is not its own.
+    let (_, report) = check(&["--pid", &pid, "--connections", "500", "--only", "uring"]);
+    assert_eq!(severity(&report, "uring.works"), "unknown", "{report}");
+    let gone = output(&mut program(&["tune", "check", "--pid", "4294967295"]));
+    assert_eq!(gone.status.code(), Some(64), "{gone:?}");
+    let said = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(said.contains("is it still running?"), "{said}");
+}
+
+#[test]
+fn a_running_server_with_a_ring_says_that_io_uring_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Plan::new(Cell::URING_2, folder.path()).start();
+    let (_, report) = check(&["--pid", &server.id().to_string(), "--only", "uring.works"]);
+    assert_eq!(severity(&report, "uring.works"), "ok", "{report}");
+    let current = report["findings"][0]["current"].as_str().expect("text");
+    assert!(current.contains("rings open in process"), "{report}");
 }
 
 /// In a network namespace of our own, which takes root: values are set, set again without effect,

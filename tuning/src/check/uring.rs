@@ -63,6 +63,16 @@ fn works(context: &Context) -> Result<Outcome, Absent> {
         EngineWanted::Auto => "a working ring (engine = auto falls back to epoll)",
         EngineWanted::Epoll => "nothing (engine = epoll)",
     };
+    if let Some(pid) = context.target.process {
+        // A ring that is built here says nothing about another process.
+        return Ok(match rings(context, pid)? {
+            0 => Outcome::unknown(
+                format!("not tried for process {pid}, which has no ring open"),
+                required,
+            ),
+            rings => Outcome::ok(format!("works: rings open in process {pid}: {rings}"), required),
+        });
+    }
     Ok(match &context.measured.uring {
         UringProbe::Works => Outcome::ok("works", required),
         UringProbe::Unavailable { cause, remedy } => {
@@ -71,6 +81,22 @@ fn works(context: &Context) -> Result<Outcome, Absent> {
         UringProbe::NotTried(why) => Outcome::unknown(why.clone(), required),
     })
 }
+
+/// Rings that a process has open, among its first descriptors: they are there before clients are.
+fn rings(context: &Context, pid: u32) -> Result<usize, Absent> {
+    let links = (0..FIRST_DESCRIPTORS)
+        .filter_map(|fd| context.root.link_name(&format!("/proc/{pid}/fd/{fd}")));
+    let (mut rings, mut any) = (0, false);
+    for link in links {
+        any = true;
+        rings += usize::from(link == "anon_inode:[io_uring]");
+    }
+    let hidden = || Absent::Other(format!("the open files of process {pid} are not shown to us"));
+    any.then_some(rings).ok_or_else(hidden)
+}
+
+/// More than a server of the most shards has before its first client.
+const FIRST_DESCRIPTORS: u32 = 2_048;
 
 fn disabled(context: &Context) -> Result<Outcome, Absent> {
     let path = "/proc/sys/kernel/io_uring_disabled";
@@ -100,6 +126,12 @@ fn seccomp(context: &Context) -> Result<Outcome, Absent> {
     let mode = mode.ok_or_else(odd)?;
     let required =
         "no filter, or one that allows io_uring_setup, io_uring_enter, io_uring_register";
+    if let Some(pid) = context.target.process.filter(|_| mode != "0") {
+        return Ok(match rings(context, pid) {
+            Ok(1..) => Outcome::ok("a filter, and a ring is open", required),
+            _ => Outcome::unknown(format!("a filter; not tried for process {pid}"), required),
+        });
+    }
     Ok(match (mode.as_str(), &context.measured.uring) {
         ("0", _) => Outcome::ok("no filter", required),
         (_, UringProbe::Works) => Outcome::ok("a filter that allows io_uring", required),
