@@ -25,14 +25,16 @@ pub fn page(plan: &Plan) -> String {
 /// Only what a pod holds: nothing was said of a load.
 pub fn pod_page(plan: &Plan) -> String {
     let Some(it) = &plan.pod else { return page(plan) };
-    let title = format!("{} connections", plain(it.connections as f64));
+    // No more than the server takes there.
+    let held = it.allowed.map_or(it.connections, |allowed| allowed.min(it.connections));
+    let title = format!("{} connections", plain(held as f64));
     let mut facts = vec![
         ("pod", bytes(it.memory_bytes)),
         ("each of them", bytes(it.user_bytes + it.kernel_bytes + it.tls_bytes)),
         ("headroom", plain(it.headroom)),
     ];
-    if let Some(allowed) = it.allowed {
-        facts.push(("with default limits", plain(allowed as f64)));
+    if held < it.connections {
+        facts.push(("with lower limits, up to", plain(it.connections as f64)));
     }
     let kicker = format!("A pod, server {}", plan.inputs.server.name);
     html(&title, &header(&kicker, &title, &facts), &pod(plan))

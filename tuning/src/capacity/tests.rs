@@ -133,7 +133,10 @@ fn what_the_costs_were_measured_with_is_said_where_messages_are_larger() {
 
 #[test]
 fn a_pods_page_says_nothing_of_servers_that_nobody_asked_for() {
-    let plan = planned(|it| it.pod_memory_bytes = Some(2e9));
+    let mut plan = planned(|it| it.pod_memory_bytes = Some(2e9));
+    plan.pod.as_mut().unwrap().allowed = Some(2_232);
+    assert!(pod_page(&plan).contains("<h1>2,232 connections</h1>"), "what serve takes there");
+    plan.pod.as_mut().unwrap().allowed = None;
     let page = pod_page(&plan);
     let pod = plan.pod.as_ref().unwrap();
     assert!(page.contains(&format!(
