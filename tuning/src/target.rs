@@ -98,6 +98,10 @@ impl Target {
     }
 }
 
+/// Pending connections that the server asks the kernel to keep; it clamps this to
+/// `net.core.somaxconn`.
+pub const LISTEN_BACKLOG: u16 = 65_535;
+
 /// Seconds over which clients come back.
 const RECONNECT_SPREAD_S: u64 = 20;
 
@@ -107,7 +111,7 @@ pub struct Measured {
     /// Whether a ring with the server's features works here.
     pub uring: UringProbe,
     /// How many connections the memory budget of the server has room for.
-    pub connections_by_memory: Result<u64, String>,
+    pub connections_by_memory: Room,
     /// What `ethtool` printed, by its arguments, such as `-g eth0`.
     pub ethtool: BTreeMap<String, Result<String, String>>,
     /// The file system of the spool.
@@ -122,12 +126,23 @@ impl Measured {
         let why = || why.to_owned();
         Self {
             uring: UringProbe::NotTried(why()),
-            connections_by_memory: Err(why()),
+            connections_by_memory: Room::NotTried(why()),
             ethtool: BTreeMap::new(),
             space: Err(why()),
             sync: Err(why()),
         }
     }
+}
+
+/// What the server's memory budget makes of the memory there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Room {
+    /// It has room for so many clients.
+    Clients(u64),
+    /// No budget can be derived from it: the server would not start.
+    NoStart(String),
+    /// Nobody tried.
+    NotTried(String),
 }
 
 /// What became of an attempt to build a ring and use it.

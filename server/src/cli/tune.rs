@@ -22,7 +22,7 @@ use tuning::nic::Nics;
 use tuning::plan::Plan;
 use tuning::profile::{self, Profile, draw};
 use tuning::root::Root;
-use tuning::target::{Measured, Target, UringProbe};
+use tuning::target::{Measured, Room, Target, UringProbe};
 use tuning::topology::Topology;
 use tuning::{Machine, Roots, apply, measure, render, report};
 
@@ -119,7 +119,8 @@ fn measured(
             None => probe_uring(config, facts),
             Some(pid) => UringProbe::NotTried(format!("not tried for process {pid}")),
         },
-        connections_by_memory: preflight::connections_by_memory(config, facts),
+        connections_by_memory: preflight::connections_by_memory(config, facts)
+            .map_or_else(Room::NoStart, Room::Clients),
         ethtool: Nics::read(root).map(|nics| measure::ethtool(&nics)).unwrap_or_default(),
         space: measure::space(&target.data_dir),
         sync,

@@ -8,9 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
-
-/// Pending connections the kernel keeps; it clamps this to `net.core.somaxconn`.
-const BACKLOG: i32 = 65_535;
+use tuning::target::LISTEN_BACKLOG;
 
 /// How long a port that is taken may take to get free. The kernel closes the sockets that a killed
 /// process had in an io_uring after it reported the process's end, so who restarts a server at once
@@ -91,7 +89,7 @@ fn open(address: SocketAddr, reuse_port: bool, held: Held) -> io::Result<OwnedFd
         SockRef::from(&socket).set_tcp_notsent_lowat(held.unsent_bytes)?;
     }
     rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    rustix::net::listen(&socket, i32::from(LISTEN_BACKLOG))?;
     Ok(socket)
 }
 

@@ -41,6 +41,9 @@ fn the_exit_code_says_how_bad_it_is() {
     let (code, report) = check(&["--only", "files", "--connections", "4000000000"]);
     assert_eq!(code, 2, "{report}");
     assert_eq!(severity(&report, "files.nofile_hard"), "fatal");
+    // Memory with which the server would not start is no riddle.
+    let (code, report) = check(&["--only", "memory", "--memory", "64M", "--connections", "10"]);
+    assert_eq!((code, severity(&report, "memory.connections").as_str()), (2, "fatal"), "{report}");
     // A load balancer that is a little too impatient.
     let (code, _) = check(&["--only", "net.heartbeat", "--heartbeat", "25", "--lb-timeout", "40"]);
     assert_eq!(code, 1);

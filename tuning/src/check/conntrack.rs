@@ -27,14 +27,43 @@ const UNTRACKED: &str = "on a host that neither translates addresses nor runs ku
                          docs/operating/tuning.md says how to leave the port untracked instead";
 const FOLDER: &str = "/proc/sys/net/netfilter";
 
-/// `None` where the kernel does not track.
-fn loaded(context: &Context) -> Result<bool, Absent> {
-    if context.root.exists(&format!("{FOLDER}/nf_conntrack_max")) {
-        return Ok(true);
-    }
-    // Without the folder above it the kernel's settings are hidden, which says nothing.
-    match context.root.list("/proc/sys/net") {
-        Ok(_) => Ok(false),
+/// What is known of tracking.
+enum Tracking {
+    /// The kernel does not do it.
+    NotLoaded,
+    /// The table of this network namespace is the one that fills.
+    Here,
+    /// This is a network namespace of its own, in which nothing is tracked; packets came through
+    /// the host's, which may track them.
+    Elsewhere,
+}
+
+fn tracking(context: &Context) -> Result<Tracking, Absent> {
+    let root = context.root;
+    let path = format!("{FOLDER}/nf_conntrack_max");
+    let own = root.optional(root.text("/proc/sys/net/ipv4/tcp_mem"), "/proc/sys/net/ipv4");
+    // The kernel shows this one in the first network namespace only.
+    let inside = context.container.is_some() || own == Ok(None);
+    match root.text(&path) {
+        Ok(_) if !inside => Ok(Tracking::Here),
+        Ok(_) => match root.number::<u64>(&format!("{FOLDER}/nf_conntrack_count"))? {
+            0 => Ok(Tracking::Elsewhere),
+            _ => Ok(Tracking::Here),
+        },
+        Err(Absent::Missing { .. }) => {
+            // A folder that is hidden says nothing, and inside only the list of modules does.
+            let hidden = || Absent::Other("what the host tracks is not seen here".to_owned());
+            match inside {
+                true => match root.optional(root.list("/sys/module/nf_conntrack"), "/sys/module") {
+                    Ok(None) => Ok(Tracking::NotLoaded),
+                    _ => Err(hidden()),
+                },
+                false => match root.optional(root.list(FOLDER), "/proc/sys/net")? {
+                    Some(names) if names.is_empty() => Err(Absent::Missing { path }),
+                    _ => Ok(Tracking::NotLoaded),
+                },
+            }
+        }
         Err(absent) => Err(absent),
     }
 }
@@ -45,11 +74,12 @@ fn needed(context: &Context) -> u64 {
 }
 
 fn max(context: &Context) -> Result<Outcome, Absent> {
-    if !loaded(context)? {
+    let tracking = tracking(context)?;
+    if matches!(tracking, Tracking::NotLoaded) {
         return Ok(Outcome::ok("nf_conntrack is not loaded", "nothing"));
     }
     let max: u64 = context.root.number(&format!("{FOLDER}/nf_conntrack_max"))?;
-    let tracked: Result<u64, Absent> = context.root.number(&format!("{FOLDER}/nf_conntrack_count"));
+    let tracked: u64 = context.root.number(&format!("{FOLDER}/nf_conntrack_count"))?;
     let needed = needed(context);
     let required = format!(
         "{} (twice {} clients, whose old entries stay for a while, and {})",
@@ -57,16 +87,17 @@ fn max(context: &Context) -> Result<Outcome, Absent> {
         count(context.target.connections),
         count(ENTRIES_OF_OTHERS)
     );
-    let (shown, severity) = match tracked {
-        Ok(0) => (format!("{}, nothing tracked now", count(max)), Severity::Info),
-        Ok(tracked) if max < context.target.connections => {
-            (format!("{}, {} tracked now", count(max), count(tracked)), Severity::Fatal)
+    let (now, severity) = match (tracking, tracked) {
+        (Tracking::Elsewhere, _) => {
+            ("what the host tracks is not seen here".to_owned(), Severity::Unknown)
         }
-        Ok(tracked) => {
-            (format!("{}, {} tracked now", count(max), count(tracked)), Severity::Warning)
+        (_, 0) => ("nothing tracked now".to_owned(), Severity::Info),
+        (_, tracked) if max < context.target.connections => {
+            (format!("{} tracked now", count(tracked)), Severity::Fatal)
         }
-        Err(_) => (count(max), Severity::Warning),
+        (_, tracked) => (format!("{} tracked now", count(tracked)), Severity::Warning),
     };
+    let shown = format!("{}, {now}", count(max));
     let value = power_of_two(needed);
     Ok(Outcome::when(max >= needed, severity, shown, required)
         // No rule is given in a line: what leaves a port untracked without cutting off its clients
@@ -76,14 +107,19 @@ fn max(context: &Context) -> Result<Outcome, Absent> {
 }
 
 fn buckets(context: &Context) -> Result<Outcome, Absent> {
-    if !loaded(context)? {
+    let tracking = tracking(context)?;
+    if matches!(tracking, Tracking::NotLoaded) {
         return Ok(Outcome::ok("nf_conntrack is not loaded", "nothing"));
     }
     let buckets: u64 = context.root.number(&format!("{FOLDER}/nf_conntrack_buckets"))?;
-    let tracked: Result<u64, Absent> = context.root.number(&format!("{FOLDER}/nf_conntrack_count"));
+    let tracked: u64 = context.root.number(&format!("{FOLDER}/nf_conntrack_count"))?;
     let needed = needed(context).div_ceil(ENTRIES_PER_BUCKET);
     let required = format!("{} ({ENTRIES_PER_BUCKET} entries a bucket)", count(needed));
-    let severity = if tracked == Ok(0) { Severity::Info } else { Severity::Warning };
+    let severity = match (tracking, tracked) {
+        (Tracking::Elsewhere, _) => Severity::Unknown,
+        (_, 0) => Severity::Info,
+        _ => Severity::Warning,
+    };
     let value = power_of_two(needed);
     let key = "net.netfilter.nf_conntrack_buckets";
     Ok(Outcome::when(buckets >= needed, severity, count(buckets), required)

@@ -54,11 +54,11 @@ fn governor(context: &Context) -> Result<Outcome, Absent> {
     let mut other: Vec<(u32, String)> = Vec::new();
     let mut controlled = false;
     for &cpu in cpus {
-        match context.root.text(&format!("{}/cpufreq/scaling_governor", folder(cpu))) {
-            Ok(governor) if governor == "performance" => controlled = true,
-            Ok(governor) => other.push((cpu, governor)),
-            Err(Absent::Missing { .. }) => {}
-            Err(absent) => return Err(absent),
+        let governor = context.root.text(&format!("{}/cpufreq/scaling_governor", folder(cpu)));
+        match context.root.optional(governor, &folder(cpu))? {
+            Some(governor) if governor == "performance" => controlled = true,
+            Some(governor) => other.push((cpu, governor)),
+            None => {}
         }
     }
     if other.is_empty() {
@@ -78,16 +78,14 @@ fn governor(context: &Context) -> Result<Outcome, Absent> {
 fn idle_states(context: &Context) -> Result<Outcome, Absent> {
     let cpu = context.shard_cpus()?.first().copied().unwrap_or(0);
     let states = format!("{}/cpuidle", folder(cpu));
-    let names = match context.root.list(&states) {
-        Ok(names) => names,
-        Err(Absent::Missing { .. }) => {
-            return Ok(Outcome::ok("none here (virtual, or firmware)", "nothing"));
-        }
-        Err(absent) => return Err(absent),
+    let Some(names) = context.root.optional(context.root.list(&states), &folder(cpu))? else {
+        return Ok(Outcome::ok("none here (virtual, or firmware)", "nothing"));
     };
     let mut deepest: Option<(u64, String)> = None;
     for name in names.iter().filter(|name| name.starts_with("state")) {
-        let off = context.root.number::<u32>(&format!("{states}/{name}/disable")).unwrap_or(0) == 1;
+        let disable = context.root.number::<u32>(&format!("{states}/{name}/disable"));
+        // Old kernels cannot switch one off.
+        let off = context.root.optional(disable, &format!("{states}/{name}"))? == Some(1);
         let latency: u64 = context.root.number(&format!("{states}/{name}/latency"))?;
         if !off && deepest.as_ref().is_none_or(|(most, _)| latency > *most) {
             let title = context.root.text(&format!("{states}/{name}/name"));
@@ -106,26 +104,47 @@ fn idle_states(context: &Context) -> Result<Outcome, Absent> {
 /// Below it, leaving an idle state does not show in a delivery.
 const IDLE_US_MAX: u64 = 200;
 
+/// Read by the kernel's shared page, without a system call.
+const FAST: &[&str] = &[
+    "tsc",
+    "kvm-clock",
+    "hyperv_clocksource_tsc_page",
+    "arch_sys_counter",
+    "riscv_clocksource",
+    "timebase",
+    "tod",
+];
+/// What x86 falls back on, and what some hypervisors offer: a system call, and a slow device.
+const SLOW: &[&str] =
+    &["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies", "hyperv_clocksource_msr", "xen"];
+
 fn clock(context: &Context) -> Result<Outcome, Absent> {
     let folder = "/sys/devices/system/clocksource/clocksource0";
     let current = context.root.text(&format!("{folder}/current_clocksource"))?;
     let required = "one that is read without a system call: tsc, kvm-clock, arch_sys_counter";
-    let fast = ["tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page"];
-    let offered = context.root.text(&format!("{folder}/available_clocksource")).unwrap_or_default();
-    let better = offered.split_whitespace().find(|name| fast.contains(name));
-    let met = fast.contains(&current.as_str());
-    let outcome = Outcome::when(met, Severity::Warning, current, required);
+    if FAST.contains(&current.as_str()) {
+        return Ok(Outcome::ok(current, required));
+    }
+    if !SLOW.contains(&current.as_str()) {
+        let shown = format!("{current}: whether it takes a system call is not known here");
+        return Ok(Outcome::unknown(shown, required));
+    }
+    let offered = context.root.text(&format!("{folder}/available_clocksource"))?;
+    let better = offered.split_whitespace().find(|name| FAST.contains(name));
+    let outcome = Outcome::warning(current, required);
     let path = format!("{folder}/current_clocksource");
     Ok(match better {
-        Some(better) if !met => outcome
+        Some(better) => outcome
             .fix(format!("echo {better} > {path}; if it goes back, the log of the kernel says why"))
             .act(Action::file(path, better)),
-        _ => outcome.fix("see the kernel's log for why it does not trust tsc"),
+        None => outcome.fix("see the kernel's log for why it does not offer tsc"),
     })
 }
 
 fn offline(context: &Context) -> Result<Outcome, Absent> {
-    let offline = &context.topology.as_ref().map_err(Clone::clone)?.offline;
+    let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    topology.known.offline.clone()?;
+    let offline = &topology.offline;
     if offline.is_empty() {
         return Ok(Outcome::ok("none", "none"));
     }
@@ -137,6 +156,7 @@ fn offline(context: &Context) -> Result<Outcome, Absent> {
 fn isolation(context: &Context) -> Result<Outcome, Absent> {
     let topology = context.topology.as_ref().map_err(Clone::clone)?;
     let shards = context.shard_cpus()?;
+    topology.known.isolation.clone()?;
     if topology.isolated.is_empty() && topology.nohz_full.is_empty() {
         return Ok(Outcome::ok("none", "none needed"));
     }

@@ -85,12 +85,21 @@ fn nofile_soft(context: &Context) -> Result<Outcome, Absent> {
 fn nr_open(context: &Context) -> Result<Outcome, Absent> {
     let current: u64 = context.root.number("/proc/sys/fs/nr_open")?;
     let needed = context.target.descriptors_limit();
-    let value = power_of_two(needed).max(1 << 20);
+    let value = power_of_two(needed).clamp(1 << 20, NR_OPEN_MAX.max(current));
     let required = format!("{} (the limit that files.nofile_hard asks for)", count(needed));
+    if needed > NR_OPEN_MAX {
+        let shown =
+            format!("{}; no kernel allows more than {}", count(current), count(NR_OPEN_MAX));
+        return Ok(Outcome::new(Severity::Fatal, shown, required)
+            .fix("more servers with fewer clients each: `shardcast capacity` says how many"));
+    }
     Ok(Outcome::when(current >= needed, Severity::Fatal, count(current), required)
         .fix(format!("sysctl -w fs.nr_open={value}"))
         .act(Action::at_least("fs.nr_open", value, current)))
 }
+
+/// The kernel's own bound, 2^31 less a word of bits: it refuses a larger `fs.nr_open`.
+const NR_OPEN_MAX: u64 = (1 << 31) - 64;
 
 fn file_max(context: &Context) -> Result<Outcome, Absent> {
     let max: u64 = context.root.number("/proc/sys/fs/file-max")?;

@@ -73,8 +73,7 @@ fn mount(context: &Context) -> Result<Mount, Absent> {
         let (Some(device), Some(point)) = (words.get(2), words.get(4)) else { continue };
         let dash = words.iter().position(|word| *word == "-");
         let Some(kind) = dash.and_then(|dash| words.get(dash + 1)) else { continue };
-        // The kernel writes a space in a path as \040.
-        let point = point.replace("\\040", " ");
+        let point = unescaped(point);
         if folder.starts_with(&point) && best.as_ref().is_none_or(|(len, _)| point.len() >= *len) {
             let mount = Mount { device: (*device).to_owned(), kind: (*kind).to_owned() };
             best = Some((point.len(), mount));
@@ -82,6 +81,27 @@ fn mount(context: &Context) -> Result<Mount, Absent> {
     }
     let none = || Absent::Other(format!("no mount holds {}", folder.display()));
     best.map(|(_, mount)| mount).ok_or_else(none)
+}
+
+/// The kernel writes blanks, tabs, line ends and backslashes in a path as `\040` and so on.
+fn unescaped(path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let code = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code.filter(u8::is_ascii) {
+            Some(code) => {
+                out.push(char::from(code));
+                rest = &after[3..];
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out + rest
 }
 
 fn file_system(context: &Context) -> Result<Outcome, Absent> {
@@ -102,9 +122,18 @@ fn file_system(context: &Context) -> Result<Outcome, Absent> {
 }
 
 fn scheduler(context: &Context) -> Result<Outcome, Absent> {
-    let device = mount(context)?.device;
+    let Mount { device, kind } = mount(context)?;
     if device.starts_with("0:") {
-        return Ok(Outcome::ok("no block device", "nothing"));
+        return Ok(match kind.as_str() {
+            "tmpfs" | "ramfs" | "nfs" | "nfs4" | "cifs" | "smb3" | "9p" | "ceph" => {
+                Outcome::ok(format!("no disk here ({kind})"), "nothing")
+            }
+            // btrfs, zfs, overlay and the like spread over disks, or lie on another file system.
+            _ => Outcome::unknown(
+                format!("{kind} does not say which disks it is on"),
+                "none or mq-deadline",
+            ),
+        });
     }
     // A partition has no queue of its own; the disk is the folder above it.
     let folder = format!("/sys/dev/block/{device}");
@@ -116,7 +145,7 @@ fn scheduler(context: &Context) -> Result<Outcome, Absent> {
     };
     let path = format!("{queue}/scheduler");
     let chosen = context.root.chosen(&path)?;
-    let spins = context.root.number::<u32>(&format!("{queue}/rotational")).unwrap_or(0) == 1;
+    let spins = context.root.number::<u32>(&format!("{queue}/rotational"))? == 1;
     let (wanted, required) = match spins {
         true => ("mq-deadline", "mq-deadline (it spins, or says so)"),
         false => ("none", "none or mq-deadline"),
@@ -126,7 +155,7 @@ fn scheduler(context: &Context) -> Result<Outcome, Absent> {
     let severity = if chosen == "none" { Severity::Info } else { Severity::Warning };
     let outcome = Outcome::when(met, severity, chosen, required);
     let outcome = outcome.fix(format!("echo {wanted} > {path}"));
-    let offered = context.root.text(&path).unwrap_or_default();
+    let offered = context.root.text(&path)?;
     let there = offered.split_whitespace().any(|word| word.trim_matches(['[', ']']) == wanted);
     Ok(if there && outcome.severity == Severity::Warning {
         outcome.act(Action::file(path, wanted))
@@ -154,3 +183,18 @@ fn sync(context: &Context) -> Result<Outcome, Absent> {
 
 /// A disk that spins does it in about ten.
 const SYNC_MS_MAX: f64 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_as_the_kernel_escapes_them() {
+        let check = |text: &str, path: &str| assert_eq!(unescaped(text), path, "{text}");
+        check("/plain", "/plain");
+        check("/a\\040b\\011c\\012d\\134040", "/a b\tc\nd\\040");
+        check("/short\\04", "/short\\04");
+        check("/odd\\999é\\", "/odd\\999é\\");
+        check("/é\\040é", "/é é");
+    }
+}

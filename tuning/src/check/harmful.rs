@@ -159,26 +159,39 @@ fn in_force(context: &Context) -> Result<Outcome, Absent> {
     let required = "none of the settings that do harm";
     context.root.list("/proc/sys/net")?;
     let mut found: Vec<(&Harmful, String)> = Vec::new();
+    let mut unseen = Vec::new();
     for harmful in HARMFUL {
         let path = crate::action::sysctl_path(harmful.key);
-        let Ok(value) = context.root.text(&path) else { continue };
-        if (harmful.matches)(&value) {
-            found.push((harmful, value));
+        // Keys come and go with versions of the kernel, and not all are in every namespace.
+        let folder = path.rsplit_once('/').map_or("/proc/sys", |(folder, _)| folder);
+        match context.root.optional(context.root.text(&path), folder) {
+            Ok(Some(value)) if (harmful.matches)(&value) => found.push((harmful, value)),
+            Ok(_) => {}
+            Err(absent) => unseen.push(absent.to_string()),
         }
     }
     if found.is_empty() {
-        return Ok(Outcome::ok("none", required));
+        return Ok(none_found(&unseen, required));
     }
-    let shown: Vec<String> = found
+    let mut shown: Vec<String> = found
         .iter()
         .map(|(harmful, value)| format!("{} = {}", harmful.key, shown(value)))
         .collect();
+    shown.extend(unseen);
     let fixes = found.iter().map(|(harmful, _)| advice(harmful));
     let outcome =
         Outcome::warning(shown.join("; "), required).fix(fixes.collect::<Vec<_>>().join("; "));
     // Only what has one right value everywhere is changed; the others are a person's to decide.
     let actions = found.iter().filter_map(|(harmful, _)| Some((harmful.key, harmful.instead?)));
     Ok(actions.fold(outcome, |outcome, (key, value)| outcome.act(Action::sysctl(key, value))))
+}
+
+/// None was found: which is an answer only where everything was seen.
+fn none_found(unseen: &[String], required: &str) -> Outcome {
+    match unseen {
+        [] => Outcome::ok("none", required),
+        unseen => Outcome::unknown(unseen.join("; "), required),
+    }
 }
 
 fn advice(harmful: &Harmful) -> String {
@@ -197,19 +210,44 @@ fn shown(value: &str) -> String {
 }
 
 /// Where `sysctl --system` looks.
-const FOLDERS: &[&str] = &["/etc/sysctl.d", "/run/sysctl.d", "/usr/lib/sysctl.d"];
+const FOLDERS: &[&str] = &[
+    "/etc/sysctl.d",
+    "/run/sysctl.d",
+    "/usr/local/lib/sysctl.d",
+    "/usr/lib/sysctl.d",
+    "/lib/sysctl.d",
+];
 
 fn in_files(context: &Context) -> Result<Outcome, Absent> {
     let required = "none of the settings that do harm";
     let mut files = vec!["/etc/sysctl.conf".to_owned()];
+    let mut unseen = Vec::new();
     for folder in FOLDERS {
-        let names = context.root.list(folder).unwrap_or_default();
-        let names = names.iter().filter(|name| name.ends_with(".conf"));
-        files.extend(names.map(|name| format!("{folder}/{name}")));
+        match context.root.list(folder) {
+            Ok(names) => {
+                let names = names.iter().filter(|name| name.ends_with(".conf"));
+                files.extend(names.map(|name| format!("{folder}/{name}")));
+            }
+            Err(Absent::Missing { .. }) => {}
+            Err(absent) => unseen.push(absent.to_string()),
+        }
     }
-    let (mut found, mut fixes) = (Vec::new(), Vec::new());
+    let (mut found, mut fixes, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
-        let Ok(text) = context.root.text(&file) else { continue };
+        let text = match context.root.text(&file) {
+            Ok(text) => text,
+            Err(Absent::Missing { .. }) => continue,
+            Err(absent) => {
+                unseen.push(absent.to_string());
+                continue;
+            }
+        };
+        // Where `/lib` is a link, or a file of one folder a link to another's, once is enough.
+        let real = context.root.path(&file).canonicalize().unwrap_or_default();
+        if seen.contains(&real) {
+            continue;
+        }
+        seen.push(real);
         for (index, line) in text.lines().enumerate() {
             let Some((key, value)) = setting(line) else { continue };
             for harmful in HARMFUL.iter().filter(|h| h.key == key && (h.matches)(&value)) {
@@ -218,9 +256,13 @@ fn in_files(context: &Context) -> Result<Outcome, Absent> {
             }
         }
     }
-    if found.is_empty() {
-        return Ok(Outcome::ok("none", required));
+    if found.is_empty() && context.container.is_some() {
+        unseen.push("these are the container's files; those of the host are not seen".to_owned());
     }
+    if found.is_empty() {
+        return Ok(none_found(&unseen, required));
+    }
+    found.extend(unseen);
     fixes.dedup();
     // Somebody else's files: never changed by us.
     Ok(Outcome::warning(found.join("; "), required).fix(fixes.join("; ")))

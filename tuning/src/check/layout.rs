@@ -61,8 +61,11 @@ fn quota(context: &Context) -> Result<Outcome, Absent> {
         context.cgroup_seen()?;
         return Ok(Outcome::ok("none", required));
     };
-    let met = quota >= f64::from(context.target.shards);
-    Ok(Outcome::when(met, Severity::Warning, format!("{quota} cores"), required).fix(
+    let shards = f64::from(context.target.shards);
+    // A fraction is rounded up by the server itself: a core that is used for a part of the time is
+    // better than none.
+    let severity = if shards <= quota.ceil() { Severity::Info } else { Severity::Warning };
+    Ok(Outcome::when(quota >= shards, severity, format!("{quota} cores"), required).fix(
         "whole CPUs by cpuset instead of a quota (Kubernetes: the static CPU manager and equal \
          requests and limits), a larger quota, or fewer --shards",
     ))
@@ -71,6 +74,7 @@ fn quota(context: &Context) -> Result<Outcome, Absent> {
 fn siblings(context: &Context) -> Result<Outcome, Absent> {
     let topology = context.topology.as_ref().map_err(Clone::clone)?;
     let cpus = context.shard_cpus()?;
+    topology.known.cores.clone()?;
     if !topology.has_siblings() {
         return Ok(Outcome::ok("one CPU a core", "a core for each shard"));
     }
@@ -97,6 +101,7 @@ fn cores_of(topology: &Topology, cpus: &[u32]) -> usize {
 
 fn hybrid(context: &Context) -> Result<Outcome, Absent> {
     let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    topology.known.speeds.clone()?;
     if !topology.is_hybrid() {
         return Ok(Outcome::ok("one kind of core", "one kind under all shards"));
     }
@@ -114,6 +119,7 @@ fn hybrid(context: &Context) -> Result<Outcome, Absent> {
 
 fn numa(context: &Context) -> Result<Outcome, Absent> {
     let topology = context.topology.as_ref().map_err(Clone::clone)?;
+    topology.known.nodes.clone()?;
     if topology.nodes() <= 1 {
         return Ok(Outcome::ok("one node", "shards near the network interface"));
     }

@@ -3,6 +3,7 @@
 use super::{Check, Context, Outcome, Scope, Severity};
 use crate::action::Action;
 use crate::root::Absent;
+use crate::target::Room;
 use crate::text::{bytes, count};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -48,12 +49,17 @@ pub(super) const CHECKS: &[Check] = &[
 fn connections(context: &Context) -> Result<Outcome, Absent> {
     let needed = context.target.connections;
     let required = format!("{} clients", count(needed));
+    let fix = "more memory, fewer shards (each has its pools), or smaller pools: `shardcast config \
+               --limits` shows what each takes";
     Ok(match &context.measured.connections_by_memory {
-        Ok(room) => Outcome::when(*room >= needed, Severity::Fatal, count(*room), required).fix(
-            "more memory, fewer shards (each has its pools), or smaller pools: `shardcast config \
-             --limits` shows what each takes",
-        ),
-        Err(why) => Outcome::unknown(why.clone(), required),
+        Room::Clients(room) => {
+            Outcome::when(*room >= needed, Severity::Fatal, count(*room), required).fix(fix)
+        }
+        Room::NoStart(why) => {
+            let shown = format!("the server does not start: {why}");
+            Outcome::new(Severity::Fatal, shown, required).fix(fix)
+        }
+        Room::NotTried(why) => Outcome::unknown(why.clone(), required),
     })
 }
 
@@ -97,10 +103,10 @@ const SWAPPINESS_MAX: u64 = 10;
 
 fn huge_pages(context: &Context) -> Result<Outcome, Absent> {
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
-    if !context.root.exists(path) && context.root.exists("/sys/kernel") {
+    let chosen = context.root.optional(context.root.chosen(path), "/sys/kernel/mm")?;
+    let Some(chosen) = chosen else {
         return Ok(Outcome::ok("this kernel has none", "madvise or never"));
-    }
-    let chosen = context.root.chosen(path)?;
+    };
     let met = chosen == "madvise" || chosen == "never";
     Ok(Outcome::when(met, Severity::Info, chosen, "madvise or never")
         .fix(format!("echo madvise > {path}, if the machine is the server's alone")))

@@ -72,6 +72,13 @@ fn heartbeat(context: &Context) -> Result<Outcome, Absent> {
         ));
     };
     let timeout = u64::from(timeout);
+    if timeout < 2 {
+        let required = format!("not possible with a time-out of {timeout} s");
+        return Ok(Outcome::new(Severity::Fatal, shown, required).fix(
+            "a longer idle time-out of the load balancer: heartbeats are whole seconds, and two \
+             must fit into it",
+        ));
+    }
     let required = format!("at most {} s (half of the load balancer's {timeout} s)", timeout / 2);
     let severity = if heartbeat >= timeout { Severity::Fatal } else { Severity::Warning };
     Ok(Outcome::when(heartbeat * 2 <= timeout, severity, shown, required).fix(format!(

@@ -3,12 +3,13 @@
 use super::{Check, Context, Outcome, Scope, Severity};
 use crate::action::Action;
 use crate::root::Absent;
+use crate::target::LISTEN_BACKLOG;
 use crate::text::{bytes, count};
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "tcp.somaxconn",
-        looks_at: "`net.core.somaxconn`, which bounds what the server asks of `listen` (65,535)",
+        looks_at: "`net.core.somaxconn`, which bounds what the server asks of `listen`",
         why: "clients that come back all at once wait here until their shard accepts them; beyond \
               it the kernel drops them and they wait for a retransmission",
         scope: Scope::Network,
@@ -32,8 +33,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "tcp.mem",
         looks_at: "`net.ipv4.tcp_mem`, in pages: the second figure is where the kernel starts to save",
-        why: "what slow readers have not read yet waits in the kernel; above the third figure \
-              sockets of everybody are cut",
+        why: "what slow readers have not read yet waits in the kernel; above the third figure it \
+              drops packets that come and holds up sends of every connection",
         scope: Scope::Host,
         run: tcp_mem,
     },
@@ -61,14 +62,14 @@ fn somaxconn(context: &Context) -> Result<Outcome, Absent> {
     let shards = u64::from(target.shards);
     let stalled = target.connects_per_s.saturating_mul(STALL_MS).div_ceil(1_000 * shards.max(1));
     let waiting = stalled.saturating_mul(UNEVEN);
-    let needed = waiting.clamp(BACKLOG_MIN, LISTEN_BACKLOG);
-    let value = needed.next_power_of_two().min(LISTEN_BACKLOG);
+    let needed = waiting.clamp(BACKLOG_MIN, u64::from(LISTEN_BACKLOG));
+    let value = needed.next_power_of_two().min(u64::from(LISTEN_BACKLOG));
     let required = format!(
         "{} ({} clients a second, {shards} listeners, one second, uneven)",
         count(needed),
         count(target.connects_per_s)
     );
-    let effective = current.min(LISTEN_BACKLOG);
+    let effective = current.min(u64::from(LISTEN_BACKLOG));
     let shown = format!("{} (effective backlog {})", count(current), count(effective));
     Ok(Outcome::when(effective >= needed, Severity::Warning, shown, required)
         .fix(format!("sysctl -w net.core.somaxconn={value}, then restart the server"))
@@ -81,9 +82,6 @@ const STALL_MS: u64 = 1_000;
 const UNEVEN: u64 = 2;
 /// Fewer is not worth a thought.
 const BACKLOG_MIN: u64 = 1_024;
-/// What the server asks for.
-const LISTEN_BACKLOG: u64 = 65_535;
-
 fn syncookies(context: &Context) -> Result<Outcome, Absent> {
     let current: u32 = context.root.number("/proc/sys/net/ipv4/tcp_syncookies")?;
     // 2 sends cookies to everybody, which is for tests.
@@ -95,8 +93,9 @@ fn syncookies(context: &Context) -> Result<Outcome, Absent> {
 
 fn syn_backlog(context: &Context) -> Result<Outcome, Absent> {
     let current: u64 = context.root.number("/proc/sys/net/ipv4/tcp_max_syn_backlog")?;
-    let cookies: u32 = context.root.number("/proc/sys/net/ipv4/tcp_syncookies").unwrap_or(0);
-    if cookies != 0 {
+    // A kernel without cookies has no such file.
+    let cookies = context.root.number::<u32>("/proc/sys/net/ipv4/tcp_syncookies");
+    if context.root.optional(cookies, "/proc/sys/net/ipv4")?.is_some_and(|cookies| cookies != 0) {
         return Ok(Outcome::ok(count(current), "none: with tcp_syncookies it does not count"));
     }
     let needed = (context.target.connects_per_s.saturating_mul(STALL_MS) / 1_000).max(BACKLOG_MIN);
@@ -115,7 +114,7 @@ fn tcp_mem(context: &Context) -> Result<Outcome, Absent> {
     let bound = memory / MEMORY_SHARE_OF;
     let needed = wanted.min(bound);
     let shown = format!(
-        "{low} {pressure} {most} ({}, cut at {})",
+        "{low} {pressure} {most} ({}, at most {})",
         bytes(pages(pressure)),
         bytes(pages(most))
     );
@@ -175,8 +174,20 @@ fn tcp_wmem(context: &Context) -> Result<Outcome, Absent> {
 
 fn buffer(context: &Context, name: &str, default: &str) -> Result<Outcome, Absent> {
     let [least, first, most] = context.root.numbers::<3>(&format!("/proc/sys/net/ipv4/{name}"))?;
-    let [.., tcp_most] = context.root.numbers::<3>("/proc/sys/net/ipv4/tcp_mem")?;
     let shown = format!("{least} {first} {most}");
+    let tcp_mem = match context.root.numbers::<3>("/proc/sys/net/ipv4/tcp_mem") {
+        // The kernel's own least, which the kernel itself finds room for.
+        Err(_) if least <= LEAST_BYTES => {
+            let required =
+                format!("least at most {} (tcp_mem is the host's, not seen)", bytes(LEAST_BYTES));
+            return Ok(Outcome::ok(shown, required));
+        }
+        Err(absent) => {
+            return Ok(Outcome::unknown(format!("{shown}; {absent}"), "least in tcp_mem"));
+        }
+        Ok(tcp_mem) => tcp_mem,
+    };
+    let [.., tcp_most] = tcp_mem;
     let clients = context.target.connections.max(1);
     let pages = |count| pages(context, count);
     let room = pages(tcp_most) / clients;

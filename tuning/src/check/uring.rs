@@ -19,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "uring.disabled",
         looks_at: "`kernel.io_uring_disabled`",
-        why: "1 allows io_uring to one group only, 2 to nobody",
+        why: "1 allows io_uring to one group and to CAP_SYS_ADMIN only, 2 to nobody",
         scope: Scope::Host,
         run: disabled,
     },
@@ -100,15 +100,15 @@ const FIRST_DESCRIPTORS: u32 = 2_048;
 
 fn disabled(context: &Context) -> Result<Outcome, Absent> {
     let path = "/proc/sys/kernel/io_uring_disabled";
-    if !context.root.exists(path) && context.root.exists("/proc/sys/kernel/osrelease") {
+    let current = context.root.optional(context.root.number::<u32>(path), "/proc/sys/kernel")?;
+    let Some(current) = current else {
         return Ok(Outcome::ok("this kernel has no such switch", "0"));
-    }
-    let current: u32 = context.root.number(path)?;
+    };
     let outcome = Outcome::when(current == 0, severity(context), current.to_string(), "0");
     let fix = match current {
         1 => {
-            "run `sysctl kernel.io_uring_disabled=0`, or add the process's group to \
-              kernel.io_uring_group"
+            "run `sysctl kernel.io_uring_disabled=0`, or put the process's group into \
+             kernel.io_uring_group; with CAP_SYS_ADMIN, as for root, it works as it is"
         }
         _ => "run `sysctl kernel.io_uring_disabled=0`",
     };
@@ -185,9 +185,14 @@ fn may_lock(context: &Context) -> Result<bool, Absent> {
     let folder = context.target.process_dir();
     let status = context.root.text(&format!("{folder}/status"))?;
     let mask = parse::field(&status, "CapEff").and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    let map = context.root.text(&format!("{folder}/uid_map")).unwrap_or_default();
-    let own = !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"]);
-    Ok(!own && mask.is_some_and(|mask| mask & (1 << CAP_IPC_LOCK) != 0))
+    let odd =
+        || Absent::Odd { path: format!("{folder}/status"), text: "no line `CapEff`".to_owned() };
+    let able = mask.ok_or_else(odd)? & (1 << CAP_IPC_LOCK) != 0;
+    // A kernel without user namespaces has no such file.
+    let map = context.root.text(&format!("{folder}/uid_map"));
+    let map = context.root.optional(map, &folder)?;
+    let own = map.is_some_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]));
+    Ok(able && !own)
 }
 
 const CAP_IPC_LOCK: u32 = 14;
