@@ -15,7 +15,8 @@ use std::sync::Arc;
 const KEY_BYTES_MAX: usize = 512;
 
 /// What a key may be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "program", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
     Publish,
