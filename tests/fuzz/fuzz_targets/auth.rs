@@ -10,7 +10,8 @@ fn main() {}
 mod target {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use server::auth::{AlgorithmSet, Key, Pattern, Rules, Verifier, parse_jwks};
+    use server::auth::{AlgorithmSet, Key, Rules, Verifier, parse_jwks};
+    use server::pattern::Pattern;
     use std::sync::LazyLock;
 
     const SECRET: &str = "fuzz-secret-0123456789abcdef-0123456";
