@@ -13,13 +13,12 @@
 
 mod waiting;
 
-use super::Send;
-use super::Shard;
 use super::connection::{Connection, End, EndpointId, Stamp};
 use super::cursor::CursorWriter;
 use super::frames::{Run, TurnFrames};
 use super::outbox::{Backlog, Outbox, SendState};
 use super::session::Session;
+use super::{Send, Shard};
 use crate::config::namespace::OutboxPolicy;
 use crate::driver::ConnId;
 use crate::metrics::DropReason;
