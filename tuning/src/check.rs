@@ -223,6 +223,7 @@ impl<'a> Context<'a> {
 
     /// That the cgroup of the process is seen, so that no limit means that there is none.
     fn cgroup_seen(&self) -> Result<(), Absent> {
+        self.cgroup_read()?;
         let text = self.root.text(&format!("{}/cgroup", self.target.process_dir()))?;
         let Some(pid) = self.target.process else { return Ok(()) };
         if crate::parse::cgroup_lines(&text).any(|line| crate::cgroup::is_outside(line.path)) {
@@ -231,6 +232,11 @@ impl<'a> Context<'a> {
             return Err(Absent::Other(why));
         }
         Ok(())
+    }
+
+    /// That nothing of it was unreadable, so that there is no smaller limit than the one found.
+    fn cgroup_read(&self) -> Result<(), Absent> {
+        self.machine.cgroup_unread.clone().map_or(Ok(()), |why| Err(Absent::Other(why)))
     }
 
     /// Why settings of the network namespace are not those of the process.

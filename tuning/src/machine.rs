@@ -38,6 +38,8 @@ pub struct Machine {
     pub memory_available_bytes: Option<u64>,
     /// The smallest limit among this process's cgroups.
     pub memory_limit_bytes: Option<u64>,
+    /// What of the cgroups is there and cannot be read, and why: there may be limits beside these.
+    pub cgroup_unread: Option<String>,
     /// Open descriptors.
     pub nofile: NofileLimit,
     /// The highest descriptor limit that root could set (`fs.nr_open`).
@@ -117,6 +119,7 @@ impl Machine {
             memory_total_bytes: parse::meminfo_bytes(&meminfo, "MemTotal"),
             memory_available_bytes: parse::meminfo_bytes(&meminfo, "MemAvailable"),
             memory_limit_bytes: limits.memory_bytes,
+            cgroup_unread: limits.unread,
             nofile,
             nr_open: number("sys/fs/nr_open"),
             kernel: file("sys/kernel/osrelease").and_then(|text| {

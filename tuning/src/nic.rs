@@ -43,13 +43,13 @@ impl Nics {
     /// Reads the interfaces of this network namespace.
     pub fn read(root: &Root) -> Result<Self, Absent> {
         let mut nics = Self { real: Vec::new(), virtual_names: Vec::new() };
-        let interrupts = interrupts(&root.text("/proc/interrupts").unwrap_or_default());
+        let interrupts = interrupts(&if_there(root.text("/proc/interrupts"))?);
         for name in root.list("/sys/class/net")? {
             let folder = format!("/sys/class/net/{name}");
             if name == "lo" {
                 continue;
             }
-            if !root.exists(&format!("{folder}/device")) {
+            if !root.is_there(&format!("{folder}/device"))? {
                 nics.virtual_names.push(name);
                 continue;
             }
@@ -57,25 +57,33 @@ impl Nics {
             if root.text(&format!("{folder}/operstate")).is_ok_and(|state| state == "down") {
                 continue;
             }
-            nics.real.push(read_one(root, name, &interrupts));
+            nics.real.push(read_one(root, name, &interrupts)?);
         }
         Ok(nics)
     }
 }
 
-fn read_one(root: &Root, name: String, interrupts: &[(u32, String)]) -> Nic {
+/// What a kernel without it does not show is empty; what is there and cannot be read is not known.
+fn if_there<T: Default>(read: Result<T, Absent>) -> Result<T, Absent> {
+    match read {
+        Err(Absent::Missing { .. }) => Ok(T::default()),
+        other => other,
+    }
+}
+
+fn read_one(root: &Root, name: String, interrupts: &[(u32, String)]) -> Result<Nic, Absent> {
     let folder = format!("/sys/class/net/{name}");
-    let queues = root.list(&format!("{folder}/queues")).unwrap_or_default();
+    let queues = if_there(root.list(&format!("{folder}/queues")))?;
     let count = |kind: &str| queues.iter().filter(|queue| queue.starts_with(kind)).count();
     let node = root.number::<i64>(&format!("{folder}/device/numa_node")).ok();
-    Nic {
+    Ok(Nic {
         driver: root.link_name(&format!("{folder}/device/driver")),
         node: node.and_then(|node| u32::try_from(node).ok()),
         rx_queues: count("rx-"),
         tx_queues: count("tx-"),
         irqs: irqs(root, &name, interrupts),
         name,
-    }
+    })
 }
 
 /// The interrupts of the device that are about queues. Those of a virtio device belong to its

@@ -139,6 +139,13 @@ impl Root {
         self.path(path).exists()
     }
 
+    /// The same, where what cannot be looked at is neither.
+    pub fn is_there(&self, path: &str) -> Result<bool, Absent> {
+        self.path(path)
+            .try_exists()
+            .map_err(|error| Absent::Unreadable { path: path.to_owned(), why: reason(&error) })
+    }
+
     /// The last part of what a link points to.
     pub fn link_name(&self, path: &str) -> Option<String> {
         let target = fs::read_link(self.path(path)).ok()?;

@@ -289,6 +289,15 @@ fn what_cannot_be_seen_is_unknown_and_never_fine() {
     // Missing these, a kernel is without the feature; unreadable, nobody knows.
     check("single", "/proc/cmdline", "cpu.isolation", false);
     check("metal", "/proc/sys/kernel/io_uring_disabled", "uring.disabled", true);
+    let quota = "/sys/fs/cgroup/cpu,cpuacct/user.slice/cpu.cfs_quota_us";
+    check("single", quota, "cores.quota", true);
+    for path in ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup"] {
+        check("container", path, "memory.cgroup", true);
+    }
+    check("cloud", "/proc/self/cgroup", "memory.planned", true);
+    check("cloud", "/sys/class/net/eth0/device", "nic.xps", true);
+    check("cloud", "/sys/class/net/eth0/queues", "nic.xps", true);
+    check("cloud", "/proc/interrupts", "nic.xps", true);
     check("cloud", "/sys/kernel/mm/transparent_hugepage/enabled", "memory.huge_pages", true);
     check("cloud", "/proc/sys/net/core/rmem_max", "advice.in_force", true);
     let cloud = Tree::named("cloud");

@@ -57,6 +57,7 @@ fn shards(context: &Context) -> Result<Outcome, Absent> {
 
 fn quota(context: &Context) -> Result<Outcome, Absent> {
     let required = format!("none, or {} cores (the shards)", context.target.shards);
+    context.cgroup_read()?;
     let Some(quota) = context.machine.cpu_quota_cores else {
         context.cgroup_seen()?;
         return Ok(Outcome::ok("none", required));

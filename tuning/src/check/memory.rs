@@ -66,9 +66,13 @@ fn connections(context: &Context) -> Result<Outcome, Absent> {
 fn planned(context: &Context) -> Result<Outcome, Absent> {
     let there = context.memory_bytes()?;
     let Some(planned) = context.target.memory_planned_bytes else {
+        context.cgroup_read()?;
         return Ok(Outcome::ok("three quarters of what is there", bytes(there)));
     };
     let required = format!("at most {}, which is there", bytes(there));
+    if planned <= there {
+        context.cgroup_read()?;
+    }
     Ok(Outcome::when(planned <= there, Severity::Fatal, bytes(planned), required).fix(format!(
         "limits.memory_bytes_max = {} or less (three quarters), or 0 to derive it",
         there / 4 * 3
@@ -76,6 +80,7 @@ fn planned(context: &Context) -> Result<Outcome, Absent> {
 }
 
 fn cgroup(context: &Context) -> Result<Outcome, Absent> {
+    context.cgroup_read()?;
     let Some(limit) = context.machine.memory_limit_bytes else {
         context.cgroup_seen()?;
         return Ok(Outcome::ok("no limit", "none, or known to the server"));
